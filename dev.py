@@ -14,6 +14,7 @@ Nothing is installed outside this folder. Only the standard library is used here
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -52,19 +53,21 @@ def find_uv() -> Path:
 def make_environment() -> None:
     """Make `.venv` hold what `pyproject.toml` and `constraints.txt` ask for."""
     uv = find_uv()
-    wanted = hashlib.sha256(f"{sys.version}{ENVIRONMENT}".encode())
-    wanted.update((ROOT / "pyproject.toml").read_bytes() + CONSTRAINTS.read_bytes())
-    stamp = ENVIRONMENT / "made-from"
-    if stamp.exists() and stamp.read_text() == wanted.hexdigest():
+    python = f"{sys.executable} {sys.version} {ENVIRONMENT}"
+    wishes = (ROOT / "pyproject.toml").read_bytes() + CONSTRAINTS.read_bytes()
+    wanted = [python, hashlib.sha256(wishes).hexdigest()]
+    stamp = ENVIRONMENT / "made-from.json"
+    made = json.loads(stamp.read_text()) if stamp.exists() else [None, None]
+    if made == wanted:
         return
     print("Making the environment .venv …", file=sys.stderr)
-    base = sys.executable
-    make = [uv, "venv", "--quiet", "--clear", "--python", base, ENVIRONMENT]
-    subprocess.run(make, check=True)
+    if made[0] != python:
+        make = ["venv", "--quiet", "--clear", "--python", sys.executable]
+        subprocess.run([uv, *make, ENVIRONMENT], check=True)
     options = ["--quiet", "--python", ENVIRONMENT, "--constraint", CONSTRAINTS]
-    wishes = ["--editable", ROOT, "--group", f"{ROOT / 'pyproject.toml'}:dev"]
-    subprocess.run([uv, "pip", "install", *options, *wishes], check=True)
-    stamp.write_text(wanted.hexdigest())
+    packages = ["--editable", ROOT, "--group", f"{ROOT / 'pyproject.toml'}:dev"]
+    subprocess.run([uv, "pip", "install", *options, *packages], check=True)
+    stamp.write_text(json.dumps(wanted))
 
 
 def main(command: str, *arguments: str) -> None:
@@ -85,7 +88,7 @@ def main(command: str, *arguments: str) -> None:
     found = shutil.which(program)
     if not found:
         sys.exit(f"dev.py: no command {program!r} in .venv or on the PATH")
-    os.execv(found, [program, *given, *arguments])
+    os.execv(found, [program, *given, *arguments])  # noqa: S606  # that is the purpose
 
 
 if __name__ == "__main__":

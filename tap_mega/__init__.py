@@ -1,0 +1,1 @@
+"""Singer tap for the leads of the MEGA CRM."""

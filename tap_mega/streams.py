@@ -1,0 +1,220 @@
+"""What is asked for, where a sync starts, and which state it leaves."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import importlib.resources
+import typing as t
+
+from singer_sdk.exceptions import FatalAPIError
+from singer_sdk.schema.source import OpenAPISchema
+from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
+
+from tap_mega.client import MegaStream, RequestRefusedError, WaitTooLongError
+from tap_mega.pagination import read_page
+from tap_mega.settings import format_moment, parse_moment
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import requests
+    from singer_sdk import Tap
+    from singer_sdk.helpers.types import Context
+
+    from tap_mega.quota import Clock
+
+    Lead: t.TypeAlias = dict[str, t.Any]
+
+DOCUMENT = OpenAPISchema(importlib.resources.files("tap_mega") / "openapi/openapi.yaml")
+"""The vendor's document, unmodified; the schema of a lead is read from it."""
+
+QUERY_NAMES = {"stage_id": "stageId"}
+"""Filters whose name in the API is not that of the setting."""
+
+MOMENTS = ("created_since",)
+"""Filters that are a date or a date-time."""
+
+
+class LeadsStream(MegaStream):
+    """The leads of the customer, oldest change first.
+
+    The order is fixed: it is what makes a bookmark mean that all before it is read.
+    """
+
+    name = "leads"
+    path = "/api/agents/crm/leads"
+    primary_keys = ("id",)
+    replication_key = "updated_at"
+    is_sorted = True
+
+    def __init__(self, tap: Tap, clock: Clock) -> None:
+        """Make the stream, with the clock that its waits and its bookmark go by."""
+        super().__init__(tap, clock)
+        self._since: dt.datetime | None = None
+        """The `updated_since` of the requests."""
+        self._last_read: dt.datetime | None = None
+        """`updated_at` of the last lead that went out in this sync."""
+
+    @functools.cached_property
+    def schema(self) -> dict[str, t.Any]:
+        """The vendor's model `Lead`, resolved once: it is looked at for each lead."""
+        schema = DOCUMENT.get_schema("Lead", key_properties=self.primary_keys)
+        if not self.config["include_custom_fields"]:
+            del schema["properties"]["custom_fields"]
+        return schema
+
+    @functools.cached_property
+    def _includes_custom_fields(self) -> bool:
+        selected = self.mask["properties", "custom_fields"]
+        return bool(self.config["include_custom_fields"] and selected)
+
+    def get_url_params(
+        self,
+        context: Context | None,  # noqa: ARG002
+        next_page_token: str | None,
+    ) -> dict[str, t.Any]:
+        """Return the query. What is None is left out by the SDK."""
+        return {
+            "sort_by": self.replication_key,
+            "sort_dir": "asc",
+            "limit": self.config["page_size"],
+            "include_custom_fields": "true" if self._includes_custom_fields else None,
+            **filter_params(self.config.get("filters", {})),
+            "updated_since": self._since and format_moment(self._since),
+            "cursor": next_page_token,
+        }
+
+    # Where a sync starts
+
+    @functools.cached_property
+    def _began(self) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self.clock.time(), dt.UTC)
+
+    def get_replication_key_signpost(
+        self,
+        context: Context | None = None,  # noqa: ARG002
+    ) -> dt.datetime | None:
+        """Return the moment at which the sync began: no bookmark passes it.
+
+        So a lead that is dated in the future hides none that changes before then.
+        """
+        return self._began
+
+    def _starting_moment(self, context: Context | None) -> dt.datetime | None:
+        """Return the `updated_at` to read from, or None for all leads.
+
+        That is the look-back before the bookmark, but never before `start_date`.
+        """
+        start_date = self.config.get("start_date")
+        earliest = parse_moment(start_date) if start_date else None
+        start = self.get_starting_timestamp(context)
+        if start is None or start == earliest:
+            return earliest
+        try:
+            start -= dt.timedelta(seconds=self.config["lookback_seconds"])
+        except OverflowError:
+            return earliest
+        return max(start, earliest) if earliest else start
+
+    # Reading
+
+    def get_records(self, context: Context | None) -> Iterator[Lead]:
+        """Yield the leads from where the last sync left off.
+
+        Raises:
+            FatalAPIError: If the API cannot be read, or the quota is spent and there
+                is no state to resume from that would be any better than before.
+        """
+        self._since = self._starting_moment(context)
+        try:
+            yield from self.request_records(context)
+        except WaitTooLongError as error:
+            self._stop_early(error)
+        self.checkpoint()
+        self.logger.info("%s", self.progress.summary())
+
+    def _stop_early(self, error: WaitTooLongError) -> None:
+        what = f"Stopped: {error}, more than the setting 'max_wait_seconds' allows"
+        incremental = self.replication_method == REPLICATION_INCREMENTAL
+        if not (incremental and self._last_read):
+            raise FatalAPIError(what) from None
+        left = self.progress.left()
+        self.logger.warning("%s. About %s leads are left for the next run", what, left)
+
+    def request_records(self, context: Context | None) -> Iterator[Lead]:
+        """Yield the leads of all pages, also when a cursor stops being accepted.
+
+        A refused cursor costs nothing but the leads that share the last one's
+        `updated_at`: reading goes on from there, as long as it gets any further.
+        """
+        while True:
+            position = self._last_read
+            try:
+                yield from super().request_records(context)
+            except RequestRefusedError:
+                if self._last_read == position:
+                    raise
+                self._since = self._last_read
+                self.progress.restart()
+                self.logger.warning("The API refused a cursor: starting a new one")
+            else:
+                return
+
+    def parse_response(self, response: requests.Response) -> Iterator[Lead]:
+        """Yield the leads of a page, keeping track of how far reading got.
+
+        Raises:
+            FatalAPIError: If the leads are not in the order that was asked for.
+        """
+        page = read_page(response)
+        if line := self.progress.add_page(len(page.leads), page.total):
+            self.logger.info(line)
+        previous = self._last_read
+        for lead, moment in zip(page.leads, page.moments, strict=True):
+            if previous and moment < previous:
+                raise FatalAPIError(OUT_OF_ORDER)
+            yield lead
+            # Here the lead is out, and all before it.
+            self._last_read = previous = moment
+
+    # The state it leaves
+
+    def _increment_stream_state(
+        self,
+        latest_record: Mapping[str, t.Any],
+        *,
+        context: Context | None = None,
+    ) -> None:
+        """Leave the bookmark to `checkpoint`: the SDK compares it as text."""
+
+    def checkpoint(self) -> None:
+        """Move the bookmark to the last lead that went out, and write the state.
+
+        In the BATCH mode the SDK writes the state, once the file is there.
+        """
+        if self.replication_method == REPLICATION_INCREMENTAL and self._last_read:
+            state = self.get_context_state(None)
+            bookmark = min(self._last_read, self._began)
+            old = state.get("replication_key_value")
+            if not old or parse_moment(old) < bookmark:
+                state["replication_key"] = self.replication_key
+                state["replication_key_value"] = format_moment(bookmark)
+        if not self.get_batch_config(self.config):
+            self._write_state_message()
+
+
+OUT_OF_ORDER = (
+    "The API sent a lead that changed before the one ahead of it, though they were "
+    "asked for in the order of updated_at. Stopped, since reading on could lose leads; "
+    "run again, and if it stays so, tell MEGA's support"
+)
+
+
+def filter_params(filters: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return the setting `filters` as parameters of the query."""
+    params = {QUERY_NAMES.get(name, name): value for name, value in filters.items()}
+    for name in MOMENTS:
+        if value := params.get(name):
+            params[name] = format_moment(parse_moment(value))
+    return params

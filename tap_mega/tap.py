@@ -1,0 +1,193 @@
+"""The tap: its settings, and that there is one stream."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+import logging
+import sys
+import time
+import typing as t
+
+import click
+from singer_sdk import Tap
+from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
+from singer_sdk.plugin_base import SingerCommand
+
+from tap_mega.settings import (
+    SETTINGS,
+    find_errors,
+    find_unknown,
+    read_environment,
+)
+from tap_mega.state import find_bookmark, find_problem
+from tap_mega.streams import LeadsStream
+
+if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from singer_sdk import Stream
+    from singer_sdk.plugin_base import _ConfigInput
+
+    from tap_mega.quota import Clock
+
+
+class MegaCommand(SingerCommand):
+    """The command `tap-mega`: a failure is one line that says what to do."""
+
+    def main(self, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
+        """Run the command, and exit: 0 if all is well, 1 if not.
+
+        What nobody can mend but a programmer goes on as it is, with a traceback.
+        """
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except ConfigValidationError as error:
+            self._fail(*error.errors)
+        except click.ClickException as error:
+            self._fail(error.format_message())
+        except SingerSDKError as error:
+            self._fail(str(error))
+        sys.exit(code or 0)
+
+    def invoke(self, ctx: click.Context) -> t.Any:
+        """Invoke the command; `main` is who tells of errors."""
+        logging.captureWarnings(capture=True)
+        return click.Command.invoke(self, ctx)
+
+    def _fail(self, *lines: str) -> t.NoReturn:
+        for line in lines:
+            self.logger.error("%s", line)
+        sys.exit(1)
+
+
+class TapMega(Tap):
+    """Singer tap for the leads of the MEGA CRM."""
+
+    name = "tap-mega"
+    config_jsonschema = SETTINGS
+
+    clock: Clock = time
+    """What pacing, waiting and the bookmark go by; tests hand in another."""
+
+    def __init__(
+        self,
+        *,
+        config: dict[str, t.Any] | None = None,
+        parse_env_config: bool = False,
+        **kwargs: t.Any,
+    ) -> None:
+        """Make the tap. A setting that is null is not set.
+
+        Args:
+            config: The settings.
+            parse_env_config: Whether to read `TAP_MEGA_…` variables as well.
+            **kwargs: As the SDK's `Tap` has them.
+
+        Raises:
+            ConfigValidationError: If a setting is wrong; with a line for each.
+        """
+        config = dict(config or {})
+        if parse_env_config:
+            self.append_builtin_config(SETTINGS)
+            found, errors = read_environment(SETTINGS, self._env_var_prefix)
+            if errors:
+                raise ConfigValidationError(errors[0], errors=errors)
+            config |= found
+        config = {name: value for name, value in config.items() if value is not None}
+        super().__init__(config=config, **kwargs)
+
+    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
+        """Check the settings in our own words: the SDK's quote the value."""
+        self.append_builtin_config(SETTINGS)
+        for line in find_unknown(self._config, SETTINGS):
+            self.logger.warning(line)
+        errors = find_errors(self._config, SETTINGS)
+        if errors and raise_errors:
+            raise ConfigValidationError(errors[0], errors=errors)
+        return errors
+
+    def load_state(self, state: dict[str, t.Any]) -> None:
+        """Take over the bookmark that the last sync left, if it may be used.
+
+        Raises:
+            ConfigValidationError: If it is no date.
+        """
+        filters = self.config.get("filters", {})
+        now = dt.datetime.fromtimestamp(self.clock.time(), dt.UTC)
+        bookmark = find_bookmark(state, LeadsStream.name)
+        key = LeadsStream.replication_key
+        if problem := find_problem(bookmark, key, filters, now):
+            self.logger.warning("Starting over: the state %s", problem)
+            bookmark = None
+        kept = {**(bookmark or {}), **({"filters": filters} if filters else {})}
+        if kept:
+            super().load_state({"bookmarks": {LeadsStream.name: kept}})
+
+    def discover_streams(self) -> Sequence[Stream]:
+        """Return the one stream that the API has."""
+        return [LeadsStream(self, self.clock)]
+
+    @classmethod
+    def get_singer_command(cls) -> click.Command:
+        """Return the command, with errors in one line."""
+        command = super().get_singer_command()
+        return MegaCommand(
+            name=command.name,
+            callback=command.callback,
+            context_settings=command.context_settings,
+            params=command.params,
+            help=cls.__doc__,
+            logger=cls.logger,
+        )
+
+    @classmethod
+    def cb_config(
+        cls,
+        ctx: click.Context,
+        param: click.Option,
+        value: tuple[str, ...],
+    ) -> _ConfigInput:
+        """Read the files of `--config`.
+
+        Raises:
+            ConfigValidationError: If one is not there, or no JSON object.
+        """
+        try:
+            return super().cb_config(ctx, param, value)
+        except (OSError, ValueError, TypeError) as error:
+            msg = f"--config must name a file that holds a JSON object: {error}"
+            raise ConfigValidationError(msg, errors=[msg]) from None
+
+    @classmethod
+    def invoke(
+        cls,
+        *,
+        state: t.IO[str] | None = None,
+        catalog: t.IO[str] | None = None,
+        **kwargs: t.Any,
+    ) -> None:
+        """Run a sync, from a state and a catalog that are JSON objects."""
+        super().invoke(
+            state=check_json("--state", state),
+            catalog=check_json("--catalog", catalog),
+            **kwargs,
+        )
+
+
+def check_json(option: str, file: t.IO[str] | None) -> t.IO[str] | None:
+    """Return a file again after a look at it; None if there is nothing in it.
+
+    Raises:
+        ConfigValidationError: If it is no JSON.
+    """
+    text = file.read() if file else ""
+    if not text.strip():
+        return None
+    try:
+        content = json.loads(text)
+    except ValueError:
+        msg = f"{option} must name a file that holds a JSON object"
+        raise ConfigValidationError(msg, errors=[msg]) from None
+    return io.StringIO(json.dumps(content))
