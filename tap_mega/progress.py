@@ -61,8 +61,8 @@ class Progress:
         rate = self.read / seconds if seconds else 0
         return (
             f"Read {self.read:,} of {self.read + self.left():,} leads "
-            f"({self._share():.0%}) with {self.pages:,} pages in "
-            f"{describe_duration(seconds)}, {rate:,.0f} leads a second"
+            f"({self._share():.0%}) in {describe_duration(seconds)} "
+            f"with {self.pages:,} pages, {rate:,.0f} leads a second"
         )
 
     def _share(self) -> float:

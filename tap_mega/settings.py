@@ -22,8 +22,9 @@ if t.TYPE_CHECKING:
 FALSY = ("false", "0", "no", "off")
 """What reads as false in a variable of the environment; the SDK has the other list."""
 
-VISIBLE_ASCII = r"^[\x21-\x7e]+$"
-PRINTABLE_ASCII = r"^[\x20-\x7e]+$"
+# In Python, `$` alone lets a last line feed through.
+VISIBLE_ASCII = r"^[\x21-\x7e]+$(?!\n)"
+PRINTABLE_ASCII = r"^[\x20-\x7e]+$(?!\n)"
 
 SETTINGS: Schema = th.PropertiesList(
     th.Property(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import importlib.resources
+import logging
 import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
@@ -133,6 +134,17 @@ class LeadsStream(MegaStream):
             self._stop_early(error)
         self.checkpoint()
         self.logger.info("%s", self.progress.summary())
+
+    def log(
+        self,
+        message: str,
+        *args: t.Any,
+        level: int = logging.INFO,
+        **kwargs: t.Any,
+    ) -> None:
+        """Log, but for the SDK's word that there was an error: the command tells it."""
+        if level < logging.ERROR:
+            super().log(message, *args, level=level, **kwargs)
 
     def _stop_early(self, error: WaitTooLongError) -> None:
         what = f"Stopped: {error}, more than the setting 'max_wait_seconds' allows"

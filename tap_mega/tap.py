@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import io
 import json
 import logging
+import signal
 import sys
 import time
 import typing as t
@@ -23,14 +25,19 @@ from tap_mega.settings import (
 )
 from tap_mega.state import find_bookmark, find_problem
 from tap_mega.streams import LeadsStream
+from tap_mega.writer import MegaWriter
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
 
     from singer_sdk import Stream
     from singer_sdk.plugin_base import _ConfigInput
 
     from tap_mega.quota import Clock
+
+SIGNAL_EXIT_CODE = 128
+"""What shells add to the number of the signal that ended a program."""
 
 
 class MegaCommand(SingerCommand):
@@ -67,6 +74,9 @@ class TapMega(Tap):
 
     name = "tap-mega"
     config_jsonschema = SETTINGS
+
+    message_writer_class = MegaWriter
+    message_writer: MegaWriter
 
     clock: Clock = time
     """What pacing, waiting and the bookmark go by; tests hand in another."""
@@ -129,6 +139,20 @@ class TapMega(Tap):
         """Return the one stream that the API has."""
         return [LeadsStream(self, self.clock)]
 
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Stop at SIGTERM or SIGINT, with the state of what is out as the last line."""
+        self.message_writer.when_idle(functools.partial(self._stop, signum))
+
+    def _stop(self, signum: int) -> t.NoReturn:
+        self.logger.warning(
+            "Stopped by %s before the end: the next run goes on from the last state",
+            signal.Signals(signum).name,
+        )
+        for stream in self.streams.values():
+            t.cast("LeadsStream", stream).checkpoint()
+        self.state_writer.write_state(self.state)
+        sys.exit(SIGNAL_EXIT_CODE + signum)
+
     @classmethod
     def get_singer_command(cls) -> click.Command:
         """Return the command, with errors in one line."""
@@ -171,16 +195,16 @@ class TapMega(Tap):
         """Run a sync, from a state and a catalog that are JSON objects."""
         super().invoke(
             state=check_json("--state", state),
-            catalog=check_json("--catalog", catalog),
+            catalog=check_json("--catalog", catalog, "streams"),
             **kwargs,
         )
 
 
-def check_json(option: str, file: t.IO[str] | None) -> t.IO[str] | None:
+def check_json(option: str, file: t.IO[str] | None, *keys: str) -> t.IO[str] | None:
     """Return a file again after a look at it; None if there is nothing in it.
 
     Raises:
-        ConfigValidationError: If it is no JSON.
+        ConfigValidationError: If it is no JSON object, or lacks one of the keys.
     """
     text = file.read() if file else ""
     if not text.strip():
@@ -188,6 +212,9 @@ def check_json(option: str, file: t.IO[str] | None) -> t.IO[str] | None:
     try:
         content = json.loads(text)
     except ValueError:
-        msg = f"{option} must name a file that holds a JSON object"
-        raise ConfigValidationError(msg, errors=[msg]) from None
-    return io.StringIO(json.dumps(content))
+        content = None
+    if not isinstance(content, dict) or not content.keys() >= set(keys):
+        having = f" with {', '.join(keys)}" if keys else ""
+        msg = f"{option} must name a file that holds a JSON object{having}"
+        raise ConfigValidationError(msg, errors=[msg])
+    return io.StringIO(text)

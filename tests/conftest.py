@@ -1,0 +1,48 @@
+"""What all tests share: a sandbox API, a clock of their own, and the command."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+import pytest
+
+from sandbox import Sandbox
+from tests.harness import Command, FakeClock
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FOREIGN = ("TAP_MEGA_", "MELTANO", "TARGET_", "PG", "HTTP", "ALL_PROXY", "NO_PROXY")
+"""How variables begin that could point a test at something else."""
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the developer's own settings, proxies and `.env` out of every test."""
+    for name in os.environ:
+        if name.upper().startswith(FOREIGN) or name == "LOGLEVEL":
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(
+        "singer_sdk.configuration._dict_config.find_dotenv", lambda: os.devnull
+    )
+
+
+@pytest.fixture
+def tap(tmp_path: Path) -> Command:
+    """The command."""
+    return Command(tmp_path)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that nobody waits for."""
+    return FakeClock()
+
+
+@pytest.fixture
+def sandbox(clock: FakeClock) -> Iterator[Sandbox]:
+    """An API with 250 leads: three pages."""
+    with Sandbox(leads=250, clock=clock.time) as api:
+        yield api

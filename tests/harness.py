@@ -1,0 +1,151 @@
+"""The command, run in this process, by a clock that nobody waits for."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import logging
+import signal
+import typing as t
+
+import pytest
+
+from tap_mega.tap import TapMega
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+
+class FakeClock:
+    """A clock that only moves when somebody sleeps by it: an hour takes no time."""
+
+    def __init__(self, start: float = 1_800_000_000) -> None:
+        """Begin at an hour that is as good as any."""
+        self.now = start
+        self.sleeps: list[float] = []
+
+    def time(self) -> float:
+        """Return the seconds since the epoch."""
+        return self.now
+
+    def monotonic(self) -> float:
+        """Return the same: it never goes back."""
+        return self.now
+
+    def sleep(self, seconds: float, /) -> None:
+        """Let the time pass."""
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run of the command left."""
+
+    code: int
+    stdout: str
+    log: str
+
+    @property
+    def messages(self) -> list[Json]:
+        """The Singer messages; a line that is none fails."""
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+    @property
+    def records(self) -> list[Json]:
+        """The records."""
+        return [it["record"] for it in self.messages if it["type"] == "RECORD"]
+
+    @property
+    def states(self) -> list[Json]:
+        """The values of the STATE messages."""
+        return [it["value"] for it in self.messages if it["type"] == "STATE"]
+
+    @property
+    def state(self) -> Json:
+        """The last of them: what the next run starts from."""
+        return self.states[-1]
+
+    @property
+    def bookmark(self) -> str | None:
+        """The bookmark in it."""
+        leads = self.state["bookmarks"]["leads"]
+        return t.cast("str | None", leads.get("replication_key_value"))
+
+    @property
+    def schema(self) -> Json:
+        """The SCHEMA message."""
+        return next(it for it in self.messages if it["type"] == "SCHEMA")
+
+    @property
+    def errors(self) -> list[str]:
+        """What the log says at the level ERROR, without time and logger."""
+        lines = (line.split(" | ", maxsplit=3) for line in self.log.splitlines())
+        return [it[-1] for it in lines if len(it) == 4 and it[1].strip() == "ERROR"]
+
+
+class Command:
+    """Runs `tap-mega` in this process: the real command, and quick to start."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep the files that it reads in a folder."""
+        self.folder = folder
+
+    def __call__(
+        self,
+        *arguments: str,
+        config: Json | None = None,
+        state: object = None,
+        catalog: Json | None = None,
+        clock: FakeClock | None = None,
+        tap: type[TapMega] = TapMega,
+    ) -> Run:
+        """Run the command with arguments, and with what is given as files."""
+        files = {"config": config, "state": state, "catalog": catalog}
+        given = [self._option(*item) for item in files.items() if item[1] is not None]
+        attributes = {"clock": clock} if clock else {}
+        command = t.cast("type[TapMega]", type(tap.__name__, (tap,), attributes))
+        out, log = io.StringIO(), io.StringIO()
+        with (
+            own_process_settings(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(log),
+            pytest.raises(SystemExit) as end,
+        ):
+            command.cli(args=[*arguments, *given])
+        return Run(t.cast("int", end.value.code), out.getvalue(), log.getvalue())
+
+    def _option(self, name: str, content: object) -> str:
+        path = self.folder / f"{name}.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return f"--{name}={path}"
+
+
+@contextlib.contextmanager
+def own_process_settings() -> Iterator[None]:
+    """Put back what the command sets for the whole process: logging and signals."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    signals = {number: signal.getsignal(number) for number in (2, 15)}
+    try:
+        yield
+    finally:
+        logging.captureWarnings(capture=False)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+
+
+def full_table(tap: Command) -> Json:
+    """Return a catalog that asks for all leads, every time."""
+    catalog: Json = json.loads(tap("--discover").stdout)
+    stream = catalog["streams"][0]
+    stream["replication_method"] = "FULL_TABLE"
+    stream["metadata"][-1]["metadata"]["selected"] = True
+    return catalog

@@ -1,0 +1,143 @@
+"""What the tap says of itself, and the SDK's own tests of it."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import subprocess
+import sys
+import typing as t
+
+import pytest
+import yaml
+from singer_sdk.testing import SuiteConfig, TapTestRunner, get_tap_test_class
+
+from sandbox import Sandbox
+from tap_mega.tap import TapMega
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.harness import Command
+
+
+def test_discovery_needs_no_settings(tap: Command) -> None:
+    """`--discover` without a configuration prints the catalog of the one stream."""
+    run = tap("--discover")
+    (stream,) = json.loads(run.stdout)["streams"]
+    assert run.code == 0
+    assert stream["tap_stream_id"] == "leads"
+    assert stream["key_properties"] == ["id"]
+    assert stream["replication_key"] == "updated_at"
+    assert stream["replication_method"] == "INCREMENTAL"
+
+
+def test_discovery_sends_nothing(tap: Command, sandbox: Sandbox) -> None:
+    """`--discover` with a configuration sends no request."""
+    assert tap("--discover", config=sandbox.config()).code == 0
+    assert not sandbox.requests
+
+
+def test_the_schema_is_that_of_the_vendors_document(tap: Command) -> None:
+    """Each property of `Lead` is there, with its type, format and nothing made up."""
+    path = importlib.resources.files("tap_mega") / "openapi/openapi.yaml"
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    schemas = document["components"]["schemas"]
+    emitted = json.loads(tap("--discover").stdout)["streams"][0]["schema"]
+    assert list(emitted["properties"]) == list(schemas["Lead"]["properties"])
+    assert emitted["required"] == schemas["Lead"]["required"]
+    assert emitted["properties"]["id"] == {"type": "string"}
+    for name, written in schemas["Lead"]["properties"].items():
+        if "$ref" in written:
+            written = schemas[written["$ref"].rpartition("/")[2]]  # noqa: PLW2901
+        found = emitted["properties"][name]
+        types = written["type"]
+        nullable = {"null", *([types] if isinstance(types, str) else types)}
+        kind = found["type"]
+        assert kind == "string" if name == "id" else set(kind) == nullable
+        assert found.get("format") == written.get("format")
+        assert set(found.get("properties", ())) == set(written.get("properties", ()))
+
+
+@pytest.mark.parametrize("name", ["current_stage", "owner"])
+def test_both_notations_of_null_are_read(tap: Command, name: str) -> None:
+    """`nullable: true` and `["object", "null"]` come to the same."""
+    emitted = json.loads(tap("--discover").stdout)["streams"][0]["schema"]
+    assert emitted["properties"][name]["type"] == ["object", "null"]
+
+
+def test_the_test_mode_sends_one_request(tap: Command, sandbox: Sandbox) -> None:
+    """`--test` proves the credentials with a single request."""
+    run = tap("--test", config=sandbox.config())
+    assert run.code == 0
+    assert len(run.records) == 1
+    assert len(sandbox.requests) == 1
+
+
+def test_the_schema_test_mode_sends_nothing(tap: Command, sandbox: Sandbox) -> None:
+    """`--test=schema` writes the SCHEMA message without a request."""
+    run = tap("--test=schema", config=sandbox.config())
+    assert [message["type"] for message in run.messages] == ["SCHEMA"]
+    assert not sandbox.requests
+
+
+def test_about_as_json_is_complete(tap: Command) -> None:
+    """`--about --format=json` has a title, a description and a type of each setting."""
+    about = json.loads(tap("--about", "--format=json").stdout)
+    settings = about["settings"]["properties"]
+    assert about["name"] == "tap-mega"
+    assert settings["auth_token"]["secret"] is True
+    assert {name for name, it in settings.items() if it.get("secret")} == {"auth_token"}
+    for setting in settings.values():
+        assert setting["title"]
+        assert setting["description"]
+        assert setting["type"]
+
+
+def test_about_as_markdown_is_complete(tap: Command) -> None:
+    """`--about --format=markdown` has a row for each setting and each filter."""
+    rows = tap("--about", "--format=markdown").stdout
+    for name in TapMega.config_jsonschema["properties"]:
+        assert f"| {name} |" in rows
+    for name in TapMega.config_jsonschema["properties"]["filters"]["properties"]:
+        assert f"| filters.{name} |" in rows
+
+
+@pytest.mark.parametrize(
+    "command", [["tap-mega"], [sys.executable, "-m", "tap_mega"]], ids=["script", "-m"]
+)
+def test_the_command_is_installed(command: list[str]) -> None:
+    """The script and the module are the same command."""
+    run = subprocess.run([*command, "--version"], check=True, stdout=subprocess.PIPE)
+    assert run.stdout.startswith(b"tap-mega v")
+
+
+SUITE = SuiteConfig(max_records_limit=150)
+NOWHERE = {
+    "auth_token": "mega_0123456789abcdef",
+    "customer_id": "00000000-0000-4000-8000-000000000000",
+    "api_url": "http://127.0.0.1:9",
+}
+"""Enough to list the tests; none of them runs with it."""
+
+
+class TestStandard(
+    get_tap_test_class(  # type: ignore[misc]  # a class that is made at run time
+        TapMega, config=NOWHERE, suite_config=SUITE, parse_env_config=False
+    )
+):
+    """The SDK's standard tests, against the sandbox instead of the live API."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def runner(cls) -> Iterator[TapTestRunner]:
+        """Return a runner whose tap reads the sandbox."""
+        with Sandbox(leads=250) as api:
+            runner = TapTestRunner(
+                tap_class=TapMega,
+                config=api.config(),
+                suite_config=SUITE,
+                parse_env_config=False,
+            )
+            runner.sync_all()
+            yield runner

@@ -1,0 +1,208 @@
+"""What may be set, and what is said of a setting that is wrong."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    from sandbox import Sandbox
+    from tests.harness import Command
+
+TOKEN = "mega_0123456789abcdef"  # noqa: S105  # plainly fake
+CUSTOMER = "00000000-0000-4000-8000-000000000000"
+VALID = {
+    "auth_token": TOKEN,
+    "customer_id": CUSTOMER,
+    "api_url": "http://127.0.0.1:9",
+    "backoff_max_tries": 1,
+}
+
+WRONG: list[tuple[dict[str, t.Any], str]] = [
+    ({"auth_token": None}, "'auth_token' is missing: set it to the Personal Access"),
+    ({"auth_token": ""}, "'auth_token' must be text without white space"),
+    ({"auth_token": "mega_ 123"}, "'auth_token' must be text without white space"),
+    ({"auth_token": "mega_123\n"}, "'auth_token' must be text without white space"),
+    ({"auth_token": "mega_é"}, "'auth_token' must be text without white space"),
+    ({"auth_token": 5}, "'auth_token' must be text"),
+    ({"customer_id": None}, "'customer_id' is missing: set it to the Customer ID"),
+    ({"customer_id": "acme"}, "'customer_id' must be a UUID"),
+    ({"customer_id": f"{CUSTOMER}\n"}, "'customer_id' must be a UUID"),
+    ({"start_date": "yesterday"}, "'start_date' must be a date"),
+    ({"start_date": "2026-02-30"}, "'start_date' must be a date"),
+    ({"start_date": "0001-01-01T00:00+01:00"}, "'start_date' must be a date"),
+    ({"start_date": 2026}, "'start_date' must be text"),
+    ({"include_custom_fields": "yes"}, "'include_custom_fields' must be true or false"),
+    ({"page_size": 0}, "'page_size' must be a whole number of at least 1"),
+    ({"page_size": 101}, "and at most 100"),
+    ({"page_size": "ten"}, "'page_size' must be a whole number"),
+    ({"page_size": 1.5}, "'page_size' must be a whole number"),
+    ({"page_size": True}, "'page_size' must be a whole number"),
+    ({"lookback_seconds": -1}, "'lookback_seconds' must be a whole number of at lea"),
+    ({"requests_per_minute": -1}, "'requests_per_minute' must be"),
+    ({"requests_per_hour": -1}, "'requests_per_hour' must be"),
+    ({"max_wait_seconds": -1}, "'max_wait_seconds' must be"),
+    ({"request_timeout": 0}, "'request_timeout' must be a number of more than 0"),
+    ({"request_timeout": 1e9}, "'request_timeout' must be a number of"),
+    ({"backoff_max_tries": 0}, "'backoff_max_tries' must be a whole number of at"),
+    ({"filters": "won"}, "'filters' must be a JSON object"),
+    (
+        {"filters": {"stageId": "x"}},
+        "'filters' has no 'stageId', only status, stage_id",
+    ),
+    (
+        {"filters": {"lead_line": "lender"}},
+        "'filters.lead_line' must be one of buyer, s",
+    ),
+    ({"filters": {"stage_id": "first"}}, "'filters.stage_id' must be a UUID"),
+    ({"filters": {"created_since": "x"}}, "'filters.created_since' must be a date"),
+    ({"filters": {"search": ""}}, "'filters.search' must be text that is not empty"),
+    ({"filters": {"status": 1}}, "'filters.status' must be text"),
+    ({"api_url": "http://app.gomega.ai"}, "'api_url' must be an https URL"),
+    ({"api_url": "http://localhost.evil.example"}, "'api_url' must be an https URL"),
+    ({"api_url": "http://127.0.0.1@evil.example"}, "'api_url' must be an https URL"),
+    ({"api_url": "https://user:word@host.example"}, "'api_url' must be an https URL"),
+    ({"api_url": "https://host.example?x=1"}, "'api_url' must be an https URL"),
+    ({"api_url": "https://host.example:port"}, "'api_url' must be an https URL"),
+    ({"api_url": "https://host .example"}, "'api_url' must be an https URL"),
+    ({"api_url": "https://"}, "'api_url' must be an https URL"),
+    ({"api_url": "app.gomega.ai"}, "'api_url' must be an https URL"),
+    ({"user_agent": "a\nb"}, "'user_agent' must be plain text of one line"),
+    ({"stream_maps": {"leads": 5}}, "'stream_maps.leads' must be of the shape"),
+]
+
+
+@pytest.mark.parametrize(("settings", "line"), WRONG, ids=lambda it: str(it)[:40])
+@pytest.mark.parametrize("mode", [(), ("--test",)], ids=["sync", "test"])
+def test_a_wrong_setting_is_one_line_and_nothing_else(
+    tap: Command,
+    sandbox: Sandbox,
+    settings: dict[str, t.Any],
+    line: str,
+    mode: tuple[str, ...],
+) -> None:
+    """A setting that is wrong: one line names it and the mend, exit 1, no request."""
+    run = tap(*mode, config={**sandbox.config(), **settings})
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert run.errors[0].startswith("The setting ")
+    assert line in run.errors[0]
+    assert "Traceback" not in run.log
+    assert run.stdout == ""
+    assert not sandbox.requests
+
+
+def test_each_wrong_setting_has_its_line(tap: Command) -> None:
+    """Two mistakes are told at once, not one at a time."""
+    run = tap(config={**VALID, "page_size": 0, "lookback_seconds": -1})
+    assert len(run.errors) == 2
+
+
+def test_the_value_of_a_wrong_setting_is_not_told(tap: Command) -> None:
+    """A mistyped token is a secret still."""
+    run = tap(config={**VALID, "auth_token": f"{TOKEN} "})
+    assert run.code == 1
+    assert TOKEN not in run.log
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("start-date", "; did you mean 'start_date'?"),
+        ("Page_Size", "; did you mean 'page_size'?"),
+        ("colour", ""),
+    ],
+)
+def test_an_unknown_setting_is_warned_of(tap: Command, name: str, hint: str) -> None:
+    """A setting that does not exist is named, with the one that was likely meant."""
+    run = tap(config={**VALID, name: "2026-01-01"})
+    assert f"The setting '{name}' does not exist and is ignored{hint}\n" in run.log
+
+
+def test_a_null_is_as_if_the_setting_was_not_there(
+    tap: Command, sandbox: Sandbox
+) -> None:
+    """A setting that is null has its default."""
+    nothing = dict.fromkeys(["start_date", "page_size", "filters", "user_agent"])
+    run = tap(config={**sandbox.config(), **nothing})
+    assert run.code == 0
+    assert sandbox.requests[0].query["limit"] == "100"
+
+
+def test_settings_come_from_the_environment(
+    tap: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--config=ENV` reads `TAP_MEGA_…`: text, numbers, booleans and objects."""
+    variables = {
+        **{name.upper(): value for name, value in sandbox.config().items()},
+        "PAGE_SIZE": "50",
+        "REQUEST_TIMEOUT": "2.5",
+        "INCLUDE_CUSTOM_FIELDS": "False",
+        "FILTERS": '{"status": "won"}',
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(f"TAP_MEGA_{name}", value)
+    assert tap("--config=ENV").code == 0
+    query = sandbox.requests[0].query
+    assert (query["limit"], query["status"]) == ("50", "won")
+    assert "include_custom_fields" not in query
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("PAGE_SIZE", "ten", "TAP_MEGA_PAGE_SIZE must be a whole number"),
+        ("REQUEST_TIMEOUT", "soon", "TAP_MEGA_REQUEST_TIMEOUT must be a number"),
+        ("FILTERS", "{", "TAP_MEGA_FILTERS must be a JSON object"),
+        (
+            "INCLUDE_CUSTOM_FIELDS",
+            "maybe",
+            "TAP_MEGA_INCLUDE_CUSTOM_FIELDS must be true or false",
+        ),
+    ],
+)
+def test_a_variable_that_cannot_be_read_is_one_line(
+    tap: Command, monkeypatch: pytest.MonkeyPatch, name: str, value: str, line: str
+) -> None:
+    """A variable of the wrong type is named, like a setting."""
+    monkeypatch.setenv(f"TAP_MEGA_{name}", value)
+    run = tap("--config=ENV")
+    assert (run.code, run.errors) == (1, [line])
+
+
+@pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
+@pytest.mark.parametrize("content", ["{", "\x00", "[1]"])
+def test_a_file_that_is_no_json_object_is_one_line(
+    tap: Command, sandbox: Sandbox, tmp_path: Path, option: str, content: str
+) -> None:
+    """A broken file is named by its option, before any request."""
+    path = tmp_path / "broken.json"
+    path.write_text(content)
+    given = [] if option == "--config" else [f"--config={tap.folder}/good.json"]
+    (tap.folder / "good.json").write_text(json.dumps(sandbox.config()))
+    run = tap(*given, f"{option}={path}")
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert option in run.errors[0]
+    assert not sandbox.requests
+
+
+@pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
+def test_a_file_that_is_not_there_is_one_line(tap: Command, option: str) -> None:
+    """A missing file is named, with exit code 1."""
+    run = tap(f"{option}=/nowhere/file.json")
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert "/nowhere/file.json" in run.errors[0]
+
+
+def test_an_unknown_option_is_one_line(tap: Command) -> None:
+    """A mistyped option is named, with exit code 1."""
+    run = tap("--catalogue=x")
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert "--catalogue" in run.errors[0]

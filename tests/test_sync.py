@@ -1,0 +1,411 @@
+"""What a sync asks for, what comes out of it, and which state it leaves."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import json
+import typing as t
+
+import pytest
+from jsonschema import Draft202012Validator, FormatChecker
+
+from sandbox import Fault, Sandbox
+from tap_mega.tap import TapMega
+from tests.harness import full_table
+
+if t.TYPE_CHECKING:
+    from tests.harness import Command, FakeClock
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+
+def by_id(leads: list[Json]) -> dict[str, Json]:
+    """Return leads by their id; the last version of each."""
+    return {lead["id"]: lead for lead in leads}
+
+
+def earlier(moment: str, **duration: float) -> str:
+    """Return the moment that is so much before another, as the API writes it."""
+    then = dt.datetime.fromisoformat(moment) - dt.timedelta(**duration)
+    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def test_a_full_sync_reads_every_lead_once(tap: Command, clock: FakeClock) -> None:
+    """2,345 leads are 24 requests and 2,345 records, just as the API has them."""
+    with Sandbox(leads=2345, clock=clock.time) as sandbox:
+        run = tap(config=sandbox.config(), clock=clock)
+        assert run.code == 0
+        assert len(sandbox.requests) == 24
+        assert run.records == sandbox.leads.all()
+        assert len(run.records) == 2345
+
+
+def test_an_idle_poll_is_one_request(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A poll that finds nothing new is one request, and repeats the look-back only."""
+    first = tap(config=sandbox.config(), clock=clock)
+    sandbox.requests.clear()
+    poll = tap(config=sandbox.config(), state=first.state, clock=clock)
+    assert len(sandbox.requests) == 1
+    assert first.bookmark is not None
+    since = earlier(first.bookmark, seconds=60)
+    assert all(lead["updated_at"] >= since for lead in poll.records)
+    assert len(poll.records) < 10
+    assert poll.bookmark == first.bookmark
+
+
+def test_a_poll_brings_what_changed(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """After 137 changes a poll brings all of them and little else, in two requests."""
+    first = tap(config=sandbox.config(), clock=clock)
+    sandbox.requests.clear()
+    clock.sleep(600)
+    changed = sandbox.leads.change(137)
+    poll = tap(config=sandbox.config(), state=first.state, clock=clock)
+    read = by_id(poll.records)
+    assert set(changed) <= set(read)
+    assert len(read) < 137 + 10
+    assert len(sandbox.requests) == 2
+    assert {**by_id(first.records), **read} == by_id(sandbox.leads.all())
+
+
+def test_each_request_says_all_of_what_is_asked(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Order, limit, custom fields and `updated_since` are on each page's request."""
+    config = {**sandbox.config(), "start_date": "2020-01-01"}
+    tap(config=config, clock=clock)
+    pages = [request.query for request in sandbox.requests]
+    same = {
+        "sort_by": "updated_at",
+        "sort_dir": "asc",
+        "limit": "100",
+        "include_custom_fields": "true",
+        "updated_since": "2020-01-01T00:00:00.000Z",
+    }
+    assert pages[0] == same
+    assert [set(page) - set(same) for page in pages[1:]] == [{"cursor"}] * 2
+    assert all(same.items() <= page.items() for page in pages)
+
+
+def test_requests_carry_the_credentials_and_the_name_of_the_tap(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Both headers of the vendor's, `tap-mega/VERSION`, and compression is welcome."""
+    tap(config=sandbox.config(), clock=clock)
+    for request in sandbox.requests:
+        assert request.headers["authorization"] == f"Bearer {sandbox.token}"
+        assert request.headers["x-customer-id"] == sandbox.customer_id
+        assert request.headers["user-agent"] == f"tap-mega/{TapMega.plugin_version}"
+        assert "gzip" in request.headers["accept-encoding"]
+
+
+def test_the_user_agent_can_be_set(tap: Command, sandbox: Sandbox) -> None:
+    """The setting `user_agent` replaces the tap's own."""
+    tap(config={**sandbox.config(), "user_agent": "acme-etl (ops@acme.example)"})
+    assert sandbox.requests[0].headers["user-agent"] == "acme-etl (ops@acme.example)"
+
+
+def test_connections_are_reused(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """All pages of a sync come over one connection."""
+    taps = []
+
+    class Watched(TapMega):
+        """A tap that can be looked into."""
+
+        def load_state(self, state: Json) -> None:
+            """Take the chance to keep it."""
+            taps.append(self)
+            super().load_state(state)
+
+    tap(config=sandbox.config(), clock=clock, tap=Watched)
+    session = taps[0].streams["leads"].requests_session  # type: ignore[attr-defined]
+    pools = session.get_adapter(sandbox.url).poolmanager.pools
+    assert len(sandbox.requests) == 3
+    assert [pools[key].num_connections for key in pools.keys()] == [1]  # noqa: SIM118  # no dict
+
+
+def picked(name: str, lead: Json) -> str:
+    """Return a value of a lead that a filter can look for."""
+    values = {
+        "status": lead["status"],
+        "stage_id": (lead["current_stage"] or {}).get("id"),
+        "search": lead["contact_email"],
+        "created_since": lead["created_at"],
+        "lead_line": lead["custom_fields"].get("lead_line"),
+    }
+    return t.cast("str", values[name])
+
+
+@pytest.mark.parametrize(
+    ("setting", "parameter"),
+    [
+        ("status", "status"),
+        ("stage_id", "stageId"),
+        ("search", "search"),
+        ("created_since", "created_since"),
+        ("lead_line", "lead_line"),
+    ],
+)
+def test_each_filter_reaches_the_api(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, setting: str, parameter: str
+) -> None:
+    """A filter is passed on each page, and what comes matches it."""
+    leads = sandbox.leads.all()
+    lead = next(it for it in leads[len(leads) // 2 :] if picked(setting, it))
+    filters = {setting: picked(setting, lead)}
+    run = tap(config={**sandbox.config(), "filters": filters}, clock=clock)
+    assert all(
+        request.query[parameter] == filters[setting] for request in sandbox.requests
+    )
+    assert lead["id"] in by_id(run.records)
+    assert 0 < len(run.records) < len(leads)
+    if setting != "created_since":
+        assert {str(picked(setting, it)).lower() for it in run.records} == {
+            filters[setting].lower()
+        }
+
+
+def test_custom_fields_can_be_left_out(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """`include_custom_fields: false` asks for none, and the schema has none."""
+    run = tap(config={**sandbox.config(), "include_custom_fields": False}, clock=clock)
+    assert "include_custom_fields" not in sandbox.requests[0].query
+    assert all("custom_fields" not in lead for lead in run.records)
+    assert "custom_fields" not in run.schema["schema"]["properties"]
+
+
+def test_deselecting_custom_fields_does_the_same(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A deselected `custom_fields` is not even asked for."""
+    catalog = json.loads(tap("--discover").stdout)
+    for entry in catalog["streams"][0]["metadata"]:
+        selected = entry["breadcrumb"] != ["properties", "custom_fields"]
+        entry["metadata"]["selected"] = selected
+    run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
+    assert "include_custom_fields" not in sandbox.requests[0].query
+    assert len(run.records) == 250
+    assert "custom_fields" not in run.schema["schema"]["properties"]
+
+
+@pytest.mark.parametrize(
+    ("start_date", "since"),
+    [
+        ("2026-01-31", "2026-01-31T00:00:00.000Z"),
+        ("2026-01-31T08:00:00", "2026-01-31T08:00:00.000Z"),
+        ("2026-01-31T08:00:00.123456Z", "2026-01-31T08:00:00.123456Z"),
+        ("2026-01-31T08:00:00+02:00", "2026-01-31T06:00:00.000Z"),
+    ],
+)
+def test_a_first_sync_starts_at_the_start_date(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, start_date: str, since: str
+) -> None:
+    """`start_date` is a date or a date-time, in UTC where it names no zone."""
+    run = tap(config={**sandbox.config(), "start_date": start_date}, clock=clock)
+    assert sandbox.requests[0].query["updated_since"] == since
+    assert {it["id"] for it in run.records} == {
+        it["id"] for it in sandbox.leads.all() if it["updated_at"] >= since[:19]
+    }
+
+
+BOOKMARK = "2026-06-30T12:00:00.000Z"
+STATE = {
+    "bookmarks": {
+        "leads": {"replication_key": "updated_at", "replication_key_value": BOOKMARK}
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "since"),
+    [
+        ({}, "2026-06-30T11:59:00.000Z"),
+        ({"lookback_seconds": 0}, BOOKMARK),
+        ({"lookback_seconds": 3600}, "2026-06-30T11:00:00.000Z"),
+        ({"start_date": "2020-01-01"}, "2026-06-30T11:59:00.000Z"),
+        ({"start_date": "2026-06-30T11:59:30Z"}, "2026-06-30T11:59:30.000Z"),
+        ({"start_date": BOOKMARK}, BOOKMARK),
+        ({"start_date": "2026-07-01"}, "2026-07-01T00:00:00.000Z"),
+        ({"lookback_seconds": 10**15}, None),
+        (
+            {"lookback_seconds": 10**15, "start_date": "2020-01-01"},
+            "2020-01-01T00:00:00.000Z",
+        ),
+    ],
+)
+def test_a_poll_starts_a_little_before_the_bookmark(
+    tap: Command,
+    sandbox: Sandbox,
+    clock: FakeClock,
+    settings: Json,
+    since: str | None,
+) -> None:
+    """It starts `lookback_seconds` before it, but never before `start_date`."""
+    run = tap(config={**sandbox.config(), **settings}, state=STATE, clock=clock)
+    assert run.code == 0
+    assert sandbox.requests[0].query.get("updated_since") == since
+
+
+def test_a_full_table_sync_reads_everything_whatever_the_state(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """With FULL_TABLE in the catalog all leads come, and the bookmark stays."""
+    catalog = full_table(tap)
+    run = tap(config=sandbox.config(), catalog=catalog, state=STATE, clock=clock)
+    assert run.records == sandbox.leads.all()
+    assert run.bookmark == BOOKMARK
+
+
+def test_each_record_satisfies_the_schema(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """What is written fits what the SCHEMA message promised."""
+    run = tap(config=sandbox.config(), clock=clock)
+    schema = Draft202012Validator(run.schema["schema"], format_checker=FormatChecker())
+    assert run.schema["key_properties"] == ["id"]
+    for record in run.records:
+        schema.validate(record)
+
+
+def test_values_leave_as_the_api_sent_them(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Text stays text, a number keeps each of its digits, and null is null."""
+    values: Json = {
+        "digits": 1.25,
+        "text": "500000",
+        "big": 12345678901234567890123,
+        "no": False,
+        "nothing": None,
+        "unicode": 'Zoë 🏠 \u2028 \\ "',
+        "": "nameless",
+    }
+    lead = sandbox.leads.add(1, custom_fields=values)[0]
+    run = tap(config=sandbox.config(), clock=clock)
+    assert by_id(run.records)[lead]["custom_fields"] == values
+
+
+def test_a_number_of_many_digits_is_not_rounded(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A decimal leaves with the digits it came with, though no float holds them."""
+    number = "1234567890.12345678901234567890"
+    lead = json.dumps(sandbox.leads.all()[0])[:-1] + f', "score": {number}}}'
+    body = f'{{"leads": [{lead}], "next_cursor": null, "total": 1}}'
+    sandbox.script(Fault("body", body=body))
+    run = tap(config=sandbox.config(), clock=clock)
+    record = json.loads(run.stdout.splitlines()[1], parse_float=decimal.Decimal)
+    assert record["record"]["score"] == decimal.Decimal(number)
+
+
+def test_a_property_that_the_document_does_not_name_is_left_out(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """No loader meets a column that the schema did not announce."""
+    lead = {**sandbox.leads.all()[0], "shoe_size": 44}
+    lead["current_stage"] = {"id": "1", "shelf": "top"}
+    page = {"leads": [lead], "next_cursor": None, "total": 1}
+    sandbox.script(Fault("body", body=json.dumps(page)))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 0
+    assert set(run.records[0]) <= set(run.schema["schema"]["properties"])
+    assert run.records[0]["current_stage"] == {"id": "1"}
+
+
+def test_a_state_goes_out_about_once_a_page(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """After each page comes a STATE whose bookmark is the page's newest lead."""
+    run = tap(config={**sandbox.config(), "page_size": 50}, clock=clock)
+    newest, records = None, 0
+    for message in run.messages:
+        if message["type"] == "RECORD":
+            newest = message["record"]["updated_at"]
+            records += 1
+        elif message["type"] == "STATE" and records:
+            assert records % 50 == 0
+            bookmark = message["value"]["bookmarks"]["leads"]
+            assert bookmark["replication_key_value"] == newest
+    assert records == 250
+    assert len(run.states) >= 5
+
+
+def test_the_last_message_is_a_state_with_the_newest_lead(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """The bookmark is the newest `updated_at` read, and nothing follows it."""
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.messages[-1] == {
+        "type": "STATE",
+        "value": {
+            "bookmarks": {
+                "leads": {
+                    "replication_key": "updated_at",
+                    "replication_key_value": sandbox.leads.all()[-1]["updated_at"],
+                }
+            }
+        },
+    }
+
+
+def test_an_idle_poll_ends_with_a_state_as_well(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Also where nothing changed, the last message is the STATE."""
+    first = tap(config=sandbox.config(), clock=clock)
+    poll = tap(config=sandbox.config(), state=first.state, clock=clock)
+    assert poll.messages[-1] == {"type": "STATE", "value": first.state}
+
+
+def test_an_account_without_leads_is_no_error(tap: Command, clock: FakeClock) -> None:
+    """No leads: a SCHEMA and a STATE without a bookmark, twice the same."""
+    with Sandbox(leads=0, clock=clock.time) as sandbox:
+        run = tap(config=sandbox.config(), clock=clock)
+        assert run.code == 0
+        assert [it["type"] for it in run.messages] == ["SCHEMA", "STATE"]
+        again = tap(config=sandbox.config(), state=run.state, clock=clock)
+        assert again.code == 0
+        assert "WARNING" not in again.log
+
+
+def test_a_long_sync_tells_how_far_it_is(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """About every ten seconds: leads read, of how many, how fast, and the time left."""
+    slow = Fault(times=None, before=lambda: clock.sleep(4))
+    sandbox.script(slow)
+    run = tap(config={**sandbox.config(), "page_size": 25}, clock=clock)
+    lines = [line.split(" | ")[-1] for line in run.log.splitlines() if " Read " in line]
+    assert [line.partition(" s with")[0] for line in lines] == [
+        "Read 75 of 250 leads (30%) in 12",
+        "Read 150 of 250 leads (60%) in 24",
+        "Read 225 of 250 leads (90%) in 36",
+        "Read 250 of 250 leads (100%) in 40",
+    ]
+    assert [line.partition(" s with")[2] for line in lines] == [
+        " 3 pages, 6 leads a second, about 28 s left",
+        " 6 pages, 6 leads a second, about 16 s left",
+        " 9 pages, 6 leads a second, about 4 s left",
+        " 10 pages, 6 leads a second",
+    ]
+
+
+def test_the_time_left_knows_the_quota(
+    tap: Command, clock: FakeClock, sandbox: Sandbox
+) -> None:
+    """Where the quota is slower than the API, the time left comes from it."""
+    sandbox.script(Fault(times=None, before=lambda: clock.sleep(1)))
+    config = {**sandbox.config(), "page_size": 10, "requests_per_minute": 5}
+    run = tap(config=config, clock=clock)
+    lines = [line for line in run.log.splitlines() if line.endswith(" left")]
+    # 25 pages at 5 a minute: when the second minute begins, three are to come.
+    assert "Read 60 of 250 leads" in lines[0]
+    assert lines[0].endswith("about 3 min left")
+    assert run.code == 0
