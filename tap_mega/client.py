@@ -33,6 +33,7 @@ if t.TYPE_CHECKING:
 LONGEST_BACKOFF_SECONDS = 60
 LONGEST_MESSAGE = 200
 SHORTEST_WAIT_SECONDS = 1
+FOREVER_SECONDS = 10**9
 SHORT_WAIT_SECONDS = 5
 """A wait up to this length is not worth a line in the log."""
 
@@ -163,16 +164,16 @@ class MegaStream(RESTStream[str | None]):
             FatalAPIError: At what will not pass by itself, such as 401 or a redirect.
         """
         status = response.status_code
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
+        if status < HTTPStatus.MULTIPLE_CHOICES:
+            read_page(response)
+        elif status == HTTPStatus.TOO_MANY_REQUESTS:
             raise QuotaSpentError(response)
-        message = self.response_error_message(response)
-        if status in RETRIABLE_4XX or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise RetriableAPIError(message, response)
-        if status == HTTPStatus.BAD_REQUEST:
-            raise RequestRefusedError(message)
-        if status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise FatalAPIError(message)
-        read_page(response)
+        elif status in RETRIABLE_4XX or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise RetriableAPIError(self.response_error_message(response), response)
+        elif status == HTTPStatus.BAD_REQUEST:
+            raise RequestRefusedError(self.response_error_message(response))
+        else:
+            raise FatalAPIError(self.response_error_message(response))
 
     def response_error_message(self, response: requests.Response) -> str:
         """Return one line for a person: what the API said, and what to do.
@@ -189,7 +190,7 @@ class MegaStream(RESTStream[str | None]):
     def _error_message(self, response: requests.Response) -> str:
         try:
             message = str(response.json()["error"]["message"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return ""
         words = " ".join(message.split())[:LONGEST_MESSAGE]
         return words.replace(self.config["auth_token"], "mega_…").rstrip(".")
@@ -279,7 +280,7 @@ class MegaStream(RESTStream[str | None]):
         """Return `Retry-After` in seconds, be it a number or an HTTP date."""
         value = response.headers.get("Retry-After", "")
         if value.isdecimal():
-            return float(value)
+            return min(float(value), FOREVER_SECONDS)
         try:
             moment = parsedate_to_datetime(value)
         except ValueError:

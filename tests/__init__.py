@@ -1,0 +1,1 @@
+"""What the tap, the sandbox and the demo do, a behaviour a test."""

@@ -1,0 +1,282 @@
+"""How the tap spends the quota: none refused that could have waited, no time lost."""
+
+from __future__ import annotations
+
+import email.utils
+import typing as t
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox import Fault, Limits, Sandbox
+from tap_mega.quota import Quota
+from tests.harness import Command, FakeClock, full_table
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
+MINUTE, HOUR = 60, 3600
+PER_MINUTE, PER_HOUR = 60, 1000
+LIMITS = ((PER_MINUTE, MINUTE), (PER_HOUR, HOUR))
+START = 1_800_000_000
+"""The beginning of an hour."""
+
+
+def least_seconds_sliding(requests: int) -> float:
+    """Return the least time that sliding windows allow for so many requests."""
+    sent: list[float] = []
+    for number in range(requests):
+        limits = ((PER_MINUTE, MINUTE), (PER_HOUR, HOUR))
+        free = [
+            sent[number - limit] + span for limit, span in limits if number >= limit
+        ]
+        sent.append(max([0.0, *free]))
+    return sent[-1]
+
+
+def least_seconds_fixed(requests: int, start: float) -> float:
+    """Return the least time that windows which the clock begins allow."""
+    now, sent = start, dict[tuple[int, int], int]()
+    for _ in range(requests):
+        while (full := _full_windows(sent, now)) > now:
+            now = full
+        for span in (MINUTE, HOUR):
+            key = (span, int(now // span))
+            sent[key] = sent.get(key, 0) + 1
+    return now - start
+
+
+def _full_windows(sent: dict[tuple[int, int], int], now: float) -> float:
+    """Return when the last of the windows that are full now ends; `now` if none is."""
+    ends = [
+        (now // span + 1) * span
+        for limit, span in LIMITS
+        if sent.get((span, int(now // span)), 0) >= limit
+    ]
+    return max([now, *ends])
+
+
+@pytest.mark.parametrize("minutes", [0, 40])
+@pytest.mark.parametrize("window", ["sliding", "fixed"])
+def test_a_long_sync_takes_the_least_time_and_gets_no_429(
+    tap: Command, window: t.Literal["sliding", "fixed"], minutes: int
+) -> None:
+    """2,300 pages at the default limits: within 1 % of the least, and none refused."""
+    start = START + minutes * MINUTE + 17
+    clock = FakeClock(start)
+    with Sandbox(leads=2300, clock=clock.time, limits=Limits(window=window)) as sandbox:
+        run = tap(config={**sandbox.config(), "page_size": 1}, clock=clock)
+        least = {
+            "sliding": least_seconds_sliding(2300),
+            "fixed": least_seconds_fixed(2300, start),
+        }[window]
+        assert run.code == 0
+        assert {request.status for request in sandbox.requests} == {200}
+        assert len(sandbox.requests) == len(run.records) == 2300
+        assert clock.now - start <= least * 1.01
+
+
+def test_a_short_sync_does_not_wait(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Sixty requests go out at once."""
+    run = tap(config={**sandbox.config(), "page_size": 5}, clock=clock)
+    assert run.code == 0
+    assert len(sandbox.requests) == 50
+    assert clock.sleeps == []
+
+
+def test_pacing_can_be_turned_off(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """With both limits 0 nothing waits."""
+    sandbox.limits = Limits(per_minute=0, per_hour=0)
+    off = {"page_size": 1, "requests_per_minute": 0, "requests_per_hour": 0}
+    assert tap(config={**sandbox.config(), **off}, clock=clock).code == 0
+    assert len(sandbox.requests) == 250
+    assert clock.sleeps == []
+
+
+@given(
+    per_minute=st.integers(1, 8),
+    per_hour=st.integers(1, 30),
+    steps=st.lists(st.floats(0, 300), min_size=1, max_size=80),
+)
+def test_no_span_holds_more_than_the_limit(
+    per_minute: int, per_hour: int, steps: list[float]
+) -> None:
+    """However long answers take, no minute and no hour gets more than its share."""
+    quota, now, sent = Quota(per_minute, per_hour), 0.0, list[float]()
+    for seconds in steps:
+        now += quota.wait(now)
+        sent.append(now)
+        now += seconds
+        quota.spend(now)
+    for limit, span in ((per_minute, MINUTE), (per_hour, HOUR)):
+        for first, later in zip(sent, sent[limit:], strict=False):
+            assert later - first >= span
+
+
+def test_the_time_for_requests_is_what_they_take() -> None:
+    """`seconds_for` foretells the schedule, and changes nothing."""
+    quota = Quota(PER_MINUTE, PER_HOUR)
+    foretold = quota.seconds_for(2300, now=0)
+    assert foretold == pytest.approx(least_seconds_sliding(2300), rel=0.01)
+    assert quota.seconds_for(2300, now=0) == foretold
+
+
+def seconds(clock: FakeClock) -> str:
+    """Return a wait of forty seconds as a number."""
+    assert clock
+    return "40"
+
+
+def date(clock: FakeClock) -> str:
+    """Return a wait of forty seconds as an HTTP date."""
+    return email.utils.formatdate(clock.now + 40, usegmt=True)
+
+
+@pytest.mark.parametrize("retry_after", [seconds, date])
+def test_a_429_waits_as_long_as_the_api_says(
+    tap: Command,
+    sandbox: Sandbox,
+    clock: FakeClock,
+    retry_after: Callable[[FakeClock], str],
+) -> None:
+    """`Retry-After` is obeyed, be it seconds or a date, without spending tries."""
+    asked = retry_after(clock)
+    sandbox.script(Fault("error", 2, status=429, retry_after=asked))
+    run = tap(config={**sandbox.config(), "backoff_max_tries": 1}, clock=clock)
+    assert run.code == 0
+    assert clock.sleeps == [40]
+    assert run.records == sandbox.leads.all()
+
+
+def test_a_429_may_come_as_often_as_it_likes(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A hundred refusals for want of quota are no failure."""
+    sandbox.script(Fault("error", 2, 100, status=429, retry_after=30))
+    run = tap(config={**sandbox.config(), "backoff_max_tries": 1}, clock=clock)
+    assert run.code == 0
+    assert run.records == sandbox.leads.all()
+    assert sum(clock.sleeps) >= 3000
+
+
+@pytest.mark.parametrize("asked", [None, "", "soon", "1.5.2", "-3"])
+def test_a_429_that_does_not_say_how_long_backs_off(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, asked: str | None
+) -> None:
+    """Without a usable `Retry-After` the waits grow."""
+    sandbox.script(Fault("error", 1, 4, status=429, retry_after=asked))
+    assert tap(config=sandbox.config(), clock=clock).code == 0
+    for wait, least in zip(clock.sleeps, [1, 2, 4, 8], strict=True):
+        assert least <= wait <= least + 1
+
+
+@pytest.mark.parametrize("asked", ["0", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_a_429_that_says_now_waits_a_moment(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, asked: str
+) -> None:
+    """A wait of nothing does not become a storm of requests."""
+    sandbox.script(Fault("error", 1, 3, status=429, retry_after=asked))
+    assert tap(config=sandbox.config(), clock=clock).code == 0
+    assert clock.sleeps == [1, 1, 1]
+
+
+def test_an_hour_that_another_run_spent_is_waited_for(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A run that begins with an empty quota reads all, after the API's own wait."""
+    off = {"page_size": 1, "requests_per_minute": 0, "requests_per_hour": 0}
+    sandbox.limits = Limits(per_minute=0, per_hour=300)
+    tap(config={**sandbox.config(), **off}, clock=clock)
+    clock.sleep(60)
+    sandbox.requests.clear()
+    run = tap(config={**sandbox.config(), **off}, clock=clock)
+    assert run.code == 0
+    assert run.records == sandbox.leads.all()
+    assert [it.status for it in sandbox.requests].count(429) == 1
+
+
+def test_the_state_goes_out_before_a_wait(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """When the waiting begins, all that was read is out, and its state behind it."""
+    config = {**sandbox.config(), "requests_per_minute": 2}
+    run = tap(config=config, clock=clock)
+    third_page = [it["type"] for it in run.messages].index("RECORD") + 200
+    assert run.messages[third_page + 1]["type"] == "STATE"
+    assert clock.sleeps == [pytest.approx(60, abs=0.2)]
+
+
+def test_a_wait_is_told(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
+    """One line says how long and why, for a wait of more than a few seconds only."""
+    sandbox.script(
+        Fault("error", 1, status=429, retry_after=4),
+        Fault("error", 2, status=429, retry_after=1800),
+    )
+    run = tap(config={**sandbox.config(), "requests_per_minute": 4}, clock=clock)
+    lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
+    assert lines == ["Waiting 30 min: the API has no quota left for this key (429)"]
+    run = tap(config={**sandbox.config(), "requests_per_minute": 2}, clock=clock)
+    lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
+    assert lines == ["Waiting 1 min: 2 requests a minute and 1000 an hour are spent"]
+
+
+TOO_LONG = Fault("error", 2, None, status=429, retry_after=7200)
+
+
+def test_a_wait_that_is_too_long_ends_an_incremental_sync_well(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Exit 0, a warning that says how much is left, and a state to resume from."""
+    sandbox.script(TOO_LONG)
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 0
+    assert clock.sleeps == []
+    assert "max_wait_seconds" in run.log
+    assert "About 150 leads are left for the next run" in run.log
+    assert len(run.records) == 100
+    sandbox.script()
+    rest = tap(config=sandbox.config(), state=run.state, clock=clock)
+    ids = {lead["id"] for lead in run.records + rest.records}
+    assert ids == {lead["id"] for lead in sandbox.leads.all()}
+    assert len(rest.records) < 150 + 10
+
+
+@pytest.mark.parametrize("mode", ["nothing read", "full table"])
+def test_a_wait_that_is_too_long_fails_where_nothing_is_won(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, mode: str
+) -> None:
+    """Exit 1 if nothing was read, or if a full-table sync would have to start over."""
+    catalog = full_table(tap) if mode == "full table" else None
+    at = 2 if mode == "full table" else 1
+    sandbox.script(Fault("error", at, None, status=429, retry_after=7200))
+    run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
+    assert run.code == 1
+    assert clock.sleeps == []
+    assert len(run.errors) == 1
+    assert "max_wait_seconds" in run.errors[0]
+
+
+def test_the_longest_wait_can_be_set(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A higher `max_wait_seconds` sits the same wait out."""
+    sandbox.script(Fault("error", 2, status=429, retry_after=7200))
+    run = tap(config={**sandbox.config(), "max_wait_seconds": 7200}, clock=clock)
+    assert run.code == 0
+    assert clock.sleeps == [7200]
+    assert run.records == sandbox.leads.all()
+
+
+def test_a_wait_without_end_is_too_long(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A `Retry-After` of more digits than a number has is refused like any other."""
+    sandbox.script(Fault("error", 2, None, status=429, retry_after="9" * 400))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 0
+    assert "max_wait_seconds" in run.log
