@@ -58,18 +58,12 @@ def find_problem(
     value = bookmark.get("replication_key_value")
     if value is None:
         return ""
-    reasons = {
-        f"has a bookmark that is not of '{replication_key}'": (
-            bookmark.get("replication_key") != replication_key
-        ),
-        "was made with other filters, so leads that match now may be older": (
-            bookmark.get("filters", {}) != filters
-        ),
-        "has a bookmark in the future, which would hide all changes until then": (
-            _parse(value) > now + MAX_AHEAD
-        ),
-    }
-    return next((reason for reason, holds in reasons.items() if holds), "")
+    if bookmark.get("replication_key") != replication_key:
+        return f"has a bookmark that is not of '{replication_key}'"
+    if bookmark.get("filters", {}) != filters:
+        return "was made with other filters, so leads that match now may be older"
+    ahead = _parse(value) > now + MAX_AHEAD
+    return "has a bookmark in the future, which would hide all changes" * ahead
 
 
 def _parse(value: t.Any) -> dt.datetime:

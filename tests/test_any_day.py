@@ -1,0 +1,193 @@
+"""Whatever happens in whatever order: the copy ends up as the source is."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import tempfile
+import typing as t
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from sandbox import Fault, Limits, Sandbox
+from tests.harness import Command, FakeClock, Run
+
+if t.TYPE_CHECKING:
+    Json: t.TypeAlias = dict[str, t.Any]
+
+LOOKBACK_SECONDS = 60
+KINDS = (
+    "error",
+    "html",
+    "body",
+    "reset",
+    "truncate",
+    "empty_page",
+    "refuse_cursor",
+    "repeat_cursor",
+    "disorder",
+    "none",
+)
+FILTERS: list[Json] = [{}, {"status": "won"}, {"lead_line": "buyer"}]
+
+faults = st.builds(
+    Fault,
+    kind=st.sampled_from(KINDS),
+    at=st.integers(1, 8),
+    times=st.integers(1, 4),
+    status=st.sampled_from([None, None, 401, 429, 500]),
+    retry_after=st.sampled_from([None, 0, 30, 7200]),
+)
+
+
+def settled(fault: Fault) -> Fault:
+    """Return a fault that can happen: some kinds have a status of their own."""
+    own_status = {"body": 200, "html": 502}
+    if fault.kind == "error":
+        return fault
+    return dataclasses.replace(fault, status=own_status.get(fault.kind))
+
+
+class AnyDay(RuleBasedStateMachine):
+    """An API whose leads change, a tap that is run now and then, and a copy."""
+
+    @initialize(leads=st.integers(0, 60), page_size=st.integers(1, 30))
+    def begin(self, leads: int, page_size: int) -> None:
+        """Start with some leads, and nothing copied."""
+        self.resources = contextlib.ExitStack()
+        folder = self.resources.enter_context(tempfile.TemporaryDirectory())
+        self.tap = Command(Path(folder))
+        self.clock = FakeClock()
+        self.sandbox = self.resources.enter_context(
+            Sandbox(leads=leads, clock=self.clock.time, limits=Limits())
+        )
+        self.page_size = page_size
+        self.filters: Json = {}
+        self.state: object = None
+        self.bookmark = ""
+        self.copy: dict[str, Json] = {}
+
+    def teardown(self) -> None:
+        """Close what was opened."""
+        if hasattr(self, "resources"):
+            self.resources.close()
+
+    @rule(seconds=st.sampled_from([0.001, 1, 59, 61, 4000]))
+    def time_passes(self, seconds: float) -> None:
+        """Some time goes by."""
+        self.clock.sleep(seconds)
+
+    @rule(count=st.integers(1, 20))
+    def leads_change(self, count: int) -> None:
+        """Some leads change, all within a moment."""
+        self.sandbox.leads.change(min(count, self.sandbox.leads.count()))
+
+    @rule(count=st.integers(1, 20))
+    def leads_appear(self, count: int) -> None:
+        """Some leads are new, all at the same moment."""
+        self.sandbox.leads.add(count)
+
+    @rule(count=st.integers(1, 5))
+    def leads_are_deleted(self, count: int) -> None:
+        """Some leads stop being listed."""
+        self.sandbox.leads.delete(min(count, self.sandbox.leads.count()))
+
+    @rule(seconds=st.floats(0.001, LOOKBACK_SECONDS - 1))
+    def a_commit_lands_late(self, seconds: float) -> None:
+        """A lead appears with an `updated_at` of a little while ago."""
+        then = dt.datetime.fromtimestamp(self.clock.now - seconds, dt.UTC)
+        self.sandbox.leads.add(1, updated_at=then.isoformat())
+
+    @rule()
+    def a_lead_is_of_the_future(self) -> None:
+        """A lead appears whose `updated_at` is years from now."""
+        self.sandbox.leads.add(1, updated_at="2130-01-01T00:00:00.000Z")
+
+    @rule(filters=st.sampled_from(FILTERS))
+    def the_filters_are_set(self, filters: Json) -> None:
+        """Somebody edits the settings."""
+        self.filters = filters
+
+    @rule(script=st.lists(faults, max_size=3), killed=st.floats(0, 2))
+    def a_sync_on_a_bad_day(self, script: list[Fault], killed: float) -> None:
+        """The tap runs while faults happen, and may be killed at any byte."""
+        during = [
+            dataclasses.replace(settled(it), before=self._change) for it in script
+        ]
+        self.sandbox.script(*during)
+        run = self._run()
+        if killed < 1:
+            whole = run.stdout[: int(len(run.stdout) * killed)].rpartition("\n")[0]
+            run = Run(-9, whole, "")
+        self._load(run)
+
+    def _change(self) -> None:
+        self.clock.sleep(0.5)
+        self.sandbox.leads.change(min(3, self.sandbox.leads.count()))
+
+    @precondition(lambda self: hasattr(self, "copy"))
+    @rule()
+    def a_sync_on_a_good_day(self) -> None:
+        """The tap runs undisturbed: the copy has every lead as the source has it."""
+        self.sandbox.script()
+        self.clock.sleep(4000)
+        run = self._run()
+        assert run.code == 0, run.log
+        self._load(run)
+        listed = [lead for lead in self.sandbox.leads.all() if self._matches(lead)]
+        for lead in listed:
+            assert self.copy.get(lead["id"]) == lead
+
+    def _run(self) -> Run:
+        config = {
+            **self.sandbox.config(),
+            "page_size": self.page_size,
+            "filters": self.filters,
+            "lookback_seconds": LOOKBACK_SECONDS,
+            "backoff_max_tries": 3,
+        }
+        run = self.tap(config=config, state=self.state, clock=self.clock)
+        assert "Traceback" not in run.log
+        assert run.code in {0, 1}
+        assert run.code == 1 or not run.errors
+        return run
+
+    def _load(self, run: Run) -> None:
+        """Do as a target does: keep the records, and the last state."""
+        self.copy.update({lead["id"]: lead for lead in run.records})
+        if run.states:
+            self.state = run.states[-1]
+
+    def _matches(self, lead: Json) -> bool:
+        values = {"lead_line": lead["custom_fields"].get("lead_line")}
+        found = {**lead, **values}
+        return all(found[name] == value for name, value in self.filters.items())
+
+    @invariant()
+    def the_bookmark_is_not_of_the_future(self) -> None:
+        """No state ever has a bookmark ahead of now."""
+        state = getattr(self, "state", None)
+        if isinstance(state, dict):
+            leads = state["bookmarks"].get("leads", {})
+            if value := leads.get("replication_key_value"):
+                moment = dt.datetime.fromisoformat(value)
+                assert moment.timestamp() <= self.clock.now
+
+
+AnyDay.TestCase.settings = settings(
+    max_examples=40,
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestAnyDay = AnyDay.TestCase

@@ -1,0 +1,236 @@
+"""A bookmark is true: whatever the order, the dates and the state that is handed in."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+
+import pytest
+
+from sandbox import Fault, Sandbox
+
+if t.TYPE_CHECKING:
+    from tests.harness import Command, FakeClock
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+
+def at(clock: FakeClock, seconds: float) -> str:
+    """Return the moment so many seconds from now, as the API writes it."""
+    moment = dt.datetime.fromtimestamp(clock.now + seconds, dt.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def state(bookmark: object, **more: t.Any) -> Json:
+    """Return a state with a bookmark."""
+    leads = {"replication_key": "updated_at", "replication_key_value": bookmark}
+    return {"bookmarks": {"leads": {**leads, **more}}}
+
+
+@pytest.fixture
+def few(clock: FakeClock) -> t.Iterator[Sandbox]:
+    """An API without leads yet."""
+    with Sandbox(leads=0, clock=clock.time) as sandbox:
+        yield sandbox
+
+
+SAME_ORDER = [
+    "2026-06-01T12:00:00Z",
+    "2026-06-01T12:00:00.5Z",
+    "2026-06-01T14:00:00.75+02:00",
+    "2026-06-01T12:00:01.000Z",
+    "2026-06-01T07:30:01.250000-04:30",
+    "2026-06-01T12:00:01.2501Z",
+]
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 100])
+def test_moments_are_compared_as_time(
+    tap: Command, few: Sandbox, clock: FakeClock, page_size: int
+) -> None:
+    """Other digits and other offsets are no disorder, and the newest is the newest."""
+    for moment in SAME_ORDER:
+        few.leads.add(1, updated_at=moment)
+    run = tap(config={**few.config(), "page_size": page_size}, clock=clock)
+    assert run.code == 0
+    assert [lead["updated_at"] for lead in run.records] == SAME_ORDER
+    assert run.bookmark == "2026-06-01T12:00:01.250100Z"
+    again = tap(config=few.config(), state=run.state, clock=clock)
+    assert again.code == 0
+    assert again.bookmark == run.bookmark
+
+
+@pytest.mark.parametrize("page_size", [1, 100])
+def test_a_lead_of_the_future_hides_nothing(
+    tap: Command, few: Sandbox, clock: FakeClock, page_size: int
+) -> None:
+    """The bookmark never passes the moment at which the sync began."""
+    few.leads.add(1)
+    few.leads.add(1, updated_at="2130-01-01T00:00:00.000Z")
+    config = {**few.config(), "page_size": page_size}
+    clock.sleep(5)
+    first = tap(config=config, clock=clock)
+    assert len(first.records) == 2
+    assert first.bookmark == at(clock, 0)
+    clock.sleep(1000)
+    changed = few.leads.add(1)
+    clock.sleep(1000)
+    second = tap(config=config, state=first.state, clock=clock)
+    assert changed[0] in {lead["id"] for lead in second.records}
+
+
+def test_a_late_commit_is_read(tap: Command, few: Sandbox, clock: FakeClock) -> None:
+    """A lead that appears behind the bookmark is found by the look-back."""
+    few.leads.add(3)
+    first = tap(config=few.config(), clock=clock)
+    late = few.leads.add(1, updated_at=at(clock, -59))
+    second = tap(config=few.config(), state=first.state, clock=clock)
+    assert late[0] in {lead["id"] for lead in second.records}
+
+
+def test_the_bookmark_never_goes_back(
+    tap: Command, few: Sandbox, clock: FakeClock
+) -> None:
+    """A poll that reads nothing but older leads leaves the bookmark where it was."""
+    few.leads.add(1, updated_at=at(clock, -30))
+    bookmark = at(clock, 0)
+    run = tap(config=few.config(), state=state(bookmark), clock=clock)
+    assert len(run.records) == 1
+    assert {it["bookmarks"]["leads"]["replication_key_value"] for it in run.states} == {
+        bookmark
+    }
+
+
+@pytest.mark.parametrize("page", [1, 2])
+def test_leads_that_change_while_they_are_paged_come_again(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, page: int
+) -> None:
+    """Their newest version comes, in this sync or the next."""
+
+    def change() -> None:
+        clock.sleep(1)
+        sandbox.leads.change(40)
+
+    sandbox.script(Fault(at=page, before=change), Fault(at=page + 1, before=change))
+    run = tap(config=sandbox.config(), clock=clock)
+    rest = tap(config=sandbox.config(), state=run.state, clock=clock)
+    read = {lead["id"]: lead for lead in run.records + rest.records}
+    assert read == {lead["id"]: lead for lead in sandbox.leads.all()}
+
+
+def test_leads_that_vanish_while_they_are_paged_take_none_along(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Deleted and merged leads shift no page: the others all come."""
+
+    def vanish() -> None:
+        clock.sleep(1)
+        sandbox.leads.delete(20)
+        sandbox.leads.merge(20)
+
+    sandbox.script(Fault(at=2, before=vanish))
+    run = tap(config=sandbox.config(), clock=clock)
+    rest = tap(config=sandbox.config(), state=run.state, clock=clock)
+    read = {lead["id"]: lead for lead in run.records + rest.records}
+    for lead in sandbox.leads.all():
+        assert read[lead["id"]] == lead
+
+
+def test_an_order_that_is_wrong_ends_the_sync(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """It is said in one line, and the bookmark stays before the disorder."""
+    sandbox.script(Fault("disorder", at=2))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert "order" in run.errors[0]
+    ahead = run.records[-1]["updated_at"]
+    assert run.bookmark is not None
+    assert run.bookmark < ahead
+    rest = tap(config=sandbox.config(), state=run.state, clock=clock)
+    ids = {lead["id"] for lead in run.records + rest.records}
+    assert ids == {lead["id"] for lead in sandbox.leads.all()}
+
+
+def test_other_filters_start_over(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A lead that matches now, but changed before the bookmark, is read."""
+    won = {**sandbox.config(), "filters": {"status": "won"}}
+    lost = {**sandbox.config(), "filters": {"status": "lost"}}
+    first = tap(config=won, clock=clock)
+    same = tap(config=won, state=first.state, clock=clock)
+    assert len(same.records) < 5
+    assert "Starting over" not in same.log
+    other = tap(config=lost, state=first.state, clock=clock)
+    assert "Starting over: the state was made with other filters" in other.log
+    assert len(other.records) == sum(
+        lead["status"] == "lost" for lead in sandbox.leads.all()
+    )
+    none = tap(config=sandbox.config(), state=other.state, clock=clock)
+    assert len(none.records) == 250
+    back = tap(config=sandbox.config(), state=none.state, clock=clock)
+    assert len(back.records) < 5
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"leads": "2026-01-01T00:00:00Z"},
+        {"type": "STATE", "value": {}},
+        {"bookmarks": []},
+        {"bookmarks": {"leads": "2026-01-01T00:00:00Z"}},
+        {
+            "bookmarks": {
+                "leads": {
+                    **state("x")["bookmarks"]["leads"],
+                    "replication_key": "created_at",
+                }
+            }
+        },
+        state("2130-01-01T00:00:00Z"),
+    ],
+)
+def test_a_state_of_another_shape_starts_over(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, shape: Json
+) -> None:
+    """It is said why, and all leads are read."""
+    run = tap(config=sandbox.config(), state=shape, clock=clock)
+    assert run.code == 0
+    assert "Starting over: the state" in run.log
+    assert len(run.records) == 250
+
+
+@pytest.mark.parametrize("shape", [{}, "", {"bookmarks": {}}, {"bookmarks": {"x": {}}}])
+def test_a_state_without_a_bookmark_is_a_first_run(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, shape: object
+) -> None:
+    """An empty state is no reason for a warning."""
+    run = tap(config=sandbox.config(), state=shape, clock=clock)
+    assert run.code == 0
+    assert "WARNING" not in run.log
+    assert len(run.records) == 250
+
+
+@pytest.mark.parametrize("bookmark", ["soon", "", 2026, ["2026-01-01"], {}])
+def test_a_bookmark_that_is_no_date_is_one_line(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, bookmark: object
+) -> None:
+    """Nothing is guessed, and nothing is sent."""
+    run = tap(config=sandbox.config(), state=state(bookmark), clock=clock)
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert "replication_key_value" in run.errors[0]
+    assert "Traceback" not in run.log
+    assert not sandbox.requests
+
+
+def test_a_bookmark_of_another_maker_is_understood(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A bookmark in another notation, such as of another tap, is compared as time."""
+    foreign = state("2026-06-30T14:00:00+02:00", starting_replication_value="x")
+    run = tap(config=sandbox.config(), state=foreign, clock=clock)
+    assert run.code == 0
+    assert sandbox.requests[0].query["updated_since"] == "2026-06-30T11:59:00.000Z"

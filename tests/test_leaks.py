@@ -1,0 +1,119 @@
+"""Nothing leaks: no token and no lead in any log, at any level."""
+
+from __future__ import annotations
+
+import json
+import socket
+import typing as t
+
+import pytest
+
+from sandbox import Fault, Sandbox
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.harness import Command, FakeClock
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+SECRET_SEARCH = "secret-needle"  # noqa: S105  # what a filter looks for
+
+DAYS: dict[str, tuple[Fault, ...]] = {
+    "good": (),
+    "error": (Fault("error", 2, None),),
+    "html": (Fault("html", 2, None, status=502),),
+    "echo": (Fault("body", 1, status=401, body="{token}"),),
+    "reset": (Fault("reset", 2, None),),
+    "truncated": (Fault("truncate", 1, None),),
+    "no-page": (Fault("body", 1, None, body='{"leads": [{"id": "needle"}]}'),),
+    "refused-cursor": (Fault("refuse_cursor", 1, None),),
+    "repeated-cursor": (Fault("repeat_cursor", 1, None),),
+    "disorder": (Fault("disorder", 2),),
+    "redirect": (Fault("redirect", 2, location="/?needle"),),
+    "quota": (Fault("error", 2, 3, status=429, retry_after=30),),
+}
+
+
+def traces(lead: Json) -> set[str]:
+    """Return what would give a lead away."""
+    names = ("id", "contact_name", "contact_email", "contact_phone")
+    return {lead[name] for name in names if lead[name]}
+
+
+@pytest.mark.parametrize("day", DAYS.values(), ids=DAYS)
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_no_token_and_no_lead_is_in_the_log(
+    tap: Command,
+    sandbox: Sandbox,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    day: tuple[Fault, ...],
+    level: str,
+) -> None:
+    """Whatever goes wrong, and with the debug output of all libraries."""
+    monkeypatch.setenv("LOGLEVEL", level)
+    echo = json.dumps({"error": {"message": f"no such key: {sandbox.token}"}})
+    faults = [
+        Fault(**{**vars(it), "body": it.body.replace("{token}", echo)}) for it in day
+    ]
+    sandbox.script(*faults)
+    run = tap(config={**sandbox.config(), "page_size": 20}, clock=clock)
+    assert "tap-mega" in run.log
+    assert sandbox.token not in run.log
+    assert sandbox.token not in run.stdout
+    for lead in sandbox.leads.all():
+        assert not [trace for trace in traces(lead) if trace in run.log]
+    assert "needle" not in run.log
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+@pytest.mark.parametrize("reachable", [True, False])
+def test_what_is_searched_for_is_not_in_the_log(
+    tap: Command,
+    sandbox: Sandbox,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    level: str,
+    *,
+    reachable: bool,
+) -> None:
+    """`search` may be a lead's e-mail: libraries that log the query are kept quiet."""
+    monkeypatch.setenv("LOGLEVEL", level)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    config = {**sandbox.config(), "filters": {"search": SECRET_SEARCH}}
+    if not reachable:
+        config["api_url"] = dead
+    run = tap(config=config, clock=clock)
+    assert run.code == (0 if reachable else 1)
+    assert SECRET_SEARCH not in run.log
+
+
+def test_a_proxy_does_not_get_what_is_for_this_machine(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain http to a loopback host goes there, whatever proxy is named."""
+    with Sandbox(leads=1, clock=clock.time) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        run = tap(config=sandbox.config(), clock=clock)
+        assert run.code == 0
+        assert len(run.records) == 250
+        assert not proxy.requests
+
+
+def test_a_netrc_does_not_replace_the_token(
+    tap: Command,
+    sandbox: Sandbox,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """What a `.netrc` says of the host is not sent."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password something\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert tap(config=sandbox.config(), clock=clock).code == 0
+    assert sandbox.requests[0].headers["authorization"] == f"Bearer {sandbox.token}"
