@@ -1,0 +1,245 @@
+"""The leads, kept in SQLite: what is listed, in which order, and how leads change."""
+# ruff: noqa: S608 - SQL is put together from constants; every value is bound
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+import sqlite3
+import threading
+import typing as t
+
+from sandbox.cursors import Cursor
+from sandbox.document import Lead, check_lead
+from sandbox.pages import Page, Question, digits, microseconds
+from sandbox.people import STATUSES, LeadMaker, timestamp
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sandbox.pages import Filter
+
+TABLE = """
+CREATE TABLE leads (
+    id TEXT NOT NULL,
+    updated_at_us INTEGER NOT NULL, -- dates are microseconds since 1970
+    created_at_us INTEGER NOT NULL,
+    last_interaction_at_us INTEGER,
+    status TEXT NOT NULL,
+    stage_id TEXT,
+    lead_line TEXT,
+    name_and_email TEXT NOT NULL,
+    phone_digits TEXT NOT NULL,
+    lead BLOB NOT NULL, -- JSON, without custom_fields and without the last brace
+    custom_fields BLOB NOT NULL -- JSON
+)
+"""
+INDEXES = (
+    "CREATE UNIQUE INDEX by_id ON leads (id)",
+    "CREATE INDEX by_updated_at ON leads (updated_at_us, id)",
+    "CREATE INDEX by_created_at ON leads (created_at_us, id)",
+)
+COLUMNS = 11
+ROW = "lead, custom_fields, id"
+
+to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+Row: t.TypeAlias = tuple[str | bytes | int | None, ...]
+
+
+class Leads:
+    """Every lead of the customer. All of it may be called from any thread."""
+
+    def __init__(self, count: int, seed: int, clock: Callable[[], float]) -> None:
+        """Make up `count` leads; `clock` gives epoch seconds, for dates of changes."""
+        self._clock = clock
+        self._random = random.Random(seed)  # noqa: S311 - leads are no secret
+        self._maker = LeadMaker(seed)
+        self._last_change = 0
+        self._totals: dict[tuple[Filter, ...], int] = {}
+        self._lock = threading.RLock()
+        # A database without a name is a temporary one: in memory while it is small,
+        # and gone with its connection. https://sqlite.org/inmemorydb.html
+        self._db = sqlite3.connect("", check_same_thread=False)
+        self._db.execute(TABLE)
+        self._write(self._maker.past(count, clock()))
+        for index in INDEXES:
+            self._db.execute(index)
+
+    def close(self) -> None:
+        """Forget every lead."""
+        self._db.close()
+
+    def count(self) -> int:
+        """Return how many leads are listed."""
+        return self._total(())
+
+    def all(self) -> list[Lead]:
+        """Return every lead as listed with custom_fields, by (updated_at, id)."""
+        with self._lock:
+            rows = self._db.execute(
+                f"SELECT {ROW} FROM leads ORDER BY updated_at_us, id"
+            )
+            return [json.loads(_listed(*row, custom_fields=True)) for row in rows]
+
+    def page(self, question: Question) -> Page:
+        """Return the page that a question asks for."""
+        with self._lock:
+            rows = self._rows(question)
+            total = self._total(question.filters)
+        shown, cursor = rows[: question.limit], None
+        if len(rows) > len(shown) and question.sort_by != "last_interaction_at":
+            *_, last, moment = shown[-1]
+            cursor = Cursor(question.sort_by, question.sort_dir, moment, last).text()
+        leads = [
+            _listed(*row, custom_fields=question.custom_fields) for *row, _ in shown
+        ]
+        return Page(leads, total, question.limit, question.offset, cursor)
+
+    def add(self, n: int = 1, **fields: object) -> list[str]:
+        """Add n leads, created and updated now but for `fields`; return their ids."""
+        with self._lock:
+            now = self._now()
+            leads = [{**self._maker.new(now), **fields} for _ in range(n)]
+            self._check_and_write(leads)
+            return [lead["id"] for lead in leads]
+
+    def change(self, n: int) -> list[str]:
+        """Change something visible of n leads, updated now; return their ids."""
+        with self._lock:
+            return self._change(self._some(n))
+
+    def update(self, id: str, **fields: object) -> None:  # noqa: A002 - as the API says
+        """Change one lead exactly so; updated now unless `fields` says otherwise."""
+        with self._lock:
+            changed = {"updated_at": timestamp(self._now()), **fields}
+            self._check_and_write([{**self._get(id), **changed}])
+
+    def merge(self, n: int) -> list[str]:
+        """Merge n leads into others, which change; return the ids that are gone."""
+        with self._lock:
+            some = self._some(min(2 * n, max(n + 1, self.count())))
+            gone, survivors = some[:n], some[n:]
+            self._remove(gone)
+            self._change(survivors)
+            return gone
+
+    def delete(self, n: int) -> list[str]:
+        """Take n leads off the list; return their ids."""
+        with self._lock:
+            return self._remove(self._some(n))
+
+    def _some(self, n: int) -> list[str]:
+        """Return the ids of n different leads."""
+        everyone = [id_ for (id_,) in self._db.execute("SELECT id FROM leads")]
+        if n > len(everyone):
+            msg = f"there are {len(everyone)} leads, too few for that"
+            raise ValueError(msg)
+        return self._random.sample(everyone, n)
+
+    def _get(self, id_: str) -> Lead:
+        select = f"SELECT {ROW} FROM leads WHERE id = ?"
+        row = self._db.execute(select, (id_,)).fetchone()
+        if row is None:
+            raise KeyError(id_)
+        lead: Lead = json.loads(_listed(*row, custom_fields=True))
+        return lead
+
+    def _change(self, ids: list[str]) -> list[str]:
+        now = timestamp(self._now())
+        leads = [self._get(id_) for id_ in ids]
+        for lead in leads:
+            lead["status"] = self._random.choice(STATUSES)
+            lead["interaction_count"] = lead.get("interaction_count", 0) + 1
+            lead["last_interaction_at"] = lead["updated_at"] = now
+        self._check_and_write(leads)
+        return ids
+
+    def _remove(self, ids: list[str]) -> list[str]:
+        with self._db:
+            self._db.executemany(
+                "DELETE FROM leads WHERE id = ?", [(id_,) for id_ in ids]
+            )
+        self._totals.clear()
+        return ids
+
+    def _check_and_write(self, leads: list[Lead]) -> None:
+        for lead in leads:
+            check_lead(lead)
+        self._write(leads)
+
+    def _write(self, leads: Iterable[Lead]) -> None:
+        write = f"REPLACE INTO leads VALUES ({', '.join('?' * COLUMNS)})"
+        with self._db:
+            self._db.executemany(write, map(_row, leads))
+        self._totals.clear()
+
+    def _now(self) -> int:
+        """Return the milliseconds since 1970, never less than before."""
+        self._last_change = max(self._last_change, int(self._clock() * 1000))
+        return self._last_change
+
+    def _total(self, filters: tuple[Filter, ...]) -> int:
+        """Return how many leads match; counted once until something changes."""
+        with self._lock:
+            if filters not in self._totals:
+                where, values = _where(filters)
+                select = f"SELECT count(*) FROM leads WHERE {where}"
+                self._totals[filters] = self._db.execute(select, values).fetchone()[0]
+            return self._totals[filters]
+
+    def _rows(self, question: Question) -> list[t.Any]:
+        """Return the rows of a page, and one more if there is one."""
+        key, direction = f"{question.sort_by}_us", question.sort_dir
+        where, values = _where((*_after(question), *question.filters))
+        return self._db.execute(
+            f"SELECT {ROW}, {key} FROM leads WHERE {where} "
+            f"ORDER BY {key} {direction} NULLS LAST, id {direction} LIMIT ? OFFSET ?",
+            (*values, question.limit + 1, question.offset),
+        ).fetchall()
+
+
+def _after(question: Question) -> list[Filter]:
+    """Return the condition that a lead comes after the question's cursor."""
+    if question.after is None:
+        return []
+    sign = "<" if question.sort_dir == "desc" else ">"
+    position = (question.after.microseconds, question.after.id)
+    return [(f"({question.sort_by}_us, id) {sign} (?, ?)", position)]
+
+
+def _where(filters: Iterable[Filter]) -> tuple[str, list[object]]:
+    """Return the conditions as one, and their values in its order."""
+    filters = tuple(filters)
+    conditions = [condition for condition, _ in filters] or ["true"]
+    return " AND ".join(conditions), [v for _, values in filters for v in values]
+
+
+def _listed(lead: bytes, custom: bytes, _id: str, *, custom_fields: bool) -> bytes:
+    """Return the JSON of a lead as the API lists it."""
+    return lead + (b',"custom_fields":' + custom if custom_fields else b"") + b"}"
+
+
+def _row(lead: Lead) -> Row:
+    """Return a lead as a row of the table."""
+    custom = lead.get("custom_fields") or {}
+    rest = {name: value for name, value in lead.items() if name != "custom_fields"}
+    name_and_email = f"{lead.get('contact_name')}\n{lead.get('contact_email')}"
+    return (
+        lead["id"],
+        _moment(lead["updated_at"]),
+        _moment(lead["created_at"]),
+        _moment(lead.get("last_interaction_at")),
+        lead["status"],
+        (lead.get("current_stage") or {}).get("id"),
+        custom.get("lead_line"),
+        name_and_email.casefold(),
+        digits(lead.get("contact_phone") or ""),
+        to_json(rest)[:-1].encode(),
+        to_json(custom).encode(),
+    )
+
+
+def _moment(text: str | None) -> int | None:
+    return None if text is None else microseconds(dt.datetime.fromisoformat(text))

@@ -1,0 +1,238 @@
+"""Leads that look real: made-up people, what they want, and who looks after them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import functools
+import itertools
+import random
+import typing as t
+import uuid
+
+import faker
+
+from sandbox.document import CUSTOMER_ID, Lead, check_lead
+
+LOCALES = (
+    *("en_US", "en_US", "en_GB", "es_MX", "de_DE", "fr_FR", "pt_BR", "pl_PL"),
+    *("el_GR", "ru_RU", "ja_JP", "zh_CN", "ko_KR", "hi_IN"),
+)
+HARD_NAMES = (
+    "Zoë O’Brien-Łukasiewicz",  # noqa: RUF001 - as people write it
+    'Anne-Marie "Annie" D\'Angelo',
+    "Ngô Bảo Châu 🏡",
+    "李",
+    "Müller & Söhne; Bau, GmbH",
+    "محمد الأمين",
+)
+STATUSES = ("active", "won", "lost", "nurture", "archived")
+PLATFORMS = (
+    *("google_ads", "meta_ads", "google_organic", "direct", "referral", "hubspot"),
+    *("zoho", "ghl", "shopify", "zenmaid", "lead_docket", "salesforce"),
+)
+SOURCE_TYPES = ("form", "phone_call", "email", "chat", "sms", "manual", "import")
+STAGES = (
+    ("new", "New", "#64748b"),
+    ("contacted", "Contacted", "#0ea5e9"),
+    ("qualified", "Qualified", "#6366f1"),
+    ("viewing-booked", "Viewing booked", "#8b5cf6"),
+    ("viewed", "Viewed", None),
+    ("offer-made", "Offer made", "#f59e0b"),
+    ("negotiating", "Négociation", "#f97316"),
+    ("under-contract", "Under contract", "#84cc16"),
+    ("financing", "Financing", None),
+    ("closed-won", "Closed won", "#22c55e"),
+    ("closed-lost", "Closed lost", "#ef4444"),
+    ("long-term", "Long-term nurture 🌱", "#14b8a6"),
+)
+ROLES = ("Agent", "Senior agent", "Team lead", None)
+# {0} is a lead's own seven digits, first three and last four apart.
+PHONE_FORMATS = (
+    *("+1 (415) {0}-{1}", "+1212{0}{1}", "(646) {0}-{1}", "512.{0}.{1}"),
+    *("+49 170 {0}{1}", "+33 6 12 {0} {1}", "0044 7700 {0}{1}", "+52 55 1{0} {1}"),
+)
+BUDGETS = ("500000", "1,2 Mio €", 750000, 1.25, None)
+AREAS = ("Old Town", "São Conrado", "Zürich-West", "渋谷区", "Αθήνα", None)
+NOTES = ("Calls back after 6 pm", "wants a 🐕 garden", 'said "maybe"', "", None)
+
+EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - UTC; its isoformat() has no offset
+POOL_SIZE = 300
+POOL_SEED = 20260701
+YEAR_SECONDS = 365 * 24 * 3600
+QUIET_SECONDS = 600
+"""How long before the sandbox's start the last change lies."""
+SETTLED_SECONDS = 3600
+"""How long before that the last lead was created."""
+TIE_SHARE = 0.05
+"""How many leads share the very millisecond of another one's change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pool:
+    """Parts that any lead may be put together from, each checked once."""
+
+    people: list[Lead]
+    phones: tuple[str | None, ...]
+    histories: list[Lead]
+    wishes: list[Lead]
+
+
+def timestamp(milliseconds: int) -> str:
+    """Return a moment (since 1970) as the vendor's examples write it."""
+    moment = EPOCH + dt.timedelta(milliseconds=milliseconds)
+    return f"{moment.isoformat(timespec='milliseconds')}Z"
+
+
+class LeadMaker:
+    """Makes leads up: the same ones for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        """Start a series of leads."""
+        self._random = random.Random(seed)  # noqa: S311 - leads are no secret
+        self._pool = _pool()
+        self._number = 0
+
+    def past(self, count: int, start: float) -> t.Iterator[Lead]:
+        """Yield leads of the year before `start` (epoch seconds), all unchanged since.
+
+        They are right by construction: their parts have been checked.
+        """
+        # In the order in which they are read later, so that pages lie together.
+        for updated, created in sorted(self._dates(count, start)):
+            yield self._lead(created, updated)
+
+    def _dates(self, count: int, start: float) -> t.Iterator[tuple[int, int]]:
+        """Yield when leads were updated and created, in milliseconds since 1970."""
+        end = round((start - QUIET_SECONDS) * 1000)
+        updated = 0
+        for _ in range(count):
+            age = self._random.uniform(SETTLED_SECONDS, YEAR_SECONDS)
+            created = end - round(age * 1000)
+            if self._random.random() > TIE_SHARE or updated < created:
+                updated = self._random.randint(created, end)
+            yield updated, created
+
+    def new(self, now: int) -> Lead:
+        """Return a lead that is created `now` (milliseconds since 1970)."""
+        return self._lead(now, now)
+
+    def _lead(self, created: int, updated: int) -> Lead:
+        pick, pool = self._random.choice, self._pool
+        self._number += 1
+        digits = f"{self._number * 7919 % 10**7:07}"
+        person, phone, history = (
+            pick(pool.people),
+            pick(pool.phones),
+            pick(pool.histories),
+        )
+        email = person["contact_email"]
+        touched = history["interaction_count"] > 0
+        return {
+            "id": str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
+            "customer_id": CUSTOMER_ID,
+            "contact_name": person["contact_name"],
+            "contact_phone": phone and phone.format(digits[:3], digits[3:]),
+            "contact_email": email and email.replace("@", f"{self._number}@"),
+            **history,
+            "last_interaction_at": timestamp((created + updated) // 2)
+            if touched
+            else None,
+            "created_at": timestamp(created),
+            "updated_at": timestamp(updated),
+            "custom_fields": pick(pool.wishes),
+        }
+
+
+@functools.cache
+def _pool() -> _Pool:
+    """Make the parts, and check that leads of them are what the document says."""
+    chance = random.Random(POOL_SEED)  # noqa: S311 - leads are no secret
+    pool = _Pool(
+        people=_people(),
+        phones=(*PHONE_FORMATS, *PHONE_FORMATS, None),
+        histories=_histories(chance),
+        wishes=_wishes(chance),
+    )
+    dates = dict.fromkeys(("created_at", "updated_at"), timestamp(0))
+    same = {"id": "", "customer_id": CUSTOMER_ID, **dates}
+    phones = itertools.cycle(pool.phones)
+    for person, phone, history, wish in zip(
+        pool.people, phones, pool.histories, pool.wishes, strict=False
+    ):
+        lead = {**same, **person, "contact_phone": phone, **history}
+        check_lead({**lead, "custom_fields": wish})
+    return pool
+
+
+def _people() -> list[Lead]:
+    """Return names and e-mail addresses; now and then one is not known."""
+    people: list[Lead] = [
+        {"contact_name": name, "contact_email": "odd.name@example.com"}
+        for name in (*HARD_NAMES, None)
+    ]
+    fakers = [faker.Faker(locale) for locale in LOCALES]
+    for index, fake in enumerate(fakers):
+        fake.seed_instance(POOL_SEED + index)
+    for fake in itertools.islice(itertools.cycle(fakers), POOL_SIZE - len(people)):
+        email = fake.ascii_safe_email() if len(people) % 15 else None
+        people.append({"contact_name": fake.name(), "contact_email": email})
+    return people
+
+
+def _histories(chance: random.Random) -> list[Lead]:
+    """Return where leads came from and how far they got: every documented value."""
+    stages = [_stage(*stage) for stage in STAGES]
+    owners = _owners()
+    return [
+        {
+            "source_platform": PLATFORMS[index % len(PLATFORMS)],
+            "source_type": SOURCE_TYPES[index % len(SOURCE_TYPES)],
+            "status": STATUSES[index % len(STATUSES)],
+            "score": chance.choice((None, *range(0, 101, 5))),
+            "qualified": chance.choice((True, False, None)),
+            "current_stage": chance.choice((*stages, None)),
+            "owner": chance.choice((*owners, None)),
+            "interaction_count": chance.choice((0, 0, *range(1, 30))),
+        }
+        for index in range(POOL_SIZE)
+    ]
+
+
+def _stage(slug: str, name: str, color: str | None) -> Lead:
+    return {"id": _uuid(f"stage {slug}"), "slug": slug, "name": name, "color": color}
+
+
+def _owners() -> list[Lead]:
+    fake = faker.Faker("en_US")
+    fake.seed_instance(POOL_SEED)
+    return [
+        {
+            "id": _uuid(f"owner {number}"),
+            "name": fake.name(),
+            "role_name": ROLES[number % len(ROLES)],
+        }
+        for number in range(8)
+    ]
+
+
+def _uuid(name: str) -> str:
+    return str(uuid.uuid5(uuid.UUID(CUSTOMER_ID), name))
+
+
+def _wishes(chance: random.Random) -> list[Lead]:
+    """Return custom fields of every scalar type; one slug may hold several types."""
+    return [
+        {
+            "lead_line": chance.choice(("buyer", "seller", "buyer", None)),
+            "budget": chance.choice(BUDGETS),
+            "bedrooms": chance.choice((1, 2, 3, 4, None)),
+            "commission_rate": chance.choice((2.5, 3, 1.25)),
+            "pre_approved": chance.choice((True, False, None)),
+            "area": chance.choice(AREAS),
+            "notes": chance.choice(NOTES),
+        }
+        if index % 20
+        else {}
+        for index in range(POOL_SIZE)
+    ]
