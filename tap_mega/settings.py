@@ -194,6 +194,16 @@ SETTINGS: Schema = th.PropertiesList(
             "version."
         ),
     ),
+    th.Property(
+        "emit_activate_version_messages",
+        th.BooleanType,
+        default=False,
+        title="Emit ACTIVATE_VERSION",
+        description=(
+            "Whether a full-table sync tells the loader, after its last row, to remove "
+            "what it did not bring."
+        ),
+    ),
 ).to_dict()
 
 FORMATS = FormatChecker(formats=["uuid"])

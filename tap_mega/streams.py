@@ -10,7 +10,10 @@ import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 from singer_sdk.schema.source import OpenAPISchema
-from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
+from singer_sdk.singerlib.catalog import (
+    REPLICATION_FULL_TABLE,
+    REPLICATION_INCREMENTAL,
+)
 
 from tap_mega.client import MegaStream, RequestRefusedError, WaitTooLongError
 from tap_mega.pagination import read_page
@@ -128,12 +131,38 @@ class LeadsStream(MegaStream):
                 is no state to resume from that would be any better than before.
         """
         self._since = self._starting_moment(context)
+        if self._replaces_table:
+            self._stream_version = int(self._began.timestamp())
         try:
             yield from self.request_records(context)
         except WaitTooLongError as error:
             self._stop_early(error)
+        if self._stream_version:
+            self._write_activate_version_message(self._stream_version)
         self.checkpoint()
         self.logger.info("%s", self.progress.summary())
+
+    @property
+    def emit_activate_version_messages(self) -> bool:
+        """Whether the SDK is to: never, since it does so before the first row.
+
+        A loader would delete all rows then, and the table be empty for hours.
+        """
+        return False
+
+    @functools.cached_property
+    def _replaces_table(self) -> bool:
+        """Whether what this sync does not bring is to be removed by the loader."""
+        full = self.replication_method == REPLICATION_FULL_TABLE
+        if not (full and self.config["emit_activate_version_messages"]):
+            return False
+        if self._since or self.config.get("filters"):
+            self.logger.warning(
+                "No ACTIVATE_VERSION: with 'start_date' or 'filters' a sync does not "
+                "bring all leads, and the loader would remove the others"
+            )
+            return False
+        return True
 
     def log(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import functools
 import io
@@ -73,7 +74,7 @@ class TapMega(Tap):
     """Singer tap for the leads of the MEGA CRM."""
 
     name = "tap-mega"
-    config_jsonschema = SETTINGS
+    config_jsonschema = copy.deepcopy(SETTINGS)
 
     message_writer_class = MegaWriter
     message_writer: MegaWriter
@@ -100,8 +101,10 @@ class TapMega(Tap):
         """
         config = dict(config or {})
         if parse_env_config:
-            self.append_builtin_config(SETTINGS)
-            found, errors = read_environment(SETTINGS, self._env_var_prefix)
+            self.append_builtin_config(self.config_jsonschema)
+            found, errors = read_environment(
+                self.config_jsonschema, self._env_var_prefix
+            )
             if errors:
                 raise ConfigValidationError(errors[0], errors=errors)
             config |= found
@@ -110,13 +113,19 @@ class TapMega(Tap):
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """Check the settings in our own words: the SDK's quote the value."""
-        self.append_builtin_config(SETTINGS)
-        for line in find_unknown(self._config, SETTINGS):
+        self.append_builtin_config(self.config_jsonschema)
+        for line in find_unknown(self._config, self.config_jsonschema):
             self.logger.warning(line)
-        errors = find_errors(self._config, SETTINGS)
+        errors = find_errors(self._config, self.config_jsonschema)
         if errors and raise_errors:
             raise ConfigValidationError(errors[0], errors=errors)
         return errors
+
+    @classmethod
+    def append_builtin_config(cls, config_jsonschema: dict[str, t.Any]) -> None:
+        """Add the SDK's own settings, but for one that needs a library we lack."""
+        super().append_builtin_config(config_jsonschema)
+        config_jsonschema["properties"].pop("faker_config", None)
 
     def load_state(self, state: dict[str, t.Any]) -> None:
         """Take over the bookmark that the last sync left, if it may be used.

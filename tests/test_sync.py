@@ -409,3 +409,47 @@ def test_the_time_left_knows_the_quota(
     assert "Read 60 of 250 leads" in lines[0]
     assert lines[0].endswith("about 3 min left")
     assert run.code == 0
+
+
+def test_a_full_table_sync_activates_its_version_after_the_last_row(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """The loader removes the rest once all rows are there, and not a moment before."""
+    config = {**sandbox.config(), "emit_activate_version_messages": True}
+    run = tap(config=config, catalog=full_table(tap), clock=clock)
+    kinds = [message["type"] for message in run.messages]
+    assert kinds.count("ACTIVATE_VERSION") == 1
+    after = kinds[kinds.index("ACTIVATE_VERSION") + 1 :]
+    assert "RECORD" not in after
+    versions = {it["version"] for it in run.messages if "version" in it}
+    assert len(versions) == 1
+    assert kinds.count("RECORD") == 250
+
+
+INCOMPLETE: dict[str, tuple[Json, tuple[Fault, ...]]] = {
+    "filters": ({"filters": {"status": "won"}}, ()),
+    "start_date": ({"start_date": "2020-01-01"}, ()),
+    "failed": ({}, (Fault("error", 3, status=403),)),
+    "no quota": ({}, (Fault("error", 3, status=429, retry_after=7200),)),
+}
+
+
+@pytest.mark.parametrize(("settings", "faults"), INCOMPLETE.values(), ids=INCOMPLETE)
+def test_what_is_not_complete_activates_no_version(
+    tap: Command,
+    sandbox: Sandbox,
+    clock: FakeClock,
+    settings: Json,
+    faults: tuple[Fault, ...],
+) -> None:
+    """A sync that did not bring all leads must not remove the others."""
+    sandbox.script(*faults)
+    config = {
+        **sandbox.config(),
+        **settings,
+        "emit_activate_version_messages": True,
+    }
+    run = tap(config=config, catalog=full_table(tap), clock=clock)
+    assert "ACTIVATE_VERSION" not in run.stdout
+    assert ("No ACTIVATE_VERSION" in run.log) == bool(settings)
+    assert run.records

@@ -1,0 +1,127 @@
+"""What the documents say is what the code does."""
+
+from __future__ import annotations
+
+import ast
+import importlib.resources
+import json
+import re
+import tomllib
+import typing as t
+
+import yaml
+
+from tap_mega.settings import SETTINGS, find_errors, find_unknown
+from tap_mega.tap import TapMega
+from tests import tables
+
+if t.TYPE_CHECKING:
+    import pytest
+
+    from tests.harness import Command
+
+KINDS = {
+    "boolean": {"boolean"},
+    "integer": {"integer"},
+    # Meltano 4.4 cannot write a configuration in which a variable sets a decimal.
+    "number": {"integer"},
+    "object": {"object"},
+    "string": {"string", "date_iso8601"},
+}
+
+
+def all_settings() -> dict[str, t.Any]:
+    """Return the tap's settings and those that the SDK adds."""
+    TapMega.append_builtin_config(TapMega.config_jsonschema)
+    return t.cast("dict[str, t.Any]", TapMega.config_jsonschema["properties"])
+
+
+def test_the_readme_has_the_settings() -> None:
+    """Its table is the one that the code makes."""
+    assert tables.README.read_text(encoding="utf-8") == tables.readme()
+
+
+def test_the_env_example_has_the_settings() -> None:
+    """`.env.example` is the one that the code makes."""
+    assert tables.DOTENV.read_text(encoding="utf-8") == tables.dotenv()
+
+
+def test_the_env_example_is_valid(
+    tap: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With every line in force it is a configuration that nothing is wrong with."""
+    lines = tables.DOTENV.read_text(encoding="utf-8").splitlines()
+    pairs = [re.fullmatch(r"(?:# )?(TAP_MEGA_\w+)=(.*)", line) for line in lines]
+    values = {pair[1]: pair[2] for pair in pairs if pair}
+    names = {f"TAP_MEGA_{name.upper()}" for name in SETTINGS["properties"]}
+    assert set(values) == names
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    run = tap("--test=schema", "--config=ENV")
+    assert (run.code, run.errors) == (0, [])
+
+
+def test_the_sample_configuration_is_valid() -> None:
+    """`sample_config.json` has what is required, nothing unknown, nothing real."""
+    sample = json.loads((tables.ROOT / "sample_config.json").read_text())
+    assert set(SETTINGS["required"]) <= set(sample)
+    assert find_unknown(sample, SETTINGS) == []
+    assert find_errors(dict(sample), SETTINGS) == []
+    assert set(sample["auth_token"].removeprefix("mega_")) == {"0"}
+
+
+def test_meltano_yml_has_the_settings() -> None:
+    """Each with its name, kind, label and description; the token is sensitive."""
+    project = yaml.safe_load((tables.ROOT / "meltano.yml").read_text(encoding="utf-8"))
+    (plugin,) = [
+        it for it in project["plugins"]["extractors"] if it["name"] == "tap-mega"
+    ]
+    written = {setting["name"]: setting for setting in plugin["settings"]}
+    settings = all_settings()
+    assert set(written) == set(settings)
+    for name, setting in settings.items():
+        types = setting["type"]
+        word = types if isinstance(types, str) else types[0]
+        assert written[name]["kind"] in KINDS[word]
+        assert bool(written[name].get("sensitive")) == bool(setting.get("secret"))
+        assert "value" not in written[name], "a default that is written twice"
+        if name in SETTINGS["properties"]:
+            assert written[name]["label"] == setting["title"]
+            assert written[name]["description"] == setting["description"]
+
+
+def test_the_document_is_packaged_as_the_vendor_wrote_it() -> None:
+    """The wheel's only data is the OpenAPI document, and it is of the version known."""
+    path = importlib.resources.files("tap_mega") / "openapi/openapi.yaml"
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert document["info"]["title"] == "MEGA Public CRM Lead API"
+    assert list(document["paths"]) == ["/api/agents/crm/leads"]
+
+
+def test_the_constraints_are_names_and_versions() -> None:
+    """No address, no option, and never the distribution that `backoff` must not be."""
+    lines = (tables.ROOT / "constraints.txt").read_text().splitlines()
+    assert lines == sorted(lines)
+    assert all(re.fullmatch(r"[a-z0-9.-]+==[a-z0-9.]+", line) for line in lines)
+    assert not [line for line in lines if line.startswith("backoff==")]
+
+
+def test_the_changelog_has_the_version() -> None:
+    """What is released is written down."""
+    project = tomllib.loads((tables.ROOT / "pyproject.toml").read_text())
+    changelog = (tables.ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## {project['project']['version']} " in changelog
+
+
+def test_each_behaviour_names_tests_that_exist() -> None:
+    """A row of docs/behaviour.md without its test fails."""
+    page = (tables.ROOT / "docs" / "behaviour.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if re.match(r"\| \d+ ", line)]
+    assert len(rows) > 20
+    for row in rows:
+        named = re.findall(r"`(test_\w+)\.py::(\w+)`", row)
+        assert named, row
+        for module, name in named:
+            tree = ast.parse((tables.ROOT / "tests" / f"{module}.py").read_text())
+            found = {getattr(node, "name", None) for node in ast.walk(tree)}
+            assert name in found, f"{module}.py::{name}"
