@@ -81,10 +81,9 @@ class QuotaSpentError(Exception):
 class WaitTooLongError(Exception):
     """More time would have to pass than the setting `max_wait_seconds` allows."""
 
-    def __init__(self, seconds: float) -> None:
-        """Say how many seconds it would be."""
-        longest = describe_duration(seconds)
-        super().__init__(f"the quota would need a wait of {longest}")
+    def __init__(self, seconds: float, why: str) -> None:
+        """Say how many seconds it would be, and why."""
+        super().__init__(f"a wait of {describe_duration(seconds)} is needed ({why})")
 
 
 class MegaStream(RESTStream[str | None]):
@@ -244,15 +243,15 @@ class MegaStream(RESTStream[str | None]):
     def _pace(self) -> None:
         seconds = self.quota.wait(self.clock.monotonic())
         if seconds > 0:
-            self._wait(seconds, f"{self.quota} are spent")
+            self._wait(seconds, f"{self.quota} are spent", self._longest_wait)
 
     def _wait_for_quota(self, response: requests.Response, waits: Waits) -> None:
         self._note_reset(response)
         seconds = self._retry_after(response)
         if seconds is None:
             seconds = self.backoff_jitter(next(waits))
-        why = "the API has no quota left for this key (429)"
-        self._wait(max(seconds, SHORTEST_WAIT_SECONDS), why)
+        why = "the API answered 429: the key has no quota left"
+        self._wait(max(seconds, SHORTEST_WAIT_SECONDS), why, self._longest_wait)
 
     def _wait_to_retry(self, error: Exception, failures: int, waits: Waits) -> None:
         why, tries = self._describe(error), self.backoff_max_tries()
@@ -266,7 +265,8 @@ class MegaStream(RESTStream[str | None]):
         asked = self._retry_after(response) if response is not None else None
         seconds = max(self.backoff_jitter(next(waits)), asked or 0)
         self.logger.warning("Try %d of %d failed: %s", failures, tries, why)
-        self._wait(seconds, "before the next try")
+        longest = max(self._longest_wait, LONGEST_BACKOFF_SECONDS + 1)
+        self._wait(seconds, "before the next try", longest)
 
     def _describe(self, error: Exception) -> str:
         if isinstance(error, RetriableAPIError):
@@ -289,9 +289,13 @@ class MegaStream(RESTStream[str | None]):
             moment = moment.replace(tzinfo=dt.UTC)
         return moment.timestamp() - self.clock.time()
 
-    def _wait(self, seconds: float, why: str) -> None:
-        if seconds > self.config["max_wait_seconds"]:
-            raise WaitTooLongError(seconds)
+    @property
+    def _longest_wait(self) -> int:
+        return int(self.config["max_wait_seconds"])
+
+    def _wait(self, seconds: float, why: str, longest: int) -> None:
+        if seconds > longest:
+            raise WaitTooLongError(seconds, why)
         if seconds > SHORT_WAIT_SECONDS:
             self.logger.info("Waiting %s: %s", describe_duration(seconds), why)
         self.progress.add_wait(seconds)

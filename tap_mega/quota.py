@@ -98,7 +98,10 @@ class Quota:
             seconds: `RateLimit-Reset`, the seconds until the window is full again.
         """
         for window in self._windows:
-            if window.limit == limit:
+            # What takes no longer than a minute may be of the minute: the setting of
+            # the hour can be the same number.
+            shortest = MINUTE_SECONDS if window.seconds > MINUTE_SECONDS else 0
+            if window.limit == limit and seconds > shortest:
                 window.refill(now + seconds + RESET_MARGIN_SECONDS)
 
     def seconds_for(self, requests: int, now: float) -> float:

@@ -36,6 +36,9 @@ DOCUMENT = OpenAPISchema(importlib.resources.files("tap_mega") / "openapi/openap
 QUERY_NAMES = {"stage_id": "stageId"}
 """Filters whose name in the API is not that of the setting."""
 
+PARTIAL = ("start_date", "filters", "batch_config")
+"""Settings with which the records of a full-table sync are not all leads."""
+
 MOMENTS = ("created_since",)
 """Filters that are a date or a date-time."""
 
@@ -156,13 +159,14 @@ class LeadsStream(MegaStream):
         full = self.replication_method == REPLICATION_FULL_TABLE
         if not (full and self.config["emit_activate_version_messages"]):
             return False
-        if self._since or self.config.get("filters"):
+        partial = [name for name in PARTIAL if self.config.get(name)]
+        if partial:
             self.logger.warning(
-                "No ACTIVATE_VERSION: with 'start_date' or 'filters' a sync does not "
-                "bring all leads, and the loader would remove the others"
+                "No ACTIVATE_VERSION: with '%s' the loader would remove leads that are "
+                "still there",
+                "' and '".join(partial),
             )
-            return False
-        return True
+        return not partial
 
     def log(
         self,
@@ -247,8 +251,8 @@ class LeadsStream(MegaStream):
 
 OUT_OF_ORDER = (
     "The API sent a lead that changed before the one ahead of it, though they were "
-    "asked for in the order of updated_at. Stopped, since reading on could lose leads; "
-    "run again, and if it stays so, tell MEGA's support"
+    "asked for in the order of updated_at. Stopped, since reading on could lose leads. "
+    "Tell MEGA's support, and once it is mended run without a state"
 )
 
 

@@ -219,7 +219,7 @@ def test_a_wait_is_told(tap: Command, sandbox: Sandbox, clock: FakeClock) -> Non
     )
     run = tap(config={**sandbox.config(), "requests_per_minute": 4}, clock=clock)
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
-    assert lines == ["Waiting 30 min: the API has no quota left for this key (429)"]
+    assert lines == ["Waiting 30 min: the API answered 429: the key has no quota left"]
     run = tap(config={**sandbox.config(), "requests_per_minute": 2}, clock=clock)
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
     assert lines == ["Waiting 1 min: 2 requests a minute and 1000 an hour are spent"]
@@ -270,6 +270,27 @@ def test_the_longest_wait_can_be_set(
     assert run.code == 0
     assert clock.sleeps == [7200]
     assert run.records == sandbox.leads.all()
+
+
+def test_the_longest_wait_is_not_for_failures(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """With `max_wait_seconds: 0` a request that fails is tried again all the same."""
+    sandbox.script(Fault("error", 2, 3))
+    run = tap(config={**sandbox.config(), "max_wait_seconds": 0}, clock=clock)
+    assert run.code == 0
+    assert run.records == sandbox.leads.all()
+
+
+def test_an_hour_of_the_users_own_is_kept(tap: Command, clock: FakeClock) -> None:
+    """A pace below the API's holds, also where its number is that of another limit."""
+    with Sandbox(leads=200, clock=clock.time, limits=Limits(window="fixed")) as sandbox:
+        pace = {"requests_per_minute": 10, "requests_per_hour": 60}
+        run = tap(config={**sandbox.config(), **pace, "page_size": 1}, clock=clock)
+        assert len(run.records) == 200
+        sent = [request.time for request in sandbox.requests]
+        for first, later in zip(sent, sent[60:], strict=False):
+            assert later - first >= HOUR
 
 
 def test_a_wait_without_end_is_too_long(

@@ -15,6 +15,8 @@ from tap_mega.tap import TapMega
 from tests.harness import full_table
 
 if t.TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.harness import Command, FakeClock
 
     Json: t.TypeAlias = dict[str, t.Any]
@@ -453,3 +455,24 @@ def test_what_is_not_complete_activates_no_version(
     assert "ACTIVATE_VERSION" not in run.stdout
     assert ("No ACTIVATE_VERSION" in run.log) == bool(settings)
     assert run.records
+
+
+def test_a_batch_goes_out_before_its_state(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, tmp_path: Path
+) -> None:
+    """No STATE is ahead of the file with its leads, and no version is activated."""
+    config = {
+        **sandbox.config(),
+        "emit_activate_version_messages": True,
+        "batch_config": {
+            "encoding": {"format": "jsonl", "compression": "gzip"},
+            "storage": {"root": tmp_path.as_uri()},
+        },
+    }
+    run = tap(config=config, clock=clock)
+    kinds = [message["type"] for message in run.messages]
+    assert kinds == ["SCHEMA", "BATCH", "STATE"]
+    assert run.bookmark == sandbox.leads.all()[-1]["updated_at"]
+    full = tap(config=config, catalog=full_table(tap), clock=clock)
+    assert "ACTIVATE_VERSION" not in full.stdout
+    assert "No ACTIVATE_VERSION: with 'batch_config'" in full.log

@@ -1,0 +1,204 @@
+"""The real `meltano run tap-mega target-postgres`, into a real PostgreSQL."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import socket
+import typing as t
+
+import pytest
+
+from demo.pipeline import CommandError, Pipeline, temporary_schema
+from demo.postgres import postgres_server
+from sandbox import Sandbox
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from demo.pipeline import Table
+
+LEADS = 345
+CHANGED = 37
+SCHEMA = "mega_test"
+# Where times that go through the session's zone would be hours off.
+NEW_YORK = "options=-c%20timezone%3DAmerica/New_York"
+TIMES = ("created_at", "updated_at", "last_interaction_at")
+TYPES = {
+    "id": "text",
+    "customer_id": "text",
+    "contact_name": "text",
+    "contact_phone": "text",
+    "contact_email": "text",
+    "source_platform": "text",
+    "source_type": "text",
+    "status": "text",
+    "score": "bigint",
+    "qualified": "boolean",
+    "current_stage": "jsonb",
+    "owner": "jsonb",
+    "last_interaction_at": "timestamp without time zone",
+    "interaction_count": "bigint",
+    "created_at": "timestamp without time zone",
+    "updated_at": "timestamp without time zone",
+    "custom_fields": "jsonb",
+}
+PRIMARY_KEY = """
+SELECT attname AS name FROM pg_index
+JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
+WHERE indisprimary AND indrelid = 'leads'::regclass
+"""
+
+
+@dataclasses.dataclass
+class Synced:
+    """What two runs, and a change of leads between them, have left."""
+
+    pipeline: Pipeline
+    sandbox: Sandbox
+    table: Table
+    requests: tuple[int, int]
+    """How many each run sent."""
+    rows: tuple[int, int]
+    """How many the table held after each."""
+    asked_others: bool
+    """Whether anything was asked of another machine."""
+
+
+@pytest.fixture(scope="module")
+def database_url() -> Iterator[str]:
+    """A database whose sessions are in New York."""
+    with postgres_server() as url:
+        yield f"{url}{'&' if '?' in url else '?'}{NEW_YORK}"
+
+
+@pytest.fixture(scope="module")
+def synced(
+    database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Synced]:
+    """A full load, a change of some leads, and an incremental run."""
+    with (
+        Sandbox(leads=LEADS) as sandbox,
+        socket.create_server(("127.0.0.1", 0)) as proxy,
+        temporary_schema(database_url, SCHEMA) as table,
+        pytest.MonkeyPatch.context() as monkeypatch,
+    ):
+        folder, config = tmp_path_factory.mktemp("meltano"), sandbox.config()
+        Pipeline(folder, config, database_url, SCHEMA).install()
+        # All that goes to another machine comes to the proxy. The others must not
+        # count: they are the developer's.
+        proxy_url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        for name, value in {
+            "HTTP_PROXY": proxy_url,
+            "HTTPS_PROXY": proxy_url,
+            "PGHOST": "192.0.2.1",
+            "TAP_MEGA_START_DATE": "2100-01-01",
+            "TARGET_POSTGRES_HOST": "192.0.2.1",
+            "MELTANO_ENVIRONMENT": "prod",
+        }.items():
+            monkeypatch.setenv(name, value)
+        folder = tmp_path_factory.mktemp("meltano")
+        pipeline = Pipeline(folder, config, database_url, SCHEMA)
+        first = run(pipeline, sandbox, table)
+        sandbox.leads.change(CHANGED)
+        sandbox.leads.add(1)
+        second = run(pipeline, sandbox, table)
+        requests, rows = zip(first, second, strict=True)
+        asked = has_caller(proxy)
+        yield Synced(pipeline, sandbox, table, requests, rows, asked_others=asked)
+
+
+def run(pipeline: Pipeline, sandbox: Sandbox, table: Table) -> tuple[int, int]:
+    """Run it, and return the requests sent and the rows there are then."""
+    sandbox.requests.clear()
+    pipeline.run()
+    return len(sandbox.requests), len(table.select("SELECT 1 FROM leads"))
+
+
+def has_caller(server: socket.socket) -> bool:
+    """Tell whether somebody has connected."""
+    server.setblocking(False)  # noqa: FBT003 - it takes no name
+    try:
+        server.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
+
+
+def as_stored(lead: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return a lead as its row should be: times in UTC, without a zone."""
+    times = {name: lead[name] and moment(lead[name]) for name in TIMES}
+    return {**lead, **times}
+
+
+def moment(text: str) -> dt.datetime:
+    """Return the time, in UTC and without a zone."""
+    return dt.datetime.fromisoformat(text).astimezone(dt.UTC).replace(tzinfo=None)
+
+
+def test_the_first_run_loads_everything(synced: Synced) -> None:
+    """A full load brings every lead, with a request for each hundred."""
+    assert synced.rows[0] == LEADS
+    assert synced.requests[0] == 4
+
+
+def test_the_second_run_reads_the_changes_only(synced: Synced) -> None:
+    """An incremental run sends one or two requests, and the new lead is there."""
+    assert synced.rows[1] == LEADS + 1
+    assert synced.requests[1] in {1, 2}
+
+
+def test_the_table_equals_the_source(synced: Synced) -> None:
+    """Each row is the lead in its newest version: JSON as it was, times in UTC."""
+    rows = synced.table.select("SELECT * FROM leads")
+    stored = {row["id"]: {name: row[name] for name in TYPES} for row in rows}
+    leads = synced.sandbox.leads.all()
+    assert stored == {lead["id"]: as_stored(lead) for lead in leads}
+
+
+def test_the_columns_have_the_right_types(synced: Synced) -> None:
+    """JSON is jsonb, a time a timestamp, a whole number bigint, a truth boolean."""
+    columns = synced.table.select(
+        "SELECT column_name, data_type FROM information_schema.columns "
+        "WHERE table_schema = %s AND table_name = 'leads'",
+        SCHEMA,
+    )
+    types = {it["column_name"]: it["data_type"] for it in columns}
+    assert {name: types[name] for name in TYPES} == TYPES
+
+
+def test_the_table_has_its_primary_key(synced: Synced) -> None:
+    """The database itself knows that `id` is the key."""
+    assert synced.table.select(PRIMARY_KEY) == [{"name": "id"}]
+
+
+def test_the_state_holds_the_bookmark(synced: Synced) -> None:
+    """Meltano's state has the newest `updated_at` that was read."""
+    newest = max(lead["updated_at"] for lead in synced.sandbox.leads.all())
+    assert moment(synced.pipeline.bookmark()) == moment(newest)
+
+
+def test_no_other_machine_is_asked(synced: Synced) -> None:
+    """Neither Meltano's hub nor anything else on the network is needed to run."""
+    assert not synced.asked_others
+
+
+def test_the_schedule_runs_the_job_every_hour(synced: Synced) -> None:
+    """The hourly schedule is the job that loads the leads into PostgreSQL."""
+    schedules = json.loads(
+        synced.pipeline.meltano("schedule", "list", "--format=json").stdout
+    )
+    (hourly,) = schedules["schedules"]["job"]
+    assert hourly["cron_interval"] == "0 * * * *"
+    assert hourly["job"]["tasks"] == ["tap-mega target-postgres"]
+
+
+def test_a_run_that_fails_says_why(synced: Synced, tmp_path: Path) -> None:
+    """The error names the command, and holds what the tap said."""
+    config = {**synced.sandbox.config(), "auth_token": "mega_wrong"}
+    pipeline = Pipeline(tmp_path, config, "postgresql://127.0.0.1/none", SCHEMA)
+    with pytest.raises(CommandError, match="meltano run tap-mega") as failure:
+        pipeline.run()
+    assert "auth_token" in failure.value.output
