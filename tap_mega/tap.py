@@ -41,6 +41,16 @@ SIGNAL_EXIT_CODE = 128
 """What shells add to the number of the signal that ended a program."""
 
 
+class Stopped(SystemExit):  # no error, but the end
+    """A signal stopped the tap."""
+
+    def __init__(self, tap: TapMega, number: signal.Signals) -> None:
+        """Say which tap, and which signal."""
+        super().__init__(SIGNAL_EXIT_CODE + number)
+        self.tap = tap
+        self.number = number
+
+
 class MegaCommand(SingerCommand):
     """The command `tap-mega`: a failure is one line that says what to do."""
 
@@ -57,12 +67,22 @@ class MegaCommand(SingerCommand):
             self._fail(error.format_message())
         except SingerSDKError as error:
             self._fail(str(error))
+        except Stopped as stop:
+            self._leave(stop)
         sys.exit(code or 0)
 
     def invoke(self, ctx: click.Context) -> t.Any:
         """Invoke the command; `main` is who tells of errors."""
         logging.captureWarnings(capture=True)
         return click.Command.invoke(self, ctx)
+
+    def _leave(self, stop: Stopped) -> t.NoReturn:
+        stop.tap.write_last_state()
+        self.logger.warning(
+            "Stopped by %s before the end: the next run goes on from the last state",
+            stop.number.name,
+        )
+        raise stop from None
 
     def _fail(self, *lines: str) -> t.NoReturn:
         for line in lines:
@@ -149,18 +169,20 @@ class TapMega(Tap):
         return [LeadsStream(self, self.clock)]
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Stop at SIGTERM or SIGINT, with the state of what is out as the last line."""
+        """Stop at SIGTERM or SIGINT, as soon as no line is half written.
+
+        Nothing but that: what the signal interrupted may be a write to the log.
+        """
         self.message_writer.when_idle(functools.partial(self._stop, signum))
 
     def _stop(self, signum: int) -> t.NoReturn:
-        self.logger.warning(
-            "Stopped by %s before the end: the next run goes on from the last state",
-            signal.Signals(signum).name,
-        )
+        raise Stopped(self, signal.Signals(signum))
+
+    def write_last_state(self) -> None:
+        """Write the state of all that is out."""
         for stream in self.streams.values():
             t.cast("LeadsStream", stream).checkpoint()
         self.state_writer.write_state(self.state)
-        sys.exit(SIGNAL_EXIT_CODE + signum)
 
     @classmethod
     def get_singer_command(cls) -> click.Command:

@@ -47,11 +47,11 @@ class MegaWriter(SingerWriter):
         self._busy = True
         try:
             super().write_message(message)
-        except BrokenPipeError:
-            # Else Python would complain at exit that it cannot flush.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(BROKEN_PIPE_EXIT_CODE)
         except OSError as error:
+            # Else Python would try once more at its end, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):
+                sys.exit(BROKEN_PIPE_EXIT_CODE)
             msg = f"Cannot write to stdout: {error.strerror}"
             raise FatalSyncError(msg) from None
         finally:

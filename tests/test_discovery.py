@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import typing as t
+from pathlib import Path
 
 import pytest
 import yaml
@@ -104,9 +105,11 @@ def test_about_as_markdown_is_complete(tap: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["tap-mega"], [sys.executable, "-m", "tap_mega"]], ids=["script", "-m"]
+    "command",
+    [[Path(sys.executable).parent / "tap-mega"], [sys.executable, "-m", "tap_mega"]],
+    ids=["script", "-m"],
 )
-def test_the_command_is_installed(command: list[str]) -> None:
+def test_the_command_is_installed(command: list[str | Path]) -> None:
     """The script and the module are the same command."""
     run = subprocess.run([*command, "--version"], check=True, stdout=subprocess.PIPE)
     assert run.stdout.startswith(b"tap-mega v")

@@ -8,10 +8,12 @@ import fcntl
 import json
 import signal
 import subprocess
+import sys
 import termios
 import threading
 import time
 import typing as t
+from pathlib import Path
 
 import pytest
 
@@ -20,10 +22,10 @@ from tests.harness import Command, FakeClock, Run
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     Process: t.TypeAlias = subprocess.Popen[bytes]
 
+TAP = Path(sys.executable).parent / "tap-mega"
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 MOMENT_SECONDS = 0.3
 PATIENCE_SECONDS = 20
@@ -42,7 +44,7 @@ def started(folder: Path, sandbox: Sandbox) -> Iterator[Process]:
     config = folder / "config.json"
     config.write_text(json.dumps(sandbox.config()))
     with subprocess.Popen(
-        ["tap-mega", f"--config={config}"],  # noqa: S607  # the environment's
+        [TAP, f"--config={config}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
@@ -190,7 +192,7 @@ def test_a_disk_that_is_full(tmp_path: Path, api: Sandbox) -> None:
     config.write_text(json.dumps(api.config()))
     with open("/dev/full", "w") as full:  # noqa: PTH123  # a device
         run = subprocess.run(
-            ["tap-mega", f"--config={config}"],  # noqa: S607  # the environment's
+            [TAP, f"--config={config}"],
             check=False,
             stdout=full,
             stderr=subprocess.PIPE,
