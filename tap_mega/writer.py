@@ -46,7 +46,7 @@ class MegaWriter(SingerWriter):
         """
         self._busy = True
         try:
-            super().write_message(message)
+            self._write(f"{self.format_message(message)}\n".encode())
         except OSError as error:
             # Else Python would try once more at its end, and complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,3 +59,13 @@ class MegaWriter(SingerWriter):
         if self._afterwards:
             action, self._afterwards = self._afterwards, None
             action()
+
+    def _write(self, line: bytes) -> None:
+        """Write all of a line.
+
+        With PYTHONUNBUFFERED a signal makes Python write a part only, and say so.
+        """
+        rest = memoryview(line)
+        while rest:
+            rest = rest[sys.stdout.buffer.write(rest) :]
+        sys.stdout.buffer.flush()

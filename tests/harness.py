@@ -110,7 +110,7 @@ class Command:
         given = [self._option(*item) for item in files.items() if item[1] is not None]
         attributes = {"clock": clock} if clock else {}
         command = t.cast("type[TapMega]", type(tap.__name__, (tap,), attributes))
-        out, log = io.StringIO(), io.StringIO()
+        out, log = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
         with (
             own_process_settings(),
             contextlib.redirect_stdout(out),
@@ -118,7 +118,8 @@ class Command:
             pytest.raises(SystemExit) as end,
         ):
             command.cli(args=[*arguments, *given])
-        return Run(t.cast("int", end.value.code), out.getvalue(), log.getvalue())
+        out.seek(0)
+        return Run(t.cast("int", end.value.code), out.read(), log.getvalue())
 
     def _option(self, name: str, content: object) -> str:
         path = self.folder / f"{name}.json"

@@ -28,6 +28,8 @@ if t.TYPE_CHECKING:
 TAP = Path(sys.executable).parent / "tap-mega"
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 MOMENT_SECONDS = 0.3
+MUCH = 20_000
+"""Bytes; no pipe is full with less, and the SCHEMA message alone is not as long."""
 PATIENCE_SECONDS = 20
 
 
@@ -100,7 +102,7 @@ def wait_until_blocked(process: Process) -> None:
     assert process.stdout
     filled, since, begun = 0, time.monotonic(), time.monotonic()
     waiting = array.array("i", [0])
-    while not filled or time.monotonic() < since + MOMENT_SECONDS:
+    while filled < MUCH or time.monotonic() < since + MOMENT_SECONDS:
         fcntl.ioctl(process.stdout, termios.FIONREAD, waiting)
         if waiting[0] != filled:
             filled, since = waiting[0], time.monotonic()
@@ -146,17 +148,26 @@ def test_a_signal_while_waiting_for_quota(
     assert run.bookmark == run.records[-1]["updated_at"]
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "not"])
+
+
+@BUFFERING
+@pytest.mark.parametrize("size", [10, 100_000], ids=["short", "long"])
 def test_a_signal_while_the_reader_is_slow(
-    tmp_path: Path, api: Sandbox, number: signal.Signals
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, unbuffered: str
 ) -> None:
     """The line that waits for the reader is finished, then comes the last STATE."""
-    with started(tmp_path, api) as process:
-        log = reading(process.stderr)
-        wait_until_blocked(process)
-        run = stop(process, number, Reader(process.stdout), log)
-    check_stopped(run, number)
-    assert 0 < len(run.records) < 250
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with Sandbox(leads=0) as api:
+        api.leads.add(90, custom_fields={"notes": size * "x"})
+        with started(tmp_path, api) as process:
+            log = reading(process.stderr)
+            wait_until_blocked(process)
+            run = stop(process, signal.SIGTERM, Reader(process.stdout), log)
+    check_stopped(run, signal.SIGTERM)
+    assert 0 < len(run.records) < 90
+    last_two = [lead["updated_at"] for lead in run.records[-2:]]
+    assert run.bookmark in last_two or len(run.records) == 1
 
 
 def test_a_signal_before_the_first_lead(tmp_path: Path, api: Sandbox) -> None:
@@ -186,8 +197,12 @@ def test_a_reader_that_goes_away(tmp_path: Path, api: Sandbox) -> None:
     assert "BrokenPipe" not in log
 
 
-def test_a_disk_that_is_full(tmp_path: Path, api: Sandbox) -> None:
+@BUFFERING
+def test_a_disk_that_is_full(
+    tmp_path: Path, api: Sandbox, monkeypatch: pytest.MonkeyPatch, unbuffered: str
+) -> None:
     """What cannot be written is one line, with exit code 1."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     config = tmp_path / "config.json"
     config.write_text(json.dumps(api.config()))
     with open("/dev/full", "w") as full:  # noqa: PTH123  # a device
