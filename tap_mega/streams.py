@@ -236,7 +236,7 @@ class LeadsStream(MegaStream):
     def checkpoint(self) -> None:
         """Move the bookmark to the last lead that went out, and write the state.
 
-        In the BATCH mode the SDK writes the state, once the file is there.
+        With BATCH messages there is none to write until the SDK has written a file.
         """
         if self.replication_method == REPLICATION_INCREMENTAL and self._last_read:
             state = self.get_context_state(None)
@@ -245,8 +245,7 @@ class LeadsStream(MegaStream):
             if not old or parse_moment(old) < bookmark:
                 state["replication_key"] = self.replication_key
                 state["replication_key_value"] = format_moment(bookmark)
-        if not self.get_batch_config(self.config):
-            self._write_state_message()
+        self._write_state_message()
 
 
 OUT_OF_ORDER = (

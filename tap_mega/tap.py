@@ -179,7 +179,13 @@ class TapMega(Tap):
         raise Stopped(self, signal.Signals(signum))
 
     def write_last_state(self) -> None:
-        """Write the state of all that is out."""
+        """Write the state of all that is out.
+
+        With BATCH messages the last one written stands: what was read since is in no
+        file yet.
+        """
+        if self.config.get("batch_config"):
+            return
         for stream in self.streams.values():
             t.cast("LeadsStream", stream).checkpoint()
         self.state_writer.write_state(self.state)

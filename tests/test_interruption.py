@@ -41,10 +41,10 @@ def api() -> Iterator[Sandbox]:
 
 
 @contextlib.contextmanager
-def started(folder: Path, sandbox: Sandbox) -> Iterator[Process]:
+def started(folder: Path, sandbox: Sandbox, **more: t.Any) -> Iterator[Process]:
     """Start the command as a process whose output nobody reads, and see it end."""
     config = folder / "config.json"
-    config.write_text(json.dumps(sandbox.config()))
+    config.write_text(json.dumps({**sandbox.config(), **more}))
     with subprocess.Popen(
         [TAP, f"--config={config}"],
         stdout=subprocess.PIPE,
@@ -180,6 +180,22 @@ def test_a_signal_before_the_first_lead(tmp_path: Path, api: Sandbox) -> None:
         run = stop(process, signal.SIGTERM, out, log)
     check_stopped(run, signal.SIGTERM)
     assert run.bookmark is None
+
+
+def test_a_signal_before_a_batch_is_written(tmp_path: Path, api: Sandbox) -> None:
+    """No STATE says that leads are out which are in no file yet."""
+    asked = threading.Event()
+    api.script(Fault("hang", at=3, before=asked.set))
+    batch = {
+        "encoding": {"format": "jsonl", "compression": "none"},
+        "storage": {"root": (tmp_path / "batches").as_uri()},
+    }
+    with started(tmp_path, api, batch_config=batch) as process:
+        out, log = reading(process.stdout), reading(process.stderr)
+        assert asked.wait(PATIENCE_SECONDS)
+        run = stop(process, signal.SIGTERM, out, log)
+    assert run.code == 128 + signal.SIGTERM
+    assert [message["type"] for message in run.messages] == ["SCHEMA"]
 
 
 def test_a_reader_that_goes_away(tmp_path: Path, api: Sandbox) -> None:
