@@ -5,6 +5,8 @@
     python3 dev.py COMMAND …          any command of the project's environment,
                                       such as tap-mega, sandbox, meltano or ruff
 
+Each runs in this file's folder, and paths are relative to it.
+
 The environment is made at the first call, in `.venv` beside this file, from
 `pyproject.toml` and `constraints.txt`; and again when one of them has changed.
 It is made by uv: yours where you have it, else one that is fetched into `.uv`.

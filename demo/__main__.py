@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime as dt
 import signal
@@ -37,6 +38,7 @@ def main() -> int:
     Returns:
         The exit code: 1 when a step failed; which one, why, and its output are printed.
     """
+    argparse.ArgumentParser("demo", description=__doc__).parse_args()
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, _stop)
     try:

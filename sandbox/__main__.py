@@ -17,6 +17,7 @@ from sandbox.quota import Limits
 from sandbox.server import DEFAULT_LEADS, Sandbox
 
 DEFAULT_PORT = 8765
+LAST_PORT = 65_535
 A_LONG_TIME_SECONDS = 3600
 VENDOR = Limits()
 FAULTS_HELP = """\
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name, kind, default, meaning in (
-        ("--port", int, DEFAULT_PORT, "where it listens; 0 = any free port"),
+        ("--port", _port, DEFAULT_PORT, "where it listens; 0 = any free port"),
         ("--leads", _count, DEFAULT_LEADS, "how many leads there are to begin with"),
         ("--seed", int, 1, "the same seed makes the same leads"),
         ("--requests-per-minute", _count, VENDOR.per_minute, "0 = no limit"),
@@ -96,6 +97,12 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
         ),
         faults=options.fault,
     )
+
+
+def _port(text: str) -> int:
+    if not 0 <= int(text) <= LAST_PORT:
+        raise ValueError
+    return int(text)
 
 
 def _count(text: str) -> int:

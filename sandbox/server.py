@@ -11,6 +11,7 @@ import struct
 import threading
 import time
 import typing as t
+from email.utils import formatdate
 
 from aiohttp import web
 
@@ -209,6 +210,7 @@ async def _truncated(request: web.Request, whole: web.Response) -> web.StreamRes
 def _response(received: Received, answer: Answer) -> web.Response:
     received.status = answer.status
     body, headers = answer.body, dict(answer.headers)
+    headers["Date"] = formatdate(received.time, usegmt=True)
     headers["Content-Type"] = f"{answer.content_type}; charset=utf-8"
     wants_gzip = "gzip" in received.headers.get("accept-encoding", "")
     if wants_gzip and len(body) >= GZIP_FROM_BYTES:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import logging
+import re
 import typing as t
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import backoff
 import requests
+import urllib3
 from singer_sdk import RESTStream
 from singer_sdk.authenticators import BearerTokenAuthenticator
 from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
@@ -32,6 +33,7 @@ if t.TYPE_CHECKING:
 
 LONGEST_BACKOFF_SECONDS = 60
 LONGEST_MESSAGE = 200
+TRIES_OF_A_TEST = 3
 SHORTEST_WAIT_SECONDS = 1
 FOREVER_SECONDS = 10**9
 SHORT_WAIT_SECONDS = 5
@@ -39,6 +41,9 @@ SHORT_WAIT_SECONDS = 5
 
 LIMIT_HEADERS = ("Limit", "Reset")
 RETRIABLE_4XX = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
+
+LOG_LEVELS = {"urllib3": logging.ERROR, "singer_sdk.mapper": logging.INFO}
+"""Below these levels they tell the query, and so what `search` looks for, or a lead."""
 
 NETWORK_ERRORS = (
     ConnectionResetError,
@@ -99,15 +104,32 @@ class MegaStream(RESTStream[str | None]):
         """Make the stream of a tap, with the clock that its waits go by."""
         super().__init__(tap)
         self.clock = clock
-        self.quota = Quota(
+        for name, level in LOG_LEVELS.items():
+            logging.getLogger(name).setLevel(level)
+
+    @functools.cached_property
+    def quota(self) -> Quota:
+        """What pacing goes by."""
+        return Quota(
             per_minute=self.config["requests_per_minute"],
             per_hour=self.config["requests_per_hour"],
         )
-        self.progress = Progress(clock, self.quota, self.config["page_size"])
-        # Its debug lines hold the query, and so what `search` looks for.
-        logging.getLogger("urllib3").setLevel(logging.INFO)
+
+    @functools.cached_property
+    def progress(self) -> Progress:
+        """How far this sync got."""
+        return Progress(self.clock, self.quota, self.config["page_size"])
+
+    @functools.cached_property
+    def requests_session(self) -> requests.Session:
+        """The one session of the sync, whose connection is used again."""
+        session = requests.Session()
         # A proxy that the environment names must not get what is meant for here.
-        self.requests_session.trust_env = not is_loopback(self.url_base)
+        session.trust_env = not is_loopback(self.url_base)
+        # `Session.send`, which the SDK calls, would not look at REQUESTS_CA_BUNDLE.
+        found = session.merge_environment_settings(self.url_base, {}, None, None, None)
+        session.verify = found["verify"]
+        return session
 
     @property
     def url_base(self) -> str:
@@ -136,8 +158,9 @@ class MegaStream(RESTStream[str | None]):
         return t.cast("int", float(self.config["request_timeout"]))
 
     def backoff_max_tries(self) -> int:
-        """Return the setting `backoff_max_tries`."""
-        return int(self.config["backoff_max_tries"])
+        """Return the setting `backoff_max_tries`; for `--test` three at the most."""
+        tries = int(self.config["backoff_max_tries"])
+        return min(tries, TRIES_OF_A_TEST) if self.ABORT_AT_RECORD_COUNT else tries
 
     def backoff_wait_generator(self) -> Generator[float, None, None]:
         """Yield ever longer waits: 1, 2, 4 … seconds, up to a minute."""
@@ -191,8 +214,9 @@ class MegaStream(RESTStream[str | None]):
             message = str(response.json()["error"]["message"])
         except (ValueError, KeyError, TypeError, RecursionError):
             return ""
-        words = " ".join(message.split())[:LONGEST_MESSAGE]
-        return words.replace(self.config["auth_token"], "mega_…").rstrip(".")
+        message = message.replace(self.config["auth_token"], "mega_…")
+        words = "".join(filter(str.isprintable, " ".join(message.split())))
+        return words[:LONGEST_MESSAGE].rstrip(".")
 
     def checkpoint(self) -> None:
         """Do what has to be done before time may pass: nothing, here."""
@@ -230,6 +254,17 @@ class MegaStream(RESTStream[str | None]):
     def _send(self, func: RequestFunc, *args: t.Any) -> requests.Response:
         try:
             response = func(*args)
+        except (*NETWORK_ERRORS, RetriableAPIError):
+            raise
+        except requests.RequestException as error:
+            msg = (
+                f"The request cannot be sent ({type(error).__name__}). Check the "
+                "setting 'api_url', and the proxy settings of the environment"
+            )
+            raise FatalAPIError(msg) from None
+        except (ValueError, urllib3.exceptions.HTTPError):
+            msg = "the answer was not of HTTP"
+            raise RetriableAPIError(msg) from None
         finally:
             self.quota.spend(self.clock.monotonic())
         self._note_reset(response)
@@ -238,7 +273,7 @@ class MegaStream(RESTStream[str | None]):
     def _note_reset(self, response: requests.Response) -> None:
         limit, reset = (response.headers.get(f"RateLimit-{it}") for it in LIMIT_HEADERS)
         if limit and reset and limit.isdecimal() and reset.isdecimal():
-            self.quota.refill(int(limit), self.clock.monotonic(), int(reset))
+            self.quota.refill(float(limit), self.clock.monotonic(), float(reset))
 
     def _pace(self) -> None:
         seconds = self.quota.wait(self.clock.monotonic())
@@ -279,15 +314,14 @@ class MegaStream(RESTStream[str | None]):
     def _retry_after(self, response: requests.Response) -> float | None:
         """Return `Retry-After` in seconds, be it a number or an HTTP date."""
         value = response.headers.get("Retry-After", "")
-        if value.isdecimal():
-            return min(float(value), FOREVER_SECONDS)
-        try:
-            moment = parsedate_to_datetime(value)
-        except ValueError:
+        if seconds := re.match(r"\s*(\d+(?:\.\d+)?)", value, re.ASCII):
+            return min(float(seconds[1]), FOREVER_SECONDS)
+        moment = parse_http_date(value)
+        if moment is None:
             return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=dt.UTC)
-        return moment.timestamp() - self.clock.time()
+        # By the API's own clock, where it tells the time: ours may be another.
+        now = parse_http_date(response.headers.get("Date", "")) or self.clock.time()
+        return moment - now
 
     @property
     def _longest_wait(self) -> int:
@@ -300,3 +334,11 @@ class MegaStream(RESTStream[str | None]):
             self.logger.info("Waiting %s: %s", describe_duration(seconds), why)
         self.progress.add_wait(seconds)
         self.clock.sleep(seconds)
+
+
+def parse_http_date(value: str) -> float | None:
+    """Return the seconds since the epoch that an HTTP date names, or None."""
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -44,8 +44,9 @@ def read_page(response: requests.Response) -> Page:
         leads, cursor = body["leads"], body["next_cursor"]
         valid = isinstance(leads, list) and (cursor is None or isinstance(cursor, str))
         moments = [parse_moment(lead["updated_at"]) for lead in leads]
-        valid = valid and cursor != "" and all(lead["id"] for lead in leads)
-    except (ValueError, TypeError, KeyError, RecursionError):
+        valid = valid and all(lead["id"] for lead in leads)
+        valid = valid and (cursor is None or bool(cursor.encode()))
+    except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError):
         valid = False
     if not valid:
         msg = "the answer was no page of leads"

@@ -28,7 +28,7 @@ class Progress:
         self._total: int | None = None
 
     def restart(self) -> None:
-        """Take note that the API's next total leaves out what is read already."""
+        """Begin to page: the API's next total leaves out what is read already."""
         self._read_before = self.read
 
     def add_wait(self, seconds: float) -> None:
@@ -44,7 +44,8 @@ class Progress:
         """
         self.read += leads
         self.pages += 1
-        self._total = None if total is None else self._read_before + total
+        if total is not None:
+            self._total = self._read_before + total
         now = self.clock.monotonic()
         if now - self._last_line < LINE_EVERY_SECONDS:
             return None
@@ -66,7 +67,8 @@ class Progress:
         )
 
     def _share(self) -> float:
-        return self.read / (self.read + self.left()) if self.read else 1
+        total = self.read + self.left()
+        return self.read / total if total else 1
 
     def _seconds_left(self) -> float:
         """Return the time that the quota asks for, or the API where it is slower."""

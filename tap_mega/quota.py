@@ -86,7 +86,7 @@ class Quota:
         for window in self._windows:
             window.spend(now)
 
-    def refill(self, limit: int, now: float, seconds: float) -> None:
+    def refill(self, limit: float, now: float, seconds: float) -> None:
         """Believe the API that a window is full again sooner than we could know.
 
         This is how the time is used that fixed windows leave: they begin when the
@@ -106,10 +106,14 @@ class Quota:
 
     def seconds_for(self, requests: int, now: float) -> float:
         """Return how many seconds so many requests take, were each answered at once."""
+        if not self._windows:
+            return 0
+        longest = self._windows[-1]
+        rounds, rest = divmod(requests, longest.limit)
         plan = Quota(0, 0)
         plan._windows = [window.copy() for window in self._windows]
         moment = now
-        for _ in range(requests):
+        for _ in range(rest):
             moment += plan.wait(moment)
             plan.spend(moment)
-        return moment - now
+        return moment - now + rounds * longest.seconds

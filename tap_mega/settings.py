@@ -6,12 +6,15 @@ import datetime as dt
 import difflib
 import ipaddress
 import json
+import math
+import os
+import re
 import typing as t
 from urllib.parse import urlsplit
 
 from jsonschema import FormatChecker
+from requests import Request
 from singer_sdk import typing as th
-from singer_sdk.configuration._dict_config import TRUTHY, parse_environment_config
 from singer_sdk.plugin_base import JSONSchemaValidator
 
 if t.TYPE_CHECKING:
@@ -19,12 +22,12 @@ if t.TYPE_CHECKING:
 
     Schema: t.TypeAlias = dict[str, t.Any]
 
+TRUTHY = ("true", "1", "yes", "on")
 FALSY = ("false", "0", "no", "off")
-"""What reads as false in a variable of the environment; the SDK has the other list."""
 
 # In Python, `$` alone lets a last line feed through.
 VISIBLE_ASCII = r"^[\x21-\x7e]+$(?!\n)"
-PRINTABLE_ASCII = r"^[\x20-\x7e]+$(?!\n)"
+PRINTABLE_ASCII = r"^[\x21-\x7e][\x20-\x7e]*$(?!\n)"
 
 SETTINGS: Schema = th.PropertiesList(
     th.Property(
@@ -133,7 +136,7 @@ SETTINGS: Schema = th.PropertiesList(
     ),
     th.Property(
         "requests_per_minute",
-        th.IntegerType(minimum=0),
+        th.IntegerType(minimum=0, maximum=1_000_000),
         default=60,
         title="Requests per minute",
         description=(
@@ -142,7 +145,7 @@ SETTINGS: Schema = th.PropertiesList(
     ),
     th.Property(
         "requests_per_hour",
-        th.IntegerType(minimum=0),
+        th.IntegerType(minimum=0, maximum=1_000_000),
         default=1000,
         title="Requests per hour",
         description=(
@@ -206,6 +209,8 @@ SETTINGS: Schema = th.PropertiesList(
     ),
 ).to_dict()
 
+LEAP_SECOND = re.compile(r"(T\d\d:\d\d):60")
+
 FORMATS = FormatChecker(formats=["uuid"])
 
 REQUIREMENTS: dict[str, str] = {
@@ -235,14 +240,15 @@ def _is_safe_url(value: object) -> bool:
     url = urlsplit(value)
     plain = url.netloc.rpartition("@")[0] + url.query + url.fragment == ""
     safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(value))
-    _ = url.port  # Raises ValueError where it is no number.
+    # What follows raises ValueError where the port or the host is none.
+    _ = url.port, (url.hostname or "").encode("idna"), Request("GET", value).prepare()
     return bool(url.hostname) and plain and safe and not any(map(str.isspace, value))
 
 
 def is_loopback(url: str) -> bool:
     """Tell whether a URL's host is this machine itself."""
-    host = urlsplit(url).hostname or ""
     try:
+        host = urlsplit(url).hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
@@ -256,7 +262,8 @@ def parse_moment(value: str) -> dt.datetime:
     Raises:
         ValueError: If it is no date.
     """
-    moment = dt.datetime.fromisoformat(value)
+    # RFC 3339 allows small letters, and a leap second, which Python does not know.
+    moment = dt.datetime.fromisoformat(LEAP_SECOND.sub(r"\1:59", str.upper(value)))
     if moment.tzinfo is None:
         return moment.replace(tzinfo=dt.UTC)
     try:
@@ -297,10 +304,10 @@ def find_unknown(config: dict[str, t.Any], schema: Schema) -> list[str]:
 
 
 def read_environment(schema: Schema, prefix: str) -> tuple[dict[str, t.Any], list[str]]:
-    """Read settings from the environment and from a file `.env`.
+    """Read settings from the environment.
 
     The SDK's own reader ends in a traceback where a value cannot be parsed, reads
-    `maybe` as false, and leaves a number as text.
+    `maybe` as false, and lets a `.env` beside the installation overrule the variables.
 
     Args:
         schema: The JSON schema of the settings.
@@ -312,14 +319,13 @@ def read_environment(schema: Schema, prefix: str) -> tuple[dict[str, t.Any], lis
     config: dict[str, t.Any] = {}
     errors = []
     for name, setting in schema["properties"].items():
-        kind = _kind(setting)
-        # As text, so that it is for us to parse.
-        text = {"properties": {name: {"type": "string"}}}
-        for value in parse_environment_config(text, prefix).values():
+        variable = f"{prefix}{name.upper()}"
+        if variable in os.environ:
+            kind = _kind(setting)
             try:
-                config[name] = PARSERS.get(kind, str)(value)
+                config[name] = PARSERS[kind](os.environ[variable])
             except ValueError:
-                errors.append(f"{prefix}{name.upper()} must be {REQUIREMENTS[kind]}")
+                errors.append(f"{variable} must be {REQUIREMENTS[kind]}")
     return config, errors
 
 
@@ -336,11 +342,18 @@ def _parse_boolean(value: str) -> bool:
     return value.lower() in TRUTHY
 
 
+def _parse_number(value: str) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
 PARSERS: dict[str, t.Callable[[str], t.Any]] = {
     "array": json.loads,
     "boolean": _parse_boolean,
     "integer": int,
-    "number": float,
+    "number": _parse_number,
     "object": json.loads,
     "string": str,
 }

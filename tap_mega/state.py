@@ -7,15 +7,18 @@ import typing as t
 
 from singer_sdk.exceptions import ConfigValidationError
 
-from tap_mega.settings import parse_moment
+from tap_mega.settings import format_moment, parse_moment
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
     Bookmark: t.TypeAlias = dict[str, t.Any]
 
-MAX_AHEAD = dt.timedelta(days=1)
-"""A bookmark that is further ahead of our clock was not made by this tap."""
+MAX_AHEAD = dt.timedelta(minutes=5)
+"""How far clocks may differ; a bookmark further ahead of ours is not true."""
+
+KEPT = ("replication_key", "replication_key_value", "filters")
+"""What a bookmark consists of."""
 
 
 def find_bookmark(state: object, stream: str) -> Bookmark | None:
@@ -33,7 +36,9 @@ def find_bookmark(state: object, stream: str) -> Bookmark | None:
         return {}
     bookmarks = state.get("bookmarks") if isinstance(state, dict) else None
     bookmark = bookmarks.get(stream, {}) if isinstance(bookmarks, dict) else None
-    return bookmark if isinstance(bookmark, dict) else None
+    if not isinstance(bookmark, dict):
+        return None
+    return {name: bookmark[name] for name in KEPT if name in bookmark}
 
 
 def find_problem(
@@ -64,6 +69,25 @@ def find_problem(
         return "was made with other filters, so leads that match now may be older"
     ahead = _parse(value) > now + MAX_AHEAD
     return "has a bookmark in the future, which would hide all changes" * ahead
+
+
+def use_bookmark(
+    bookmark: Bookmark,
+    filters: Mapping[str, str | None],
+    now: dt.datetime,
+) -> Bookmark:
+    """Return a bookmark as the sync takes it over.
+
+    It is of the filters of this sync, and no later than the sync itself: one a little
+    ahead comes from another clock.
+    """
+    kept = {**bookmark, "filters": dict(filters)}
+    if not filters:
+        del kept["filters"]
+    value = kept.get("replication_key_value")
+    if value is not None and parse_moment(value) > now:
+        kept["replication_key_value"] = format_moment(now)
+    return kept
 
 
 def _parse(value: t.Any) -> dt.datetime:

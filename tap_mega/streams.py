@@ -8,7 +8,12 @@ import importlib.resources
 import logging
 import typing as t
 
-from singer_sdk.exceptions import FatalAPIError
+from singer_sdk.exceptions import (
+    ConfigValidationError,
+    FatalAPIError,
+    MapExpressionError,
+    SingerSDKError,
+)
 from singer_sdk.schema.source import OpenAPISchema
 from singer_sdk.singerlib.catalog import (
     REPLICATION_FULL_TABLE,
@@ -20,11 +25,12 @@ from tap_mega.pagination import read_page
 from tap_mega.settings import format_moment, parse_moment
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     import requests
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context
+    from singer_sdk.singerlib import Catalog, RecordMessage
 
     from tap_mega.quota import Clock
 
@@ -32,6 +38,8 @@ if t.TYPE_CHECKING:
 
 DOCUMENT = OpenAPISchema(importlib.resources.files("tap_mega") / "openapi/openapi.yaml")
 """The vendor's document, unmodified; the schema of a lead is read from it."""
+
+METHODS = (REPLICATION_INCREMENTAL, REPLICATION_FULL_TABLE)
 
 QUERY_NAMES = {"stage_id": "stageId"}
 """Filters whose name in the API is not that of the setting."""
@@ -92,6 +100,29 @@ class LeadsStream(MegaStream):
             "cursor": next_page_token,
         }
 
+    def apply_catalog(self, catalog: Catalog) -> None:
+        """Take over what the catalog selects, and how to replicate.
+
+        Raises:
+            ConfigValidationError: If it asks for what this stream cannot do.
+        """
+        super().apply_catalog(catalog)
+        if catalog.get_stream(self.name) is None:
+            self.logger.warning("The catalog lacks '%s': nothing is read", self.name)
+        if self.replication_method not in METHODS:
+            msg = (
+                f"The catalog's replication_method must be one of {', '.join(METHODS)}"
+            )
+            raise ConfigValidationError(msg, errors=[msg])
+        if self.replication_key not in {None, "", LeadsStream.replication_key}:
+            msg = (
+                "The catalog's replication_key must be updated_at: the API has no other"
+            )
+            raise ConfigValidationError(msg, errors=[msg])
+        self.replication_key = LeadsStream.replication_key
+
+    is_timestamp_replication_key = True
+
     # Where a sync starts
 
     @functools.cached_property
@@ -134,16 +165,26 @@ class LeadsStream(MegaStream):
                 is no state to resume from that would be any better than before.
         """
         self._since = self._starting_moment(context)
+        self._bookmark_before = self._bookmark()
+        self.progress.restart()
         if self._replaces_table:
             self._stream_version = int(self._began.timestamp())
         try:
             yield from self.request_records(context)
         except WaitTooLongError as error:
             self._stop_early(error)
-        if self._stream_version:
-            self._write_activate_version_message(self._stream_version)
+        self._finish()
         self.checkpoint()
         self.logger.info("%s", self.progress.summary())
+
+    def _finish(self) -> None:
+        """Let the loader remove what did not come, if all has come."""
+        if left := self.progress.left():
+            self.logger.warning(
+                "The API ended its pages %s leads before the total that it told", left
+            )
+        elif self._stream_version:
+            self._write_activate_version_message(self._stream_version)
 
     @property
     def emit_activate_version_messages(self) -> bool:
@@ -181,8 +222,9 @@ class LeadsStream(MegaStream):
 
     def _stop_early(self, error: WaitTooLongError) -> None:
         what = f"Stopped: {error}, more than the setting 'max_wait_seconds' allows"
-        incremental = self.replication_method == REPLICATION_INCREMENTAL
-        if not (incremental and self._last_read):
+        self.checkpoint()
+        # Else each run would read the same leads again, and never get any further.
+        if self._bookmark() == self._bookmark_before:
             raise FatalAPIError(what) from None
         left = self.progress.left()
         self.logger.warning("%s. About %s leads are left for the next run", what, left)
@@ -223,6 +265,27 @@ class LeadsStream(MegaStream):
             # Here the lead is out, and all before it.
             self._last_read = previous = moment
 
+    def _generate_record_messages(
+        self,
+        record: dict[str, t.Any],
+    ) -> Generator[RecordMessage, None, None]:
+        """Yield the messages of a lead.
+
+        Raises:
+            MapExpressionError: If a stream map fails; without the error's own words,
+                which may quote the lead.
+        """
+        try:
+            yield from super()._generate_record_messages(record)
+        except SingerSDKError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the user wrote what failed
+            msg = (
+                f"A stream map failed on a lead ({type(error).__name__}). Mend the "
+                "setting 'stream_maps': a value may be null"
+            )
+            raise MapExpressionError(msg) from None
+
     # The state it leaves
 
     def _increment_stream_state(
@@ -233,6 +296,10 @@ class LeadsStream(MegaStream):
     ) -> None:
         """Leave the bookmark to `checkpoint`: the SDK compares it as text."""
 
+    def _bookmark(self) -> str | None:
+        value = self.get_context_state(None).get("replication_key_value")
+        return t.cast("str | None", value)
+
     def checkpoint(self) -> None:
         """Move the bookmark to the last lead that went out, and write the state.
 
@@ -241,7 +308,7 @@ class LeadsStream(MegaStream):
         if self.replication_method == REPLICATION_INCREMENTAL and self._last_read:
             state = self.get_context_state(None)
             bookmark = min(self._last_read, self._began)
-            old = state.get("replication_key_value")
+            old = self._bookmark()
             if not old or parse_moment(old) < bookmark:
                 state["replication_key"] = self.replication_key
                 state["replication_key_value"] = format_moment(bookmark)

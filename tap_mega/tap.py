@@ -8,9 +8,11 @@ import functools
 import io
 import json
 import logging
+import pathlib
 import signal
 import sys
 import time
+import traceback
 import typing as t
 
 import click
@@ -24,7 +26,7 @@ from tap_mega.settings import (
     find_unknown,
     read_environment,
 )
-from tap_mega.state import find_bookmark, find_problem
+from tap_mega.state import find_bookmark, find_problem, use_bookmark
 from tap_mega.streams import LeadsStream
 from tap_mega.writer import MegaWriter
 
@@ -55,20 +57,15 @@ class MegaCommand(SingerCommand):
     """The command `tap-mega`: a failure is one line that says what to do."""
 
     def main(self, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
-        """Run the command, and exit: 0 if all is well, 1 if not.
-
-        What nobody can mend but a programmer goes on as it is, with a traceback.
-        """
+        """Run the command, and exit: 0 if all is well, 1 if not."""
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
-        except ConfigValidationError as error:
-            self._fail(*error.errors)
-        except click.ClickException as error:
-            self._fail(error.format_message())
-        except SingerSDKError as error:
-            self._fail(str(error))
         except Stopped as stop:
             self._leave(stop)
+        except Exception as error:  # noqa: BLE001  # each has a line
+            for line in describe(error):
+                self.logger.error("%s", line)  # noqa: TRY400  # no traceback
+            code = 1
         sys.exit(code or 0)
 
     def invoke(self, ctx: click.Context) -> t.Any:
@@ -83,11 +80,6 @@ class MegaCommand(SingerCommand):
             stop.number.name,
         )
         raise stop from None
-
-    def _fail(self, *lines: str) -> t.NoReturn:
-        for line in lines:
-            self.logger.error("%s", line)
-        sys.exit(1)
 
 
 class TapMega(Tap):
@@ -128,7 +120,9 @@ class TapMega(Tap):
             if errors:
                 raise ConfigValidationError(errors[0], errors=errors)
             config |= found
-        config = {name: value for name, value in config.items() if value is not None}
+        if isinstance(config.get("filters"), dict):
+            config["filters"] = without_nulls(config["filters"]) or None
+        config = without_nulls(config)
         super().__init__(config=config, **kwargs)
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
@@ -159,10 +153,15 @@ class TapMega(Tap):
         key = LeadsStream.replication_key
         if problem := find_problem(bookmark, key, filters, now):
             self.logger.warning("Starting over: the state %s", problem)
-            bookmark = None
-        kept = {**(bookmark or {}), **({"filters": filters} if filters else {})}
+            # Said outright, for who merges states instead of replacing them.
+            bookmark = {"replication_key_value": None}
+        kept = use_bookmark(bookmark or {}, filters, now)
         if kept:
             super().load_state({"bookmarks": {LeadsStream.name: kept}})
+        super()._setup_signal_handlers()
+
+    def _setup_signal_handlers(self) -> None:
+        """Leave signals alone until there is a state that can be written."""
 
     def discover_streams(self) -> Sequence[Stream]:
         """Return the one stream that the API has."""
@@ -243,15 +242,42 @@ def check_json(option: str, file: t.IO[str] | None, *keys: str) -> t.IO[str] | N
     Raises:
         ConfigValidationError: If it is no JSON object, or lacks one of the keys.
     """
-    text = file.read() if file else ""
-    if not text.strip():
-        return None
     try:
-        content = json.loads(text)
+        text = file.read() if file else ""
+        content = json.loads(text) if text.strip() else {}
     except ValueError:
         content = None
+    if content == {}:
+        return None
     if not isinstance(content, dict) or not content.keys() >= set(keys):
         having = f" with {', '.join(keys)}" if keys else ""
         msg = f"{option} must name a file that holds a JSON object{having}"
         raise ConfigValidationError(msg, errors=[msg])
     return io.StringIO(text)
+
+
+def without_nulls(settings: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return settings without those that are null: they are as if not there."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def describe(error: Exception) -> list[str]:
+    """Return what a person is told of an error: a line, or several for settings.
+
+    Of one that nobody foresaw it says where, for who mends it, and not the error's own
+    words: they may quote a lead.
+    """
+    if isinstance(error, ConfigValidationError):
+        return error.errors
+    if isinstance(error, click.ClickException):
+        return [error.format_message()]
+    if isinstance(error, SingerSDKError):
+        return [str(error)]
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = "/".join(pathlib.Path(last.filename).parts[-2:])
+    line = (
+        f"Unexpected {type(error).__name__} at {place}:{last.lineno}. Check the SDK's "
+        "settings, such as 'stream_maps' and 'batch_config', and the catalog; if they "
+        "are right, report this line as a bug of tap-mega"
+    )
+    return [line]

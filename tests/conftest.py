@@ -20,13 +20,10 @@ FOREIGN = ("TAP_MEGA_", "MELTANO", "TARGET_", "PG", "HTTP", "ALL_PROXY", "NO_PRO
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the developer's own settings, proxies and `.env` out of every test."""
+    """Keep the developer's own settings and proxies out of every test."""
     for name in os.environ:
         if name.upper().startswith(FOREIGN) or name == "LOGLEVEL":
             monkeypatch.delenv(name)
-    monkeypatch.setattr(
-        "singer_sdk.configuration._dict_config.find_dotenv", lambda: os.devnull
-    )
 
 
 @pytest.fixture

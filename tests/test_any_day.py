@@ -118,14 +118,20 @@ class AnyDay(RuleBasedStateMachine):
         """Somebody edits the settings."""
         self.filters = filters
 
-    @rule(script=st.lists(faults, max_size=3), killed=st.floats(0, 2))
-    def a_sync_on_a_bad_day(self, script: list[Fault], killed: float) -> None:
+    @rule(
+        script=st.lists(faults, max_size=3),
+        killed=st.floats(0, 2),
+        longest_wait=st.sampled_from([0, 3900]),
+    )
+    def a_sync_on_a_bad_day(
+        self, script: list[Fault], killed: float, longest_wait: int
+    ) -> None:
         """The tap runs while faults happen, and may be killed at any byte."""
         during = [
             dataclasses.replace(settled(it), before=self._change) for it in script
         ]
         self.sandbox.script(*during)
-        run = self._run()
+        run = self._run(max_wait_seconds=longest_wait)
         if killed < 1:
             whole = run.stdout[: int(len(run.stdout) * killed)].rpartition("\n")[0]
             run = Run(-9, whole, "")
@@ -148,13 +154,14 @@ class AnyDay(RuleBasedStateMachine):
         for lead in listed:
             assert self.copy.get(lead["id"]) == lead
 
-    def _run(self) -> Run:
+    def _run(self, **more: t.Any) -> Run:
         config = {
             **self.sandbox.config(),
             "page_size": self.page_size,
             "filters": self.filters,
             "lookback_seconds": LOOKBACK_SECONDS,
             "backoff_max_tries": 3,
+            **more,
         }
         run = self.tap(config=config, state=self.state, clock=self.clock)
         assert "Traceback" not in run.log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import typing as t
 
 import pytest
@@ -58,6 +59,28 @@ def test_moments_are_compared_as_time(
     again = tap(config=few.config(), state=run.state, clock=clock)
     assert again.code == 0
     assert again.bookmark == run.bookmark
+
+
+@pytest.mark.parametrize(
+    ("written", "bookmark"),
+    [
+        ("2026-06-01t12:00:02z", "2026-06-01T12:00:02.000Z"),
+        ("2026-06-30T23:59:60Z", "2026-06-30T23:59:59.000Z"),
+        ("2026-06-30T23:59:60.5+00:00", "2026-06-30T23:59:59.500Z"),
+        ("2026-06-01T12:00:00.123456789Z", "2026-06-01T12:00:00.123456Z"),
+    ],
+)
+def test_each_notation_of_the_standard_is_understood(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, written: str, bookmark: str
+) -> None:
+    """Small letters, leap seconds and nanoseconds are legal, and leave as they came."""
+    lead = {**sandbox.leads.all()[0], "updated_at": written}
+    page = {"leads": [lead], "next_cursor": None, "total": 1}
+    sandbox.script(Fault("body", body=json.dumps(page)))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 0
+    assert run.records[0]["updated_at"] == written
+    assert run.bookmark == bookmark
 
 
 @pytest.mark.parametrize("page_size", [1, 100])
@@ -190,6 +213,7 @@ def test_other_filters_start_over(
             }
         },
         state("2130-01-01T00:00:00Z"),
+        state("2027-01-15T08:05:01Z"),
     ],
 )
 def test_a_state_of_another_shape_starts_over(
@@ -200,6 +224,42 @@ def test_a_state_of_another_shape_starts_over(
     assert run.code == 0
     assert "Starting over: the state" in run.log
     assert len(run.records) == 250
+
+
+def test_a_bookmark_a_little_ahead_is_brought_back(
+    tap: Command, few: Sandbox, clock: FakeClock
+) -> None:
+    """Another machine's clock may be ahead: no bookmark stays later than the sync."""
+    few.leads.add(1)
+    run = tap(config=few.config(), state=state(at(clock, 299)), clock=clock)
+    assert run.code == 0
+    assert len(run.records) == 1
+    assert run.bookmark == at(clock, 0)
+
+
+def test_a_state_is_of_the_filters_it_was_made_with(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Filters that found nothing leave no trace in the state of a sync without."""
+    nothing = {**sandbox.config(), "filters": {"status": "nowhere"}}
+    first = tap(config=nothing, clock=clock)
+    second = tap(config=sandbox.config(), state=first.state, clock=clock)
+    assert "filters" not in second.state["bookmarks"]["leads"]
+    third = tap(config=sandbox.config(), state=second.state, clock=clock)
+    assert len(third.records) < 5
+
+
+def test_what_else_is_in_a_bookmark_is_left_out(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Leftovers of another tap or an older run do no harm."""
+    odd = state(at(clock, -9000), partitions=None, progress_markers="x")
+    run = tap(config=sandbox.config(), state=odd, clock=clock)
+    assert run.code == 0
+    assert set(run.state["bookmarks"]["leads"]) == {
+        "replication_key",
+        "replication_key_value",
+    }
 
 
 @pytest.mark.parametrize("shape", [{}, "", {"bookmarks": {}}, {"bookmarks": {"x": {}}}])

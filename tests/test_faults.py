@@ -53,6 +53,8 @@ PASSING: dict[str, Fault] = {
     "cursor-missing": Fault("body", body='{"leads": [], "total": 0}'),
     "cursor-number": Fault("body", body=body(next_cursor=7)),
     "cursor-empty": Fault("body", body=body(next_cursor="")),
+    "number-without-end": Fault("body", body='{"leads": [{"x": 1e%s}]}' % (20 * "9")),
+    "cursor-no-text": Fault("body", body=body(next_cursor="\ud800")),
     "lead-null": Fault("body", body=body(leads=[None])),
     "lead-without-id": Fault("body", body=body(leads=[{**LEAD, "id": None}])),
     "lead-without-date": Fault("body", body=body(leads=[{**LEAD, "updated_at": ""}])),
@@ -89,6 +91,15 @@ def test_what_does_not_pass_ends_in_one_line(
     assert "Traceback" not in run.log
     assert run.messages[-1]["type"] == "STATE"
     assert run.bookmark == run.records[-1]["updated_at"]
+
+
+def test_a_test_of_the_connection_does_not_try_for_long(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """`--test` gives up after three tries: somebody waits for it."""
+    sandbox.script(Fault("error", times=None))
+    assert tap("--test", config=sandbox.config(), clock=clock).code == 1
+    assert len(sandbox.requests) == 3
 
 
 def test_waits_between_tries_grow(

@@ -30,6 +30,7 @@ DAYS: dict[str, tuple[Fault, ...]] = {
     "refused-cursor": (Fault("refuse_cursor", 1, None),),
     "repeated-cursor": (Fault("repeat_cursor", 1, None),),
     "disorder": (Fault("disorder", 2),),
+    "long-echo": (Fault("body", 1, status=401, body="{long}"),),
     "redirect": (Fault("redirect", 2, location="/?needle"),),
     "quota": (Fault("error", 2, 3, status=429, retry_after=30),),
 }
@@ -54,13 +55,13 @@ def test_no_token_and_no_lead_is_in_the_log(
     """Whatever goes wrong, and with the debug output of all libraries."""
     monkeypatch.setenv("LOGLEVEL", level)
     echo = json.dumps({"error": {"message": f"no such key: {sandbox.token}"}})
-    faults = [
-        Fault(**{**vars(it), "body": it.body.replace("{token}", echo)}) for it in day
-    ]
+    long = json.dumps({"error": {"message": 150 * "x" + sandbox.token}})
+    bodies = {"{token}": echo, "{long}": long}
+    faults = [Fault(**{**vars(it), "body": bodies.get(it.body, it.body)}) for it in day]
     sandbox.script(*faults)
     run = tap(config={**sandbox.config(), "page_size": 20}, clock=clock)
     assert "tap-mega" in run.log
-    assert sandbox.token not in run.log
+    assert sandbox.token[5:30] not in run.log
     assert sandbox.token not in run.stdout
     for lead in sandbox.leads.all():
         assert not [trace for trace in traces(lead) if trace in run.log]
@@ -89,6 +90,37 @@ def test_what_is_searched_for_is_not_in_the_log(
     run = tap(config=config, clock=clock)
     assert run.code == (0 if reachable else 1)
     assert SECRET_SEARCH not in run.log
+
+
+EXPRESSIONS = [
+    {"x": "int(contact_name)"},
+    {"x": "float(contact_email)"},
+    {"x": "md5(contact_email)"},
+    {"x": "custom_fields['budget']"},
+    {"__filter__": "contact_email"},
+]
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS, ids=str)
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_a_stream_map_that_fails_does_not_quote_the_lead(
+    tap: Command,
+    sandbox: Sandbox,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    expression: dict[str, str],
+    level: str,
+) -> None:
+    """One line names the setting; the error's own words would hold the lead's."""
+    monkeypatch.setenv("LOGLEVEL", level)
+    config = {**sandbox.config(), "stream_maps": {"leads": expression}}
+    run = tap(config=config, clock=clock)
+    assert (run.code == 0) == ("__filter__" in expression)
+    assert all("'stream_maps'" in line for line in run.errors)
+    assert len(run.errors) == run.code
+    assert "Traceback" not in run.log
+    for lead in sandbox.leads.all():
+        assert not [trace for trace in traces(lead) if trace in run.log]
 
 
 def test_a_proxy_does_not_get_what_is_for_this_machine(

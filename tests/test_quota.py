@@ -18,6 +18,7 @@ if t.TYPE_CHECKING:
 
 MINUTE, HOUR = 60, 3600
 PER_MINUTE, PER_HOUR = 60, 1000
+YEAR_99999 = "Thu, 01 Jan 99999 00:00:00 GMT"
 LIMITS = ((PER_MINUTE, MINUTE), (PER_HOUR, HOUR))
 START = 1_800_000_000
 """The beginning of an hour."""
@@ -137,7 +138,19 @@ def date(clock: FakeClock) -> str:
     return email.utils.formatdate(clock.now + 40, usegmt=True)
 
 
-@pytest.mark.parametrize("retry_after", [seconds, date])
+def one_of_two(clock: FakeClock) -> str:
+    """Return a wait of forty seconds as a proxy joins two headers."""
+    assert clock
+    return "40, 40"
+
+
+def fraction(clock: FakeClock) -> str:
+    """Return a wait of forty seconds that is not of the standard's form."""
+    assert clock
+    return "40.0"
+
+
+@pytest.mark.parametrize("retry_after", [seconds, date, one_of_two, fraction])
 def test_a_429_waits_as_long_as_the_api_says(
     tap: Command,
     sandbox: Sandbox,
@@ -164,7 +177,7 @@ def test_a_429_may_come_as_often_as_it_likes(
     assert sum(clock.sleeps) >= 3000
 
 
-@pytest.mark.parametrize("asked", [None, "", "soon", "1.5.2", "-3"])
+@pytest.mark.parametrize("asked", [None, "", "soon", "-3", YEAR_99999])
 def test_a_429_that_does_not_say_how_long_backs_off(
     tap: Command, sandbox: Sandbox, clock: FakeClock, asked: str | None
 ) -> None:
@@ -259,6 +272,21 @@ def test_a_wait_that_is_too_long_fails_where_nothing_is_won(
     assert clock.sleeps == []
     assert len(run.errors) == 1
     assert "max_wait_seconds" in run.errors[0]
+
+
+def test_a_run_that_gets_no_further_is_no_success(
+    tap: Command, clock: FakeClock
+) -> None:
+    """Where the look-back is more than a run can read, each would be in vain."""
+    with Sandbox(leads=0, clock=clock.time) as sandbox:
+        sandbox.leads.add(100)
+        config = {**sandbox.config(), "page_size": 1, "max_wait_seconds": 0}
+        first = tap(config=config, clock=clock)
+        assert first.code == 0
+        clock.sleep(HOUR)
+        second = tap(config=config, state=first.state, clock=clock)
+        assert second.code == 1
+        assert "max_wait_seconds" in second.errors[0]
 
 
 def test_the_longest_wait_can_be_set(

@@ -11,7 +11,7 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
     from sandbox import Sandbox
-    from tests.harness import Command
+    from tests.harness import Command, FakeClock
 
 TOKEN = "mega_0123456789abcdef"  # noqa: S105  # plainly fake
 CUSTOMER = "00000000-0000-4000-8000-000000000000"
@@ -71,6 +71,11 @@ WRONG: list[tuple[dict[str, t.Any], str]] = [
     ({"api_url": "https://host .example"}, "'api_url' must be an https URL"),
     ({"api_url": "https://"}, "'api_url' must be an https URL"),
     ({"api_url": "app.gomega.ai"}, "'api_url' must be an https URL"),
+    ({"api_url": "https://a..b"}, "'api_url' must be an https URL"),
+    ({"api_url": "https://*.example"}, "'api_url' must be an https URL"),
+    ({"api_url": "https://[::1"}, "'api_url' must be an https URL"),
+    ({"requests_per_hour": 10**30}, "'requests_per_hour' must be a whole number"),
+    ({"user_agent": " acme"}, "'user_agent' must be plain text of one line"),
     ({"user_agent": "a\nb"}, "'user_agent' must be plain text of one line"),
     ({"stream_maps": {"leads": 5}}, "'stream_maps.leads' must be of the shape"),
 ]
@@ -156,6 +161,7 @@ def test_settings_come_from_the_environment(
     ("name", "value", "line"),
     [
         ("PAGE_SIZE", "ten", "TAP_MEGA_PAGE_SIZE must be a whole number"),
+        ("REQUEST_TIMEOUT", "nan", "TAP_MEGA_REQUEST_TIMEOUT must be a number"),
         ("REQUEST_TIMEOUT", "soon", "TAP_MEGA_REQUEST_TIMEOUT must be a number"),
         ("FILTERS", "{", "TAP_MEGA_FILTERS must be a JSON object"),
         (
@@ -174,14 +180,32 @@ def test_a_variable_that_cannot_be_read_is_one_line(
     assert (run.code, run.errors) == (1, [line])
 
 
+def test_discovery_does_not_mind_a_wrong_setting(tap: Command) -> None:
+    """`--discover` with settings that are wrong prints the catalog all the same."""
+    wrong = {"requests_per_minute": "sixty", "page_size": -5, "api_url": "https://[::1"}
+    run = tap("--discover", config=wrong)
+    assert run.code == 0
+    assert "leads" in run.stdout
+
+
+def test_a_null_filter_is_none(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A filter that is null is as if it was not there, also for the state."""
+    config = {**sandbox.config(), "filters": {"status": None}}
+    run = tap(config=config, clock=clock)
+    assert "status" not in sandbox.requests[0].query
+    assert "filters" not in run.state["bookmarks"]["leads"]
+
+
 @pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
-@pytest.mark.parametrize("content", ["{", "\x00", "[1]"])
+@pytest.mark.parametrize("content", ["{", "\x00", "[1]", "\udcff"])
 def test_a_file_that_is_no_json_object_is_one_line(
     tap: Command, sandbox: Sandbox, tmp_path: Path, option: str, content: str
 ) -> None:
     """A broken file is named by its option, before any request."""
     path = tmp_path / "broken.json"
-    path.write_text(content)
+    path.write_bytes(content.encode(errors="surrogateescape"))
     given = [] if option == "--config" else [f"--config={tap.folder}/good.json"]
     (tap.folder / "good.json").write_text(json.dumps(sandbox.config()))
     run = tap(*given, f"{option}={path}")

@@ -457,6 +457,49 @@ def test_what_is_not_complete_activates_no_version(
     assert run.records
 
 
+def test_pages_that_end_too_early_activate_no_version(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A last page that comes before the API's own total removes nothing."""
+    sandbox.script(Fault("body", 3, body='{"leads": [], "next_cursor": null}'))
+    config = {**sandbox.config(), "emit_activate_version_messages": True}
+    run = tap(config=config, catalog=full_table(tap), clock=clock)
+    assert len(run.records) == 200
+    assert "ACTIVATE_VERSION" not in run.stdout
+    assert "ended its pages 50 leads before the total" in run.log
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"replication_method": "LOG_BASED"}, "replication_method"),
+        ({"replication_method": "full_table"}, "replication_method"),
+        ({"replication_key": "created_at"}, "replication_key"),
+    ],
+)
+def test_a_catalog_that_asks_for_something_else_is_one_line(
+    tap: Command, sandbox: Sandbox, change: Json, word: str
+) -> None:
+    """What would be read in another way than was meant is refused before a request."""
+    catalog = full_table(tap)
+    catalog["streams"][0].update(change)
+    run = tap(config=sandbox.config(), catalog=catalog)
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert word in run.errors[0]
+    assert not sandbox.requests
+
+
+def test_a_catalog_without_the_stream_is_warned_of(
+    tap: Command, sandbox: Sandbox
+) -> None:
+    """Nothing is read, and that is said."""
+    run = tap(config=sandbox.config(), catalog={"streams": []})
+    assert run.code == 0
+    assert "The catalog lacks 'leads': nothing is read" in run.log
+    assert not sandbox.requests
+
+
 def test_a_batch_goes_out_before_its_state(
     tap: Command, sandbox: Sandbox, clock: FakeClock, tmp_path: Path
 ) -> None:
