@@ -26,6 +26,8 @@ if t.TYPE_CHECKING:
     Json: t.TypeAlias = dict[str, t.Any]
 
 LOOKBACK_SECONDS = 60
+MICROSECOND = 1e-6
+"""What a moment is rounded to."""
 KINDS = (
     "error",
     "html",
@@ -188,7 +190,7 @@ class AnyDay(RuleBasedStateMachine):
             leads = state["bookmarks"].get("leads", {})
             if value := leads.get("replication_key_value"):
                 moment = dt.datetime.fromisoformat(value)
-                assert moment.timestamp() <= self.clock.now
+                assert moment.timestamp() <= self.clock.now + MICROSECOND
 
 
 AnyDay.TestCase.settings = settings(
