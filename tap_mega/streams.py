@@ -179,11 +179,15 @@ class LeadsStream(MegaStream):
 
     def _finish(self) -> None:
         """Let the loader remove what did not come, if all has come."""
+        if not self._stream_version:
+            return
         if left := self.progress.left():
             self.logger.warning(
-                "The API ended its pages %s leads before the total that it told", left
+                "No ACTIVATE_VERSION: the API ended its pages %s leads before the total "
+                "that it told",
+                left,
             )
-        elif self._stream_version:
+        else:
             self._write_activate_version_message(self._stream_version)
 
     @property
