@@ -183,8 +183,8 @@ class LeadsStream(MegaStream):
             return
         if left := self.progress.left():
             self.logger.warning(
-                "No ACTIVATE_VERSION: the API ended its pages %s leads before the total "
-                "that it told",
+                "No ACTIVATE_VERSION: the API ended its pages %s leads before the "
+                "total that it told",
                 left,
             )
         else:
