@@ -292,6 +292,29 @@ def find_errors(config: dict[str, t.Any], schema: Schema) -> list[str]:
     return [_describe(error) for error in errors]
 
 
+def find_unsafe_maps(config: dict[str, t.Any], stream: str) -> list[str]:
+    """Return a line for each reason why `stream_maps` would not do what it says.
+
+    It may be what hides e-mail addresses: leads must not leave as if it was not there.
+
+    Args:
+        config: The settings, of which nothing else is wrong.
+        stream: The only stream that there is to map.
+    """
+    maps = config.get("stream_maps") or {}
+    lines = [
+        f"The setting 'stream_maps' has '{name}', which is no stream: name '{stream}'"
+        for name, mapping in maps.items()
+        if name not in {stream, "__else__"} and "__source__" not in (mapping or {})
+    ]
+    if maps and config.get("batch_config"):
+        lines.append(
+            "The settings 'batch_config' and 'stream_maps' exclude each other: a BATCH "
+            "file would hold the leads unmapped. Set only one"
+        )
+    return lines
+
+
 def find_unknown(config: dict[str, t.Any], schema: Schema) -> list[str]:
     """Return a line for each top-level setting that does not exist."""
     known = list(schema["properties"])

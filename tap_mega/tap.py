@@ -24,6 +24,7 @@ from tap_mega.settings import (
     SETTINGS,
     find_errors,
     find_unknown,
+    find_unsafe_maps,
     read_environment,
 )
 from tap_mega.state import find_bookmark, find_problem, use_bookmark
@@ -131,6 +132,7 @@ class TapMega(Tap):
         for line in find_unknown(self._config, self.config_jsonschema):
             self.logger.warning(line)
         errors = find_errors(self._config, self.config_jsonschema)
+        errors = errors or find_unsafe_maps(self._config, LeadsStream.name)
         if errors and raise_errors:
             raise ConfigValidationError(errors[0], errors=errors)
         return errors

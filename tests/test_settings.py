@@ -77,6 +77,8 @@ WRONG: list[tuple[dict[str, t.Any], str]] = [
     ({"requests_per_hour": 10**30}, "'requests_per_hour' must be a whole number"),
     ({"user_agent": " acme"}, "'user_agent' must be plain text of one line"),
     ({"user_agent": "a\nb"}, "'user_agent' must be plain text of one line"),
+    ({"stream_maps": {"leds": {"x": "id"}}}, "'stream_maps' has 'leds', which is no"),
+    ({"stream_maps": {"leds": None}}, "'stream_maps' has 'leds', which is no stream"),
     ({"stream_maps": {"leads": 5}}, "'stream_maps.leads' must be of the shape"),
 ]
 
@@ -99,6 +101,34 @@ def test_a_wrong_setting_is_one_line_and_nothing_else(
     assert "Traceback" not in run.log
     assert run.stdout == ""
     assert not sandbox.requests
+
+
+def test_a_batch_is_not_written_past_the_stream_maps(
+    tap: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """BATCH files hold leads unmapped: with both settings nothing is read."""
+    both = {
+        "stream_maps": {"leads": {"contact_email": "__NULL__"}},
+        "batch_config": {
+            "encoding": {"format": "jsonl", "compression": "none"},
+            "storage": {"root": (tmp_path / "batches").as_uri()},
+        },
+    }
+    run = tap(config={**sandbox.config(), **both})
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert "'batch_config' and 'stream_maps' exclude each other" in run.errors[0]
+    assert not sandbox.requests
+
+
+def test_a_stream_can_be_mapped_to_another_name(tap: Command, sandbox: Sandbox) -> None:
+    """A map of another name is right where it says from which stream it is made."""
+    maps = {"people": {"__source__": "leads", "id": "id", "__else__": None}}
+    run = tap("--test", config={**sandbox.config(), "stream_maps": maps})
+    assert run.code == 0
+    assert {"leads", "people"} == {
+        it["stream"] for it in run.messages if "record" in it
+    }
 
 
 def test_each_wrong_setting_has_its_line(tap: Command) -> None:
