@@ -22,7 +22,7 @@ from tap_mega.quota import Quota
 from tap_mega.settings import is_loopback
 
 if t.TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Auth, RequestFunc
@@ -172,10 +172,6 @@ class MegaStream(RESTStream[str | None]):
         """Return what follows `next_cursor`."""
         return CursorPaginator()
 
-    def parse_response(self, response: requests.Response) -> Iterator[dict[str, t.Any]]:
-        """Yield the leads of a page."""
-        yield from read_page(response).leads
-
     def validate_response(self, response: requests.Response) -> None:
         """Let nothing through but a page of leads.
 
@@ -254,7 +250,7 @@ class MegaStream(RESTStream[str | None]):
     def _send(self, func: RequestFunc, *args: t.Any) -> requests.Response:
         try:
             response = func(*args)
-        except (*NETWORK_ERRORS, RetriableAPIError):
+        except NETWORK_ERRORS:
             raise
         except requests.RequestException as error:
             msg = (

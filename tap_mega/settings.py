@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from jsonschema import FormatChecker
 from requests import Request
 from singer_sdk import typing as th
+from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.plugin_base import JSONSchemaValidator
 
 if t.TYPE_CHECKING:
@@ -280,6 +281,11 @@ def format_moment(moment: dt.datetime) -> str:
     """
     digits = "microseconds" if moment.microsecond % 1000 else "milliseconds"
     return moment.astimezone(dt.UTC).isoformat(timespec=digits)[:-6] + "Z"
+
+
+def refusal(*lines: str) -> ConfigValidationError:
+    """Return the error that the command tells as these lines, and no others."""
+    return ConfigValidationError(lines[0], errors=list(lines))
 
 
 def find_errors(config: dict[str, t.Any], schema: Schema) -> list[str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import typing as t
 
-from singer_sdk.exceptions import ConfigValidationError
-
-from tap_mega.settings import format_moment, parse_moment
+from tap_mega.settings import format_moment, parse_moment, refusal
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,4 +96,4 @@ def _parse(value: t.Any) -> dt.datetime:
             "The bookmark in the state is no date: mend its 'replication_key_value', "
             "or leave out the state to read all leads again"
         )
-        raise ConfigValidationError(msg, errors=[msg]) from None
+        raise refusal(msg) from None

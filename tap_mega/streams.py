@@ -9,7 +9,6 @@ import logging
 import typing as t
 
 from singer_sdk.exceptions import (
-    ConfigValidationError,
     FatalAPIError,
     MapExpressionError,
     SingerSDKError,
@@ -22,7 +21,7 @@ from singer_sdk.singerlib.catalog import (
 
 from tap_mega.client import MegaStream, RequestRefusedError, WaitTooLongError
 from tap_mega.pagination import read_page
-from tap_mega.settings import format_moment, parse_moment
+from tap_mega.settings import format_moment, parse_moment, refusal
 
 if t.TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -113,12 +112,12 @@ class LeadsStream(MegaStream):
             msg = (
                 f"The catalog's replication_method must be one of {', '.join(METHODS)}"
             )
-            raise ConfigValidationError(msg, errors=[msg])
+            raise refusal(msg)
         if self.replication_key not in {None, "", LeadsStream.replication_key}:
             msg = (
                 "The catalog's replication_key must be updated_at: the API has no other"
             )
-            raise ConfigValidationError(msg, errors=[msg])
+            raise refusal(msg)
         self.replication_key = LeadsStream.replication_key
 
     is_timestamp_replication_key = True

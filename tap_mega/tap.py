@@ -26,6 +26,7 @@ from tap_mega.settings import (
     find_unknown,
     find_unsafe_maps,
     read_environment,
+    refusal,
 )
 from tap_mega.state import find_bookmark, find_problem, use_bookmark
 from tap_mega.streams import LeadsStream
@@ -119,7 +120,7 @@ class TapMega(Tap):
                 self.config_jsonschema, self._env_var_prefix
             )
             if errors:
-                raise ConfigValidationError(errors[0], errors=errors)
+                raise refusal(*errors)
             config |= found
         if isinstance(config.get("filters"), dict):
             config["filters"] = without_nulls(config["filters"]) or None
@@ -134,7 +135,7 @@ class TapMega(Tap):
         errors = find_errors(self._config, self.config_jsonschema)
         errors = errors or find_unsafe_maps(self._config, LeadsStream.name)
         if errors and raise_errors:
-            raise ConfigValidationError(errors[0], errors=errors)
+            raise refusal(*errors)
         return errors
 
     @classmethod
@@ -220,7 +221,7 @@ class TapMega(Tap):
             return super().cb_config(ctx, param, value)
         except (OSError, ValueError, TypeError) as error:
             msg = f"--config must name a file that holds a JSON object: {error}"
-            raise ConfigValidationError(msg, errors=[msg]) from None
+            raise refusal(msg) from None
 
     @classmethod
     def invoke(
@@ -254,7 +255,7 @@ def check_json(option: str, file: t.IO[str] | None, *keys: str) -> t.IO[str] | N
     if not isinstance(content, dict) or not content.keys() >= set(keys):
         having = f" with {', '.join(keys)}" if keys else ""
         msg = f"{option} must name a file that holds a JSON object{having}"
-        raise ConfigValidationError(msg, errors=[msg])
+        raise refusal(msg)
     return io.StringIO(text)
 
 
