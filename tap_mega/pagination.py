@@ -7,6 +7,7 @@ import json
 import typing as t
 from functools import lru_cache
 
+import msgspec
 from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
 from singer_sdk.pagination import BaseAPIPaginator
 
@@ -16,6 +17,9 @@ if t.TYPE_CHECKING:
     import datetime as dt
 
     import requests
+
+
+DECODER = msgspec.json.Decoder(float_hook=decimal.Decimal)
 
 
 class Page(t.NamedTuple):
@@ -40,7 +44,7 @@ def read_page(response: requests.Response) -> Page:
         RetriableAPIError: If the answer is no page of leads.
     """
     try:
-        body = json.loads(response.content, parse_float=decimal.Decimal)
+        body = parse_json(response.content)
         leads, cursor = body["leads"], body["next_cursor"]
         valid = isinstance(leads, list) and (cursor is None or isinstance(cursor, str))
         moments = [parse_moment(lead["updated_at"]) for lead in leads]
@@ -53,6 +57,18 @@ def read_page(response: requests.Response) -> Page:
         raise RetriableAPIError(msg, response)
     total = body.get("total")
     return Page(leads, moments, cursor, total if isinstance(total, int) else None)
+
+
+def parse_json(text: bytes) -> t.Any:
+    """Return what JSON holds; numbers keep all their digits.
+
+    Raises:
+        ValueError: If it is no JSON.
+    """
+    try:
+        return DECODER.decode(text)
+    except msgspec.DecodeError:  # of half an emoji too, which JSON may hold
+        return json.loads(text, parse_float=decimal.Decimal)
 
 
 class CursorPaginator(BaseAPIPaginator[str | None]):

@@ -263,8 +263,11 @@ def parse_moment(value: str) -> dt.datetime:
     Raises:
         ValueError: If it is no date.
     """
-    # RFC 3339 allows small letters, and a leap second, which Python does not know.
-    moment = dt.datetime.fromisoformat(LEAP_SECOND.sub(r"\1:59", str.upper(value)))
+    try:
+        moment = dt.datetime.fromisoformat(value)
+    except ValueError:
+        # RFC 3339 allows small letters, and a leap second, which Python does not know.
+        moment = dt.datetime.fromisoformat(LEAP_SECOND.sub(r"\1:59", value.upper()))
     if moment.tzinfo is None:
         return moment.replace(tzinfo=dt.UTC)
     try:

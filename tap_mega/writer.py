@@ -1,4 +1,4 @@
-"""Singer messages to stdout, in whole lines whatever happens."""
+"""Singer messages to stdout: a page at a time, in whole lines whatever happens."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 import sys
 import typing as t
 
+from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.exceptions import FatalSyncError
-from singer_sdk.io_base import SingerWriter
+from singer_sdk.singerlib import RecordMessage
+from singer_sdk.singerlib.json import serialize_json
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,18 +19,26 @@ if t.TYPE_CHECKING:
 BROKEN_PIPE_EXIT_CODE = 141
 """128 + SIGPIPE: what a shell reports of a program whose reader went away."""
 
+LINE_ENDS = {it.encode(): f"\\u{ord(it):04x}".encode() for it in "\x85\u2028\u2029"}
 
-class MegaWriter(SingerWriter):
-    """Writes a message a line, and lets nothing come between its bytes."""
+
+class MegaWriter(MsgSpecWriter):
+    """Writes a message a line, and lets nothing come between its bytes.
+
+    Records wait for the next message that is none, and go out with it in one write. It
+    is a STATE, which comes before each request and each wait: so no lead is held back
+    while the API is slow, and none is out of which a written state does not know.
+    """
 
     def __init__(self) -> None:
-        """Start idle."""
+        """Start idle, with nothing to write."""
         super().__init__()
+        self._lines: list[bytes] = []
         self._busy = False
         self._afterwards: Callable[[], object] | None = None
 
     def when_idle(self, action: Callable[[], object]) -> None:
-        """Do something at once, or as soon as the line that is being written is out.
+        """Do something at once, or as soon as the lines that go out are out.
 
         For signal handlers: they interrupt a write that waits for a slow reader.
         """
@@ -38,15 +48,29 @@ class MegaWriter(SingerWriter):
             action()
 
     def write_message(self, message: Message) -> None:
-        """Write a message to stdout.
+        """Write a message to stdout, or keep it for the next one if it is a record.
 
         Raises:
             SystemExit: If nobody reads any more; quietly, with code 141.
             FatalSyncError: If it cannot be written, as where the disk is full.
         """
+        line = bytes(self.format_message(message))  # of a buffer that is used again
+        self._lines.append(line if line.isascii() else escape_line_ends(line))
+        if not isinstance(message, RecordMessage):
+            self._flush()
+
+    def serialize_message(self, message: Message) -> bytearray:
+        """Return a message as a line of JSON."""
+        try:
+            return super().serialize_message(message)
+        except UnicodeEncodeError:  # half an emoji, which only an escape can write
+            return bytearray(f"{serialize_json(message.to_dict())}\n", "ascii")
+
+    def _flush(self) -> None:
         self._busy = True
         try:
-            self._write(f"{self.format_message(message)}\n".encode())
+            lines, self._lines = self._lines, []
+            self._write(b"".join(lines))
         except OSError as error:
             # Else Python would try once more at its end, and complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -60,12 +84,22 @@ class MegaWriter(SingerWriter):
             action, self._afterwards = self._afterwards, None
             action()
 
-    def _write(self, line: bytes) -> None:
-        """Write all of a line.
+    def _write(self, lines: bytes) -> None:
+        """Write all of it.
 
         With PYTHONUNBUFFERED a signal makes Python write a part only, and say so.
         """
-        rest = memoryview(line)
+        rest = memoryview(lines)
         while rest:
             rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.buffer.flush()
+
+
+def escape_line_ends(line: bytes) -> bytes:
+    """Return a line of JSON that is one line also to readers who go by Unicode.
+
+    `str.splitlines` and Node's readline end a line at more than a line feed.
+    """
+    for character, escape in LINE_ENDS.items():
+        line = line.replace(character, escape)
+    return line

@@ -18,6 +18,8 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from _typeshed import ReadableBuffer
+
     Json: t.TypeAlias = dict[str, t.Any]
 
 
@@ -50,11 +52,18 @@ class Run:
     code: int
     stdout: str
     log: str
+    writes: int = 0
+    """How often it wrote to stdout."""
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines, also by the ideas that others have of where one ends."""
+        return self.stdout.splitlines()
 
     @property
     def messages(self) -> list[Json]:
         """The Singer messages; a line that is none fails."""
-        return [json.loads(line) for line in self.stdout.splitlines()]
+        return [json.loads(line) for line in self.lines]
 
     @property
     def records(self) -> list[Json]:
@@ -89,6 +98,17 @@ class Run:
         return [it[-1] for it in lines if len(it) == 4 and it[1].strip() == "ERROR"]
 
 
+class Written(io.BytesIO):
+    """Keeps what is written, and counts how often."""
+
+    writes = 0
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write bytes."""
+        self.writes += 1
+        return super().write(data)
+
+
 class Command:
     """Runs `tap-mega` in this process: the real command, and quick to start."""
 
@@ -110,7 +130,8 @@ class Command:
         given = [self._option(*item) for item in files.items() if item[1] is not None]
         attributes = {"clock": clock} if clock else {}
         command = t.cast("type[TapMega]", type(tap.__name__, (tap,), attributes))
-        out, log = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
+        written, log = Written(), io.StringIO()
+        out = io.TextIOWrapper(written, encoding="utf-8")
         with (
             own_process_settings(),
             contextlib.redirect_stdout(out),
@@ -119,7 +140,8 @@ class Command:
         ):
             command.cli(args=[*arguments, *given])
         out.seek(0)
-        return Run(t.cast("int", end.value.code), out.read(), log.getvalue())
+        code = t.cast("int", end.value.code)
+        return Run(code, out.read(), log.getvalue(), written.writes)
 
     def _option(self, name: str, content: object) -> str:
         path = self.folder / f"{name}.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import gzip
 import json
 import typing as t
 
@@ -286,7 +287,7 @@ def test_values_leave_as_the_api_sent_them(
         "big": 12345678901234567890123,
         "no": False,
         "nothing": None,
-        "unicode": 'Zoë 🏠 \u2028 \\ "',
+        "unicode": 'Zoë 🏠 \x85 \u2028 \u2029 \\ "',
         "": "nameless",
     }
     lead = sandbox.leads.add(1, custom_fields=values)[0]
@@ -319,6 +320,41 @@ def test_a_property_that_the_document_does_not_name_is_left_out(
     assert run.code == 0
     assert set(run.records[0]) <= set(run.schema["schema"]["properties"])
     assert run.records[0]["current_stage"] == {"id": "1"}
+
+
+def test_half_an_emoji_leaves_as_it_came(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A text that was cut inside of an emoji is no UTF-8, and no reason to stop."""
+    lead = {**sandbox.leads.all()[0], "contact_name": "Zoë \ud83c"}
+    page = {"leads": [lead], "next_cursor": None, "total": 1}
+    sandbox.script(Fault("body", body=json.dumps(page)))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.records == [lead]
+
+
+@pytest.mark.parametrize("depth", [0, 1, 5])
+def test_flattening_announces_every_key(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, depth: int
+) -> None:
+    """A lead has the columns that the schema names, also where an object is null."""
+    sandbox.leads.add(1, current_stage=None, owner=None, custom_fields={})
+    flattening = {"flattening_enabled": True, "flattening_max_depth": depth}
+    run = tap(config={**sandbox.config(), **flattening}, clock=clock)
+    names = run.schema["schema"]["properties"].keys()
+    assert all(record.keys() == names for record in run.records)
+    assert ("owner__name" in names) == ("owner" not in names) == (depth > 0)
+    assert [it for it in run.records if it.get("owner__id", it.get("owner")) is None]
+
+
+def test_a_page_goes_out_in_one_write(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Its leads and its STATE are one write, whatever Python buffers."""
+    run = tap(config=sandbox.config(), clock=clock)
+    others = [it for it in run.messages if it["type"] != "RECORD"]
+    assert run.writes == len(others)
+    assert len(others) < 10
 
 
 def test_a_state_goes_out_about_once_a_page(
@@ -500,17 +536,23 @@ def test_a_catalog_without_the_stream_is_warned_of(
     assert not sandbox.requests
 
 
+@pytest.fixture
+def batch(tmp_path: Path) -> Json:
+    """The setting that makes files in a folder `batches` of the test's own."""
+    return {
+        "encoding": {"format": "jsonl", "compression": "gzip"},
+        "storage": {"root": (tmp_path / "batches").as_uri()},
+    }
+
+
 def test_a_batch_goes_out_before_its_state(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, tmp_path: Path
+    tap: Command, sandbox: Sandbox, clock: FakeClock, batch: Json
 ) -> None:
     """No STATE is ahead of the file with its leads, and no version is activated."""
     config = {
         **sandbox.config(),
         "emit_activate_version_messages": True,
-        "batch_config": {
-            "encoding": {"format": "jsonl", "compression": "gzip"},
-            "storage": {"root": tmp_path.as_uri()},
-        },
+        "batch_config": batch,
     }
     run = tap(config=config, clock=clock)
     kinds = [message["type"] for message in run.messages]
@@ -519,3 +561,26 @@ def test_a_batch_goes_out_before_its_state(
     full = tap(config=config, catalog=full_table(tap), clock=clock)
     assert "ACTIVATE_VERSION" not in full.stdout
     assert "No ACTIVATE_VERSION: with 'batch_config'" in full.log
+
+
+def test_a_batch_holds_what_messages_would(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, batch: Json, tmp_path: Path
+) -> None:
+    """What is not selected is in no file, and flattening is done."""
+    catalog = json.loads(tap("--discover").stdout)
+    for entry in catalog["streams"][0]["metadata"]:
+        entry["metadata"]["selected"] = entry["breadcrumb"][-1:] != ["contact_email"]
+    config = {
+        **sandbox.config(),
+        "flattening_enabled": True,
+        "flattening_max_depth": 1,
+    }
+    expected = tap(config=config, catalog=catalog, clock=clock).records
+    config["batch_config"] = batch
+    run = tap(config=config, catalog=catalog, clock=clock)
+    (file,) = (tmp_path / "batches").iterdir()
+    lines = gzip.decompress(file.read_bytes()).splitlines()
+    assert run.code == 0
+    assert [json.loads(line) for line in lines] == expected
+    assert "owner__id" in expected[0]
+    assert "contact_email" not in expected[0]

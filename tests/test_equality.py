@@ -1,0 +1,121 @@
+"""Speed changes nothing else: what leaves is what the SDK's own ways would write."""
+
+from __future__ import annotations
+
+import decimal
+import json
+import tempfile
+import typing as t
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from singer_sdk.io_base import SingerWriter
+from singer_sdk.singerlib.json import serialize_json
+
+from sandbox import Fault, Sandbox
+from tap_mega import pagination
+from tap_mega.openapi import DOCUMENT
+from tap_mega.streams import LeadsStream
+from tap_mega.tap import TapMega
+from tests.harness import Command, FakeClock, Run
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+text = st.text(st.characters(exclude_categories=()))
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.decimals(allow_nan=False, allow_infinity=False)
+    | text,
+    lambda inner: st.lists(inner) | st.dictionaries(text, inner),
+    max_leaves=5,
+)
+
+
+def objects(schema: Json) -> st.SearchStrategy[Json]:
+    """Return random objects: with and without what the schema names, and more."""
+    named = {
+        name: objects(inner) | values if "properties" in inner else values
+        for name, inner in schema["properties"].items()
+    }
+    known = st.fixed_dictionaries({}, optional=named)
+    unknown: st.SearchStrategy[Json] = st.dictionaries(
+        text, values, max_size=1
+    ) | st.just({})
+    return st.builds(lambda one, other: other | one, known, unknown)
+
+
+KEY = {"id": "1", "updated_at": "2026-07-01T18:20:00.000Z"}
+leads = objects(DOCUMENT.get_schema("Lead")).map(lambda lead: lead | KEY)
+pages = st.lists(leads, max_size=3)
+shapes: st.SearchStrategy[Json] = st.sampled_from(
+    [{}, {"flattening_enabled": True, "flattening_max_depth": 1}]
+)
+
+
+class PlainLeads(LeadsStream):
+    """Leaves each lead to the SDK, whether it would change anything or not."""
+
+    _is_plain = False
+
+
+class PlainTap(TapMega):
+    """Writes each message by itself, with the SDK's own writer."""
+
+    message_writer_class = SingerWriter  # type: ignore[assignment]
+
+    def discover_streams(self) -> list[LeadsStream]:
+        """Return the one stream that the API has."""
+        return [PlainLeads(self, self.clock)]
+
+
+class NoDecoder:
+    """In the place of the fast decoder: leaves all to the standard library's."""
+
+    def decode(self, _: bytes) -> t.NoReturn:
+        """Decode nothing."""
+        raise msgspec.DecodeError
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Sandbox]:
+    """An API that answers with what it is told."""
+    with Sandbox(leads=0) as sandbox:
+        yield sandbox
+
+
+def body_of(page: list[Json]) -> str:
+    """Return the answer with these leads, in UTF-8 where that can be."""
+    answer = {"leads": page, "next_cursor": None, "total": len(page)}
+    body = serialize_json(answer, ensure_ascii=False)
+    return body if body.isprintable() else serialize_json(answer)
+
+
+def messages(run: Run) -> list[str]:
+    """Return all that a run wrote, each digit of it, but for the time."""
+    read = [json.loads(it, parse_float=decimal.Decimal) for it in run.lines]
+    return [repr({k: v for k, v in it.items() if k != "time_extracted"}) for it in read]
+
+
+@settings(max_examples=40, deadline=None)
+@given(page=pages, shape=shapes)
+def test_speed_changes_no_message(api: Sandbox, page: list[Json], shape: Json) -> None:
+    """Whatever the API sends, the messages are those of a tap without any of it."""
+    api.script(Fault("body", times=None, body=body_of(page)))
+    config = {**api.config(), **shape}
+    with tempfile.TemporaryDirectory() as folder:
+        tap = Command(Path(folder))
+        fast = tap(config=config, clock=FakeClock())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pagination, "DECODER", NoDecoder())
+            plain = tap(config=config, clock=FakeClock(), tap=PlainTap)
+    assert (fast.code, fast.errors) == (plain.code, plain.errors)
+    assert messages(fast) == messages(plain)
+    assert len(fast.records) == len(page)
