@@ -32,13 +32,16 @@ SCHEMA = "mega_demo"
 console = Console(highlight=False, soft_wrap=True)
 
 
-def main() -> int:
+def main(*arguments: str) -> int:
     """Show it all.
+
+    Args:
+        arguments: Those of the command; it takes none but `--help`.
 
     Returns:
         The exit code: 1 when a step failed; which one, why, and its output are printed.
     """
-    argparse.ArgumentParser("demo", description=__doc__).parse_args()
+    argparse.ArgumentParser("demo", description=__doc__).parse_args(arguments)
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -112,4 +115,4 @@ def _step(title: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))
