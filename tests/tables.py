@@ -6,11 +6,18 @@
 from __future__ import annotations
 
 import json
+import math
+import operator
 import re
+import textwrap
+import tomllib
 import typing as t
 from pathlib import Path
 
+import yaml
+
 from tap_mega.settings import SETTINGS
+from tap_mega.tap import TapMega
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +27,9 @@ if t.TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 DOTENV = ROOT / ".env.example"
+MELTANO = ROOT / "meltano.yml"
+HUB = ROOT / "docs" / "meltanohub.yml"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BLOCK = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- /settings -->)", re.DOTALL)
 
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "maximum": "<= {}"}
@@ -32,6 +42,16 @@ FAKE = {
     "user_agent": "acme-etl (data@acme.example)",
 }
 """Values for those that have no default."""
+
+PLUGIN = re.compile(r"(?<=    executable: tap-mega\n).*?(?=\n  loaders:)", re.DOTALL)
+# Not decimal: Meltano 4.4 cannot write the config when a variable sets one.
+KINDS = {"date-time": "date_iso8601", "number": "integer"}
+FILL_IN = "FILL-IN"
+HUB_HEAD = f"""\
+# For MeltanoHub, as `_data/meltano/extractors/tap-mega/VARIANT.yml` of its repository.
+# Who submits it knows what to put for {FILL_IN}. The hub rates `quality` itself.
+# Made from the code: python3 dev.py python -m tests.tables
+"""
 
 
 def kind(setting: Json) -> str:
@@ -80,6 +100,72 @@ def dotenv() -> str:
     return "\n".join(lines)
 
 
+def pythons() -> list[str]:
+    """Return the versions of Python that the package says it is for."""
+    texts = (it.rpartition(" :: ")[2] for it in PROJECT["classifiers"])
+    return [text for text in texts if re.fullmatch(r"3\.\d+", text)]
+
+
+def plugin() -> Json:
+    """Return what Meltano has to know of the tap, of which the code has the truth.
+
+    No defaults: those are the tap's own, and a newer one may have others.
+    """
+    TapMega.append_builtin_config(TapMega.config_jsonschema)
+    settings = TapMega.config_jsonschema["properties"]
+    return {
+        "capabilities": sorted(it.value for it in TapMega.capabilities),
+        "settings_group_validation": [sorted(SETTINGS["required"])],
+        "settings": [meltano_setting(*item) for item in settings.items()],
+    }
+
+
+def meltano_setting(name: str, setting: Json) -> Json:
+    """Return a setting as Meltano describes one."""
+    types = setting["type"]
+    word = types if isinstance(types, str) else types[0]
+    return {
+        "name": name,
+        "kind": KINDS.get(setting.get("format", word), word),
+        "label": setting["title"],
+        "description": setting["description"],
+        **({"sensitive": True} if setting.get("secret") else {}),
+    }
+
+
+def dump(content: Json, *, sort: bool) -> str:
+    """Return YAML as Meltano and its hub write it: a line for each text."""
+    return yaml.safe_dump(content, sort_keys=sort, allow_unicode=True, width=math.inf)
+
+
+def meltano() -> str:
+    """Return `meltano.yml` with the tap's capabilities and settings in their place."""
+    block = textwrap.indent(dump(plugin(), sort=False), "    ")
+    return PLUGIN.sub(lambda _: block, MELTANO.read_text(encoding="utf-8"))
+
+
+def hub() -> str:
+    """Return the definition for MeltanoHub, in the hub's own order: by name."""
+    definition = plugin()
+    definition["settings"].sort(key=operator.itemgetter("name"))
+    definition |= {
+        "name": PROJECT["name"],
+        "namespace": "tap_mega",
+        "label": "MEGA",
+        "description": PROJECT["description"],
+        "executable": "tap-mega",
+        "keywords": ["api", "meltano_sdk"],
+        "domain_url": SETTINGS["properties"]["api_url"]["default"],
+        "maintenance_status": "beta",
+        "quality": "unknown",
+        "supported_python_versions": pythons(),
+        **dict.fromkeys(("pip_url", "repo", "variant"), FILL_IN),
+    }
+    return HUB_HEAD + dump(definition, sort=True)
+
+
 if __name__ == "__main__":
     README.write_text(readme(), encoding="utf-8")
+    MELTANO.write_text(meltano(), encoding="utf-8")
+    HUB.write_text(hub(), encoding="utf-8")
     DOTENV.write_text(dotenv(), encoding="utf-8")

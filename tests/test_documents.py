@@ -12,7 +12,6 @@ import typing as t
 import yaml
 
 from tap_mega.settings import SETTINGS, find_errors, find_unknown
-from tap_mega.tap import TapMega
 from tests import tables
 
 if t.TYPE_CHECKING:
@@ -20,20 +19,9 @@ if t.TYPE_CHECKING:
 
     from tests.harness import Command
 
-KINDS = {
-    "boolean": {"boolean"},
-    "integer": {"integer"},
-    # Meltano 4.4 cannot write a configuration in which a variable sets a decimal.
-    "number": {"integer"},
-    "object": {"object"},
-    "string": {"string", "date_iso8601"},
-}
-
-
-def all_settings() -> dict[str, t.Any]:
-    """Return the tap's settings and those that the SDK adds."""
-    TapMega.append_builtin_config(TapMega.config_jsonschema)
-    return t.cast("dict[str, t.Any]", TapMega.config_jsonschema["properties"])
+# From the hub's schemas/: the kinds of a setting, and what a definition must have.
+HUB_KINDS = {"array", "boolean", "date_iso8601", "integer", "object", "string"}
+HUB_REQUIRED = {"name", "namespace", "quality", "variant"}
 
 
 def test_the_readme_has_the_settings() -> None:
@@ -71,23 +59,23 @@ def test_the_sample_configuration_is_valid() -> None:
 
 
 def test_meltano_yml_has_the_settings() -> None:
-    """Each with its name, kind, label and description; the token is sensitive."""
-    project = yaml.safe_load((tables.ROOT / "meltano.yml").read_text(encoding="utf-8"))
-    (plugin,) = [
-        it for it in project["plugins"]["extractors"] if it["name"] == "tap-mega"
-    ]
-    written = {setting["name"]: setting for setting in plugin["settings"]}
-    settings = all_settings()
-    assert set(written) == set(settings)
-    for name, setting in settings.items():
-        types = setting["type"]
-        word = types if isinstance(types, str) else types[0]
-        assert written[name]["kind"] in KINDS[word]
-        assert bool(written[name].get("sensitive")) == bool(setting.get("secret"))
-        assert "value" not in written[name], "a default that is written twice"
-        if name in SETTINGS["properties"]:
-            assert written[name]["label"] == setting["title"]
-            assert written[name]["description"] == setting["description"]
+    """The tap's capabilities and settings there are those that the code makes."""
+    assert tables.MELTANO.read_text(encoding="utf-8") == tables.meltano()
+    project = yaml.safe_load(tables.meltano())
+    (plugin,) = project["plugins"]["extractors"]
+    assert {name: plugin[name] for name in tables.plugin()} == tables.plugin()
+
+
+def test_the_hub_definition_is_of_today() -> None:
+    """It is the one that the code makes, and only its three gaps are to be filled."""
+    assert tables.HUB.read_text(encoding="utf-8") == tables.hub()
+    definition = yaml.safe_load(tables.hub())
+    gaps = {name for name, it in definition.items() if it == tables.FILL_IN}
+    assert gaps == {"pip_url", "repo", "variant"}
+    assert set(definition) >= HUB_REQUIRED
+    assert {it["kind"] for it in definition["settings"]} <= HUB_KINDS
+    secrets = [it["name"] for it in definition["settings"] if it.get("sensitive")]
+    assert secrets == ["auth_token"]
 
 
 def test_the_document_is_packaged_as_the_vendor_wrote_it() -> None:

@@ -1,0 +1,56 @@
+"""What `pip install` brings, in an environment that has nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import typing as t
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.tables import PROJECT, ROOT, pythons
+
+UV = Path(sys.executable).parent / "uv"
+
+
+def output(*command: str | Path) -> str:
+    """Run a command here, and return what it printed."""
+    return subprocess.check_output(command, cwd=ROOT, text=True)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, made from this folder."""
+    folder = tmp_path_factory.mktemp("dist")
+    output(UV, "build", "--quiet", "--wheel", "--out-dir", folder)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def tap_mega(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command, where nothing but the wheel and what it needs is installed."""
+    venv = tmp_path_factory.mktemp("venv")
+    output(UV, "venv", "--quiet", "--clear", "--python", sys.executable, venv)
+    options = ("--quiet", "--python", venv, "--constraint", "constraints.txt")
+    output(UV, "pip", "install", *options, wheel)
+    return venv / "bin" / "tap-mega"
+
+
+def test_it_holds_the_package_only(wheel: Path) -> None:
+    """The marker of its types and the vendor's document are in it, and no test."""
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"tap_mega/py.typed", "tap_mega/openapi/openapi.yaml"} <= set(names)
+    folders = {name.partition("/")[0] for name in names}
+    assert folders == {"tap_mega", f"{wheel.name.rpartition('-py3')[0]}.dist-info"}
+
+
+def test_the_command_runs_without_the_rest(tap_mega: Path) -> None:
+    """It tells its version, what it can do, and the Pythons it is for."""
+    assert PROJECT["version"] in output(tap_mega, "--version")
+    about: dict[str, t.Any] = json.loads(output(tap_mega, "--about", "--format=json"))
+    assert about["name"] == PROJECT["name"]
+    assert about["supported_python_versions"] == pythons()
