@@ -94,6 +94,19 @@ def test_the_constraints_are_names_and_versions() -> None:
     assert not [line for line in lines if line.startswith("backoff==")]
 
 
+def test_the_workflow_has_every_python() -> None:
+    """It runs on each version of the classifiers, and all it uses is pinned."""
+    path = tables.ROOT / ".github" / "workflows" / "test.yml"
+    text = path.read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+    assert matrix == {"python": tables.pythons()}
+    used = re.findall(r"uses: (.*)", text)
+    assert used
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", it) for it in used)
+
+
 def test_the_changelog_has_the_version() -> None:
     """What is released is written down."""
     project = tomllib.loads((tables.ROOT / "pyproject.toml").read_text())
