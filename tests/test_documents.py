@@ -107,6 +107,16 @@ def test_the_workflow_has_every_python() -> None:
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", it) for it in used)
 
 
+def test_the_house_is_the_tree() -> None:
+    """Its picture in CONTRIBUTING.md names each module, and only what is there."""
+    page = (tables.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    picture = page.split("```")[1]
+    modules = {it.name for it in (tables.ROOT / "tap_mega").glob("[!_]*.py")}
+    assert set(re.findall(r"\w+\.py", picture)) == modules
+    for folder in re.findall(r"(\w+)/", picture):
+        assert [*tables.ROOT.glob(folder), *tables.ROOT.glob(f"tap_mega/{folder}")]
+
+
 def test_the_changelog_has_the_version() -> None:
     """What is released is written down."""
     project = tomllib.loads((tables.ROOT / "pyproject.toml").read_text())
