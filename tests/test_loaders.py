@@ -1,0 +1,157 @@
+"""The real loaders, fed by the tap: what lands is the source, and stays it.
+
+Those of `meltano.yml` run in the suite; the others with `-m loaders`.
+"""
+
+from __future__ import annotations
+
+import sys
+import typing as t
+
+import pytest
+
+from demo.pipeline import temporary_schema
+from demo.postgres import postgres_server
+from tests.harness import full_table
+from tests.loaders import LOADERS, Loader, Place
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sandbox import Sandbox
+    from tests.harness import Command, FakeClock, Json
+
+    Config: t.TypeAlias = dict[str, t.Any]
+
+SCHEMA = "mega_test_loaders"
+BATCH = 50
+CHANGED = 37
+HOUR = 3600
+TEXTS = (
+    "two\nlines",
+    "two\r\nlines",
+    "two\rlines",
+    "\ta\x01\x1b\x7f\x85\u2028z",
+    "\"quoted\" 'too'",
+    "a,b;c|d",
+    "back\\slash \\n \\N \\",
+    "👩‍👩‍👧 🇦🇷 e\u0301",
+    "  space  ",
+    "",
+    "NULL",
+    "null",
+    '"',
+)
+VALUES = (
+    2**53 + 1,
+    12345678901234567890,
+    0.1 + 0.2,
+    -1.5e-7,
+    1.0,
+    'x\ny\t"z"\\ \'\x01',
+    "",
+    None,
+    False,
+)
+FIELDS: tuple[Json, ...] = (
+    {"custom_fields": {}},
+    {"custom_fields": {'a\n"b" \\,': 1}},
+    {"current_stage": {}, "owner": {}},
+    {"current_stage": None, "owner": None},
+    {"score": 2**63 - 1, "interaction_count": 0, "qualified": False},
+    {"score": None, "qualified": None, "contact_email": None, "contact_phone": None},
+    {"last_interaction_at": "2026-07-01T10:00:00.123456+02:00"},
+    {"last_interaction_at": "2026-07-01T10:00:00Z"},
+    {"created_at": "1969-12-31T23:59:59.999Z"},
+)
+
+
+@pytest.fixture(scope="module")
+def database_url() -> Iterator[str]:
+    """A database."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture
+def place(database_url: str, tmp_path: Path) -> Iterator[Place]:
+    """An empty place."""
+    with temporary_schema(database_url, SCHEMA) as table:
+        yield Place(tmp_path, database_url, table)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(it, id=it.name, marks=() if it.in_meltano else pytest.mark.loaders)
+        for it in LOADERS
+    ]
+)
+def loader(request: pytest.FixtureRequest) -> Loader:
+    """A loader that is installed."""
+    loader: Loader = request.param
+    if sys.version_info[:2] > loader.newest_python:
+        newest = ".".join(map(str, loader.newest_python))
+        pytest.skip(f"{loader.name} has no wheels for Pythons above {newest}")
+    loader.install()
+    return loader
+
+
+def add_odd_leads(sandbox: Sandbox) -> None:
+    """Add leads with what is easily broken on the way."""
+    for text in TEXTS:
+        sandbox.leads.add(1, contact_name=text)
+    for value in VALUES:
+        sandbox.leads.add(1, custom_fields={"value": value})
+    for fields in FIELDS:
+        sandbox.leads.add(1, **fields)
+
+
+def test_what_lands_is_the_source(
+    loader: Loader, place: Place, tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Each lead is there in its newest version, after several batches and two runs.
+
+    The second run starts from what the loader wrote as the state. Where rows are only
+    added, a lead that came twice is there twice.
+    """
+    add_odd_leads(sandbox)
+    config: Config = {**sandbox.config(), **loader.tap}
+    first = tap(config=config, clock=clock)
+    state = loader.load(first.stdout, place, batch_size_rows=BATCH)
+    clock.now += HOUR
+    sandbox.leads.change(CHANGED)
+    sandbox.leads.add(1, **FIELDS[0])
+    second = tap(config=config, clock=clock, state=state)
+    assert CHANGED < len(second.records) < len(first.records)
+    loader.load(second.stdout, place, batch_size_rows=BATCH)
+
+    rows, leads = loader.read(place), sandbox.leads.all()
+    assert len(rows) == (
+        len(first.records + second.records) if loader.appends else len(leads)
+    )
+    landed = {row["id"]: row for row in rows}
+    assert set(landed) == {lead["id"] for lead in leads}
+    for expected in map(loader.stored, leads):
+        row = landed[expected["id"]]
+        assert {name: row[name] for name in expected} == expected
+
+
+def test_who_removes_what_is_gone(
+    loader: Loader, place: Place, tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Only target-postgres acts on ACTIVATE_VERSION; the others take no harm by it."""
+    config: Config = {
+        **sandbox.config(),
+        **loader.tap,
+        "emit_activate_version_messages": True,
+    }
+    catalog = full_table(tap)
+    loader.load(tap(config=config, clock=clock, catalog=catalog).stdout, place)
+    gone = set(sandbox.leads.delete(CHANGED))
+    clock.now += HOUR
+    messages = tap(config=config, clock=clock, catalog=catalog).stdout
+    assert "ACTIVATE_VERSION" in messages
+    loader.load(messages, place, hard_delete=True)
+    left = gone & {row["id"] for row in loader.read(place)}
+    assert left == (set() if loader.removes else gone)
