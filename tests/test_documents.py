@@ -13,6 +13,7 @@ import yaml
 
 from tap_mega.settings import SETTINGS, find_errors, find_unknown
 from tests import tables
+from tests.loaders import LOADERS, PLUGINS
 
 if t.TYPE_CHECKING:
     import pytest
@@ -76,6 +77,17 @@ def test_the_hub_definition_is_of_today() -> None:
     assert {it["kind"] for it in definition["settings"]} <= HUB_KINDS
     secrets = [it["name"] for it in definition["settings"] if it.get("sensitive")]
     assert secrets == ["auth_token"]
+
+
+def test_the_readme_has_the_loaders_that_are_tested() -> None:
+    """Its matrix has each in the version that is tested, and so has `meltano.yml`."""
+    readme = tables.README.read_text(encoding="utf-8")
+    section = readme.partition("\n## Loaders\n")[2].partition("\n## ")[0]
+    tested = [loader.requirement for loader in LOADERS]
+    assert re.findall(r"(?m)^\| `([^`]+)` ", section) == tested
+    assert set(PLUGINS) == {it.name for it in LOADERS if it.in_meltano}
+    project = tomllib.loads((tables.ROOT / "pyproject.toml").read_text())
+    assert set(project["dependency-groups"]["loader"]) <= set(tested)
 
 
 def test_the_document_is_packaged_as_the_vendor_wrote_it() -> None:
