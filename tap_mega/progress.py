@@ -52,6 +52,11 @@ class Progress:
         self._last_line = now
         return f"{self.summary()}, about {describe_duration(self._seconds_left())} left"
 
+    @property
+    def knows_total(self) -> bool:
+        """Whether the API has told how many leads there are."""
+        return self._total is not None
+
     def left(self) -> int:
         """Return how many leads are not read yet, as far as the API has told."""
         return max(0, (self._total or 0) - self.read)

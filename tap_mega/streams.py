@@ -181,7 +181,11 @@ class LeadsStream(MegaStream):
         """Let the loader remove what did not come, if all has come."""
         if not self._stream_version:
             return
-        if left := self.progress.left():
+        if not self.progress.knows_total:
+            self.logger.warning(
+                "No ACTIVATE_VERSION: the API did not tell how many leads there are"
+            )
+        elif left := self.progress.left():
             self.logger.warning(
                 "No ACTIVATE_VERSION: the API ended its pages %s leads before the "
                 "total that it told",

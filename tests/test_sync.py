@@ -505,6 +505,18 @@ def test_pages_that_end_too_early_activate_no_version(
     assert "ended its pages 50 leads before the total" in run.log
 
 
+def test_pages_without_a_total_activate_no_version(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """An answer that names no lead and no total must not empty a table."""
+    sandbox.script(Fault("body", 1, body='{"leads": [], "next_cursor": null}'))
+    config = {**sandbox.config(), "emit_activate_version_messages": True}
+    run = tap(config=config, catalog=full_table(tap), clock=clock)
+    assert (run.code, run.records) == (0, [])
+    assert "ACTIVATE_VERSION" not in run.stdout
+    assert "No ACTIVATE_VERSION: the API did not tell how many" in run.log
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
