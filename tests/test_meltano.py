@@ -185,14 +185,16 @@ def test_no_other_machine_is_asked(synced: Synced) -> None:
     assert not synced.asked_others
 
 
-def test_the_schedule_runs_the_job_every_hour(synced: Synced) -> None:
-    """The hourly schedule is the job that loads the leads into PostgreSQL."""
+def test_the_schedules_run_the_jobs(synced: Synced) -> None:
+    """Every hour what has changed goes into PostgreSQL, and every week all leads."""
     schedules = json.loads(
         synced.pipeline.meltano("schedule", "list", "--format=json").stdout
     )
-    (hourly,) = schedules["schedules"]["job"]
-    assert hourly["cron_interval"] == "0 * * * *"
-    assert hourly["job"]["tasks"] == ["tap-mega target-postgres"]
+    jobs = schedules["schedules"]["job"]
+    assert {it["cron_interval"]: it["job"]["tasks"] for it in jobs} == {
+        "0 * * * *": ["tap-mega target-postgres"],
+        "0 0 * * 0": ["tap-mega-full target-postgres"],
+    }
 
 
 def test_a_run_that_fails_says_why(synced: Synced, tmp_path: Path) -> None:
