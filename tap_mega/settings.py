@@ -30,6 +30,9 @@ FALSY = ("false", "0", "no", "off")
 VISIBLE_ASCII = r"^[\x21-\x7e]+$(?!\n)"
 PRINTABLE_ASCII = r"^[\x21-\x7e][\x20-\x7e]*$(?!\n)"
 
+FIELD_TYPES = ["string", "integer", "number", "boolean", "date", "date-time"]
+"""Types that a custom field can be read as."""
+
 SETTINGS: Schema = th.PropertiesList(
     th.Property(
         "auth_token",
@@ -66,6 +69,16 @@ SETTINGS: Schema = th.PropertiesList(
         description=(
             "Whether to ask for `custom_fields`. Deselecting the property does the "
             "same as `false`."
+        ),
+    ),
+    th.Property(
+        "custom_field_types",
+        th.ObjectType(additional_properties=th.StringType(allowed_values=FIELD_TYPES)),
+        title="Custom field types",
+        description=(
+            "Custom fields that get a column of their own, `custom_field_SLUG`: an "
+            "object of slugs, each with `string`, `integer`, `number`, `boolean`, "
+            "`date` or `date-time`."
         ),
     ),
     th.Property(
@@ -322,6 +335,16 @@ def find_unsafe_maps(config: dict[str, t.Any], stream: str) -> list[str]:
             "file would hold the leads unmapped. Set only one"
         )
     return lines
+
+
+def find_idle_types(config: dict[str, t.Any]) -> list[str]:
+    """Return a line where `custom_field_types` would never find a custom field."""
+    line = (
+        "The setting 'custom_field_types' needs 'include_custom_fields' to be true. To "
+        "have the columns alone, deselect the property 'custom_fields'"
+    )
+    idle = config.get("custom_field_types") and not config["include_custom_fields"]
+    return [line] if idle else []
 
 
 def find_unknown(config: dict[str, t.Any], schema: Schema) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import datetime as dt
 import functools
 import logging
@@ -20,6 +21,7 @@ from singer_sdk.singerlib.catalog import (
     REPLICATION_INCREMENTAL,
 )
 
+from tap_mega import custom_fields
 from tap_mega.client import MegaStream, RequestRefusedError, WaitTooLongError
 from tap_mega.conformance import conforms_to
 from tap_mega.openapi import DOCUMENT
@@ -70,6 +72,8 @@ class LeadsStream(MegaStream):
         """The `updated_since` of the requests."""
         self._last_read: dt.datetime | None = None
         """`updated_at` of the last lead that went out in this sync."""
+        self._unreadable: collections.Counter[str] = collections.Counter()
+        """How many values of a custom field were not of the type of its column."""
 
     @functools.cached_property
     def schema(self) -> dict[str, t.Any]:
@@ -77,11 +81,20 @@ class LeadsStream(MegaStream):
         schema = DOCUMENT.get_schema("Lead", key_properties=self.primary_keys)
         if not self.config["include_custom_fields"]:
             del schema["properties"]["custom_fields"]
+        custom_fields.add_columns(schema, self._field_types)
         return schema
 
     @functools.cached_property
+    def _field_types(self) -> dict[str, str]:
+        """The custom fields that get a column of their own, with their types."""
+        types = self.config.get("custom_field_types")
+        # `--discover` comes here with settings that are wrong, too.
+        return types if isinstance(types, dict) else {}
+
+    @functools.cached_property
     def _includes_custom_fields(self) -> bool:
-        selected = self.mask["properties", "custom_fields"]
+        names = ("custom_fields", *map(custom_fields.column, self._field_types))
+        selected = any(self.mask["properties", name] for name in names)
         return bool(self.config["include_custom_fields"] and selected)
 
     def get_url_params(
@@ -176,6 +189,20 @@ class LeadsStream(MegaStream):
         self._finish()
         self.checkpoint()
         self.logger.info("%s", self.progress.summary())
+        self._tell_unreadable()
+
+    def _tell_unreadable(self) -> None:
+        """Warn of values that are null in a column, without telling them."""
+        for slug, count in self._unreadable.items():
+            self.logger.warning(
+                "The custom field '%s' cannot be read as '%s' in %s of the leads: '%s' "
+                "is null there. Change its type in the setting 'custom_field_types', "
+                "or mend it in MEGA",
+                slug,
+                self._field_types[slug],
+                count,
+                custom_fields.column(slug),
+            )
 
     def _finish(self) -> None:
         """Let the loader remove what did not come, if all has come."""
@@ -265,6 +292,10 @@ class LeadsStream(MegaStream):
         page = read_page(response)
         if line := self.progress.add_page(len(page.leads), page.total):
             self.logger.info(line)
+        if self._field_types:
+            self._unreadable += custom_fields.fill_columns(
+                page.leads, self._field_types
+            )
         previous = self._last_read
         for lead, moment in zip(page.leads, page.moments, strict=True):
             if previous and moment < previous:

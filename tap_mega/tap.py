@@ -23,6 +23,7 @@ from singer_sdk.plugin_base import SingerCommand
 from tap_mega.settings import (
     SETTINGS,
     find_errors,
+    find_idle_types,
     find_unknown,
     find_unsafe_maps,
     read_environment,
@@ -133,7 +134,10 @@ class TapMega(Tap):
         for line in find_unknown(self._config, self.config_jsonschema):
             self.logger.warning(line)
         errors = find_errors(self._config, self.config_jsonschema)
-        errors = errors or find_unsafe_maps(self._config, LeadsStream.name)
+        errors = errors or [
+            *find_unsafe_maps(self._config, LeadsStream.name),
+            *find_idle_types(self._config),
+        ]
         if errors and raise_errors:
             raise refusal(*errors)
         return errors

@@ -38,6 +38,7 @@ FAKE = {
     "auth_token": f"mega_{64 * '0'}",
     "customer_id": "00000000-0000-4000-8000-000000000000",
     "start_date": "2026-01-01",
+    "custom_field_types": '{"budget": "number"}',
     "filters": '{"status": "won"}',
     "user_agent": "acme-etl (data@acme.example)",
 }

@@ -49,6 +49,15 @@ WRONG: list[tuple[dict[str, t.Any], str]] = [
     ({"request_timeout": 0}, "'request_timeout' must be a number of more than 0"),
     ({"request_timeout": 1e9}, "'request_timeout' must be a number of"),
     ({"backoff_max_tries": 0}, "'backoff_max_tries' must be a whole number of at"),
+    ({"custom_field_types": ["budget"]}, "'custom_field_types' must be a JSON object"),
+    (
+        {"custom_field_types": {"budget": "decimal"}},
+        "'custom_field_types.budget' must be one of string, integer, number, boolean, ",
+    ),
+    (
+        {"custom_field_types": {"a": "date"}, "include_custom_fields": False},
+        "'custom_field_types' needs 'include_custom_fields' to be true",
+    ),
     ({"filters": "won"}, "'filters' must be a JSON object"),
     (
         {"filters": {"stageId": "x"}},
@@ -213,6 +222,7 @@ def test_a_variable_that_cannot_be_read_is_one_line(
 def test_discovery_does_not_mind_a_wrong_setting(tap: Command) -> None:
     """`--discover` with settings that are wrong prints the catalog all the same."""
     wrong = {"requests_per_minute": "sixty", "page_size": -5, "api_url": "https://[::1"}
+    wrong["custom_field_types"] = "number"
     run = tap("--discover", config=wrong)
     assert run.code == 0
     assert "leads" in run.stdout

@@ -1,0 +1,209 @@
+"""Chosen custom fields in columns of their own, whatever their values are."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import json
+import typing as t
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, FormatChecker
+
+from sandbox import Fault
+from tap_mega import custom_fields
+from tap_mega.settings import FIELD_TYPES
+
+if t.TYPE_CHECKING:
+    from sandbox import Sandbox
+    from tests.harness import Command, FakeClock
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+DECIMAL = decimal.Decimal
+READ: list[tuple[str, t.Any, t.Any]] = [
+    ("string", "São Conrado", "São Conrado"),
+    ("string", "", ""),
+    ("string", 750000, "750000"),
+    ("string", DECIMAL("1.250"), "1.250"),
+    ("string", True, "true"),
+    ("string", [1], None),
+    ("string", {"a": 1}, None),
+    ("integer", 3, 3),
+    ("integer", "3", 3),
+    ("integer", " -3 ", -3),
+    ("integer", DECIMAL("3.0"), 3),
+    ("integer", DECIMAL("3.5"), None),
+    ("integer", 2**63 - 1, 2**63 - 1),
+    ("integer", 2**63, None),
+    ("integer", "1e999999999", None),
+    ("integer", "three", None),
+    ("integer", True, None),
+    ("integer", [], None),
+    ("number", 750000, 750000),
+    ("number", "500000", 500000),
+    ("number", DECIMAL("1.25"), 1.25),
+    ("number", "-1.5e3", -1500),
+    ("number", "1,2 Mio €", None),
+    ("number", "500,000", None),
+    ("number", "", None),
+    ("number", "NaN", None),
+    ("number", "-Infinity", None),
+    ("number", "1e400", None),
+    ("number", False, None),
+    ("boolean", True, True),
+    ("boolean", False, False),
+    ("boolean", "Yes", True),
+    ("boolean", "false", False),
+    ("boolean", 0, False),
+    ("boolean", 2, None),
+    ("boolean", "maybe", None),
+    ("date", "2026-01-31", "2026-01-31"),
+    ("date", "2026-02-30", None),
+    ("date", "31.01.2026", None),
+    ("date", "2026-01-31T08:00:00Z", None),
+    ("date", 20260131, None),
+    ("date-time", "2026-01-31T08:00:00+02:00", "2026-01-31T06:00:00.000Z"),
+    ("date-time", "2026-01-31", "2026-01-31T00:00:00.000Z"),
+    ("date-time", "tomorrow", None),
+    ("date-time", 1767225600, None),
+    *((kind, None, None) for kind in FIELD_TYPES),
+]
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.decimals(),
+    st.text(),
+    st.floats().map(str),
+    st.datetimes().map(dt.datetime.isoformat),
+    st.dates().map(dt.date.isoformat),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@pytest.mark.parametrize(("kind", "value", "expected"), READ, ids=repr)
+def test_a_value_is_read_as_its_type(
+    kind: str, value: object, expected: object
+) -> None:
+    """A value that says the same in another type is read, any other is null."""
+    read = custom_fields.read_as(kind, value)
+    assert read == expected
+    assert isinstance(read, bool) == isinstance(expected, bool)
+
+
+@given(kind=st.sampled_from(FIELD_TYPES), value=scalars)
+def test_a_column_holds_nothing_but_its_type(kind: str, value: object) -> None:
+    """Whatever is in a custom field, the column fits its schema and a database."""
+    schema: Json = {"properties": {}}
+    custom_fields.add_columns(schema, {"x": kind})
+    lead: Json = {"custom_fields": {"x": value}}
+    unreadable = custom_fields.fill_columns([lead], {"x": kind})
+    validator = Draft202012Validator(schema, format_checker=FormatChecker())
+    written = json.dumps({"custom_field_x": lead["custom_field_x"]}, allow_nan=False)
+    assert validator.is_valid(json.loads(written))
+    assert unreadable["x"] == (value is not None and lead["custom_field_x"] is None)
+    assert lead["custom_fields"] == {"x": value} or value != value  # noqa: PLR0124
+
+
+@given(value=st.integers(-(2**63), 2**63 - 1) | st.floats(-1e300, 1e300))
+def test_a_number_keeps_its_value(value: float) -> None:
+    """As text or as a number, it comes to the same."""
+    kind = "integer" if isinstance(value, int) else "number"
+    for written in (value, repr(value), DECIMAL(repr(value))):
+        assert custom_fields.read_as(kind, written) == value
+
+
+def test_columns_are_added_to_schema_and_records(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """The columns are there beside the JSON, which is as it was."""
+    types = {"budget": "number", "pre_approved": "boolean", "unknown": "date"}
+    config = {**sandbox.config(), "custom_field_types": types}
+    run = tap(config=config, clock=clock)
+    assert run.code == 0
+    properties = run.schema["schema"]["properties"]
+    assert properties["custom_field_budget"] == {"type": ["number", "null"]}
+    assert properties["custom_field_pre_approved"] == {"type": ["boolean", "null"]}
+    assert properties["custom_field_unknown"]["format"] == "date"
+    columns = [f"custom_field_{slug}" for slug in types]
+    for record, lead in zip(run.records, sandbox.leads.all(), strict=True):
+        read = {name: record.pop(name) for name in columns}
+        assert record == lead
+        written = lead["custom_fields"].get("budget")
+        budget = None if written == "1,2 Mio €" else written
+        assert read["custom_field_budget"] == (budget and float(budget))
+        assert read["custom_field_pre_approved"] is lead["custom_fields"].get(
+            "pre_approved"
+        )
+        assert read["custom_field_unknown"] is None
+
+
+def test_what_could_not_be_read_is_counted(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """One warning for a field says how many, and never what: it is a lead's."""
+    config = {
+        **sandbox.config(),
+        "custom_field_types": {"budget": "number", "bedrooms": "integer"},
+    }
+    run = tap(config=config, clock=clock)
+    budgets = [lead["custom_fields"].get("budget") for lead in sandbox.leads.all()]
+    count = budgets.count("1,2 Mio €")
+    assert count > 1
+    assert run.log.count("The custom field") == 1
+    assert f"'budget' cannot be read as 'number' in {count} of the leads" in run.log
+    assert "Mio" not in run.log
+
+
+@pytest.mark.parametrize("given", [{}, {"custom_fields": None}], ids=["absent", "null"])
+def test_no_custom_fields_are_no_values(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, given: Json
+) -> None:
+    """Leads whose `custom_fields` are absent or null have null in the columns."""
+    lead = sandbox.leads.all()[0]
+    del lead["custom_fields"]
+    page = {"leads": [{**lead, **given}], "next_cursor": None, "total": 1}
+    sandbox.script(Fault("body", body=json.dumps(page)))
+    config = {**sandbox.config(), "custom_field_types": {"budget": "number"}}
+    run = tap(config=config, clock=clock)
+    assert run.records == [{**lead, **given, "custom_field_budget": None}]
+    assert "The custom field" not in run.log
+
+
+def test_the_columns_can_be_had_without_the_rest(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Where `custom_fields` is deselected, the columns are filled all the same."""
+    config = {**sandbox.config(), "custom_field_types": {"bedrooms": "integer"}}
+    catalog = json.loads(tap("--discover", config=config).stdout)
+    for entry in catalog["streams"][0]["metadata"]:
+        selected = entry["breadcrumb"] != ["properties", "custom_fields"]
+        entry["metadata"]["selected"] = selected
+    run = tap(config=config, catalog=catalog, clock=clock)
+    assert "custom_fields" not in run.schema["schema"]["properties"]
+    assert not any("custom_fields" in record for record in run.records)
+    expected = [lead["custom_fields"].get("bedrooms") for lead in sandbox.leads.all()]
+    assert [it["custom_field_bedrooms"] for it in run.records] == expected
+
+
+def test_a_catalog_without_the_columns_is_warned_of(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A catalog that is older than the setting leaves them out, and that is said."""
+    catalog = json.loads(tap("--discover").stdout)
+    config = {**sandbox.config(), "custom_field_types": {"bedrooms": "integer"}}
+    run = tap(config=config, catalog=catalog, clock=clock)
+    assert "Properties ('custom_field_bedrooms',) were present" in run.log
+    assert run.records == sandbox.leads.all()
+
+
+def test_without_the_setting_nothing_is_done(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs nothing: the function is not even called."""
+    monkeypatch.delattr(custom_fields, "fill_columns")
+    assert tap(config=sandbox.config(), clock=clock).code == 0
