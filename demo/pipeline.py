@@ -46,7 +46,12 @@ class Pipeline:
     """
 
     def __init__(
-        self, folder: Path, config: Mapping[str, str], database_url: str, schema: str
+        self,
+        folder: Path,
+        config: Mapping[str, str],
+        database_url: str,
+        schema: str,
+        project: Path = ROOT,
     ) -> None:
         """Prepare a Meltano that knows nothing yet.
 
@@ -55,7 +60,9 @@ class Pipeline:
             config: Settings of the tap.
             database_url: The database to load into.
             schema: The schema there.
+            project: The folder of another `meltano.yml` with these plugins.
         """
+        self._project = project
         for name in ("extractors", "loaders"):
             shared = ROOT / ".meltano" / name
             shared.mkdir(parents=True, exist_ok=True)
@@ -69,7 +76,7 @@ class Pipeline:
             ),
             "TARGET_POSTGRES_DEFAULT_TARGET_SCHEMA": schema,
             "MELTANO_ENVIRONMENT": "dev",
-            "MELTANO_PROJECT_ROOT": str(ROOT),
+            "MELTANO_PROJECT_ROOT": str(project),
             "MELTANO_SYS_DIR_ROOT": str(folder),
             "MELTANO_DATABASE_URI": f"sqlite:///{folder}/meltano.db",
             "MELTANO_STATE_BACKEND_URI": "systemdb",
@@ -122,7 +129,7 @@ class Pipeline:
         command = [str(MELTANO), f"--env-file={self._dotenv}", *arguments]
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=self._project,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

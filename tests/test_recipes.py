@@ -1,0 +1,403 @@
+"""Each block of docs/recipes.md does what the page says, on real output."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import typing as t
+
+import psycopg
+import pytest
+import yaml
+
+from demo.pipeline import Pipeline, temporary_schema
+from demo.postgres import postgres_server
+from sandbox import NO_LIMITS, Fault, Sandbox
+from tests.harness import full_table
+from tests.tables import ROOT
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.harness import Command, FakeClock, Run
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+SALT = "0b1e$5ca1ab1e"
+SALTED = {"stream_map_config": {"hash_salt": SALT}}
+ADS = ("google_ads", "meta_ads")
+SCHEMA = "mega_recipes"
+COLUMNS = {
+    "custom_field_budget": "numeric",
+    "custom_field_bedrooms": "bigint",
+    "custom_field_pre_approved": "boolean",
+    "custom_field_area": "text",
+}
+
+
+def blocks(heading: str, language: str) -> list[str]:
+    """Return the blocks below a heading of the page."""
+    sections = re.split(r"^## ", PAGE, flags=re.MULTILINE)
+    (section,) = [it for it in sections if it.startswith(f"{heading}\n")]
+    return re.findall(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+
+
+def recipe(heading: str, number: int = 0) -> Json:
+    """Return a block of JSON."""
+    return t.cast("Json", json.loads(blocks(heading, "json")[number]))
+
+
+def salted(text: str | None) -> str | None:
+    """Return the hash that a text should have."""
+    return text and hashlib.sha256(f"{SALT}{text}".encode()).hexdigest()
+
+
+def email_hash(lead: Json) -> str | None:
+    """Return the hash that the e-mail address of a lead should have."""
+    return salted(lead["contact_email"] and lead["contact_email"].strip().lower())
+
+
+def phone_hash(lead: Json) -> str | None:
+    """Return the hash that the phone of a lead should have."""
+    phone = lead["contact_phone"]
+    return salted(phone and re.sub(r"\D", "", phone)[-10:])
+
+
+def only(run: Run, name: str) -> None:
+    """Check that SCHEMA, RECORD and ACTIVATE_VERSION are all of one stream."""
+    assert {it["stream"] for it in run.messages if it["type"] != "STATE"} == {name}
+
+
+def deselecting(catalog: Json) -> Json:
+    """Return a catalog with the entries that the page shows."""
+    shown = json.loads(blocks("Drop a field", "json")[0])
+    entries = catalog["streams"][0]["metadata"]
+    for new in shown:
+        (old,) = [it for it in entries if it["breadcrumb"] == new["breadcrumb"]]
+        old["metadata"] |= new["metadata"]
+    return catalog
+
+
+def test_every_block_is_of_a_kind_that_is_run() -> None:
+    """No block is passed over for want of a test: there are these."""
+    found = collections.Counter(re.findall(r"^```(\w+)$", PAGE, re.MULTILINE))
+    assert found == {"json": 7, "sh": 1, "sql": 1, "yaml": 1}
+
+
+def test_a_deselected_field_is_nowhere(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """It is neither in the schema nor in a record, nor is the part of an object."""
+    catalog = deselecting(json.loads(tap("--discover").stdout))
+    run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
+    properties = run.schema["schema"]["properties"]
+    assert "contact_name" not in properties
+    assert set(properties["owner"]["properties"]) == {"id", "role_name"}
+    leads = sandbox.leads.all()
+    for lead in leads:
+        del lead["contact_name"]
+        (lead["owner"] or {}).pop("name", None)
+    assert run.records == leads
+
+
+def test_a_dropped_field_is_nowhere(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A stream map takes it out of schema and records; the owner's id is a column."""
+    config = {**sandbox.config(), **recipe("Drop a field", 1)}
+    run = tap(config=config, clock=clock)
+    properties = run.schema["schema"]["properties"]
+    assert not {"contact_name", "owner"} & set(properties)
+    assert properties["owner_id"] == {"type": ["string", "null"]}
+    leads = sandbox.leads.all()
+    for lead in leads:
+        del lead["contact_name"]
+        lead["owner_id"] = (lead.pop("owner") or {"id": None})["id"]
+    assert run.records == leads
+
+
+def test_email_and_phone_are_hashed(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A hash is that of salt and value, null stays null, and no address leaves."""
+    config = {**sandbox.config(), **recipe("Hash e-mail and phone"), **SALTED}
+    run = tap(config=config, clock=clock)
+    properties = run.schema["schema"]["properties"]
+    leads = sandbox.leads.all()
+    for name, hashed in (("contact_email", email_hash), ("contact_phone", phone_hash)):
+        assert name not in properties
+        assert properties[f"{name}_hash"] == {"type": ["string", "null"]}
+        assert not any(name in record for record in run.records)
+        hashes = [record[f"{name}_hash"] for record in run.records]
+        assert hashes == [hashed(lead) for lead in leads]
+        assert None in hashes
+        assert not [lead for lead in leads if lead[name] and lead[name] in run.stdout]
+    assert SALT not in run.stdout + run.log
+
+
+def test_notations_have_one_hash(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Capitals, blanks and the notation of a phone make no difference."""
+    sandbox.leads.add(1, contact_email=" Ana@Example.COM", contact_phone="4155550100")
+    sandbox.leads.add(
+        1, contact_email="ana@example.com", contact_phone="+1 (415) 555-0100"
+    )
+    config = {**sandbox.config(), **recipe("Hash e-mail and phone"), **SALTED}
+    first, second = tap(config=config, clock=clock).records[-2:]
+    for name in ("contact_email_hash", "contact_phone_hash"):
+        assert first[name] == second[name]
+
+
+def test_the_salt_comes_from_the_environment(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command of the page makes one, which is read from the variable."""
+    program, option, code = blocks("Hash e-mail and phone", "sh")[0].split(" ", 2)
+    assert (program, option) == ("python3", "-c")
+    made = subprocess.check_output([sys.executable, "-c", code.strip()[1:-1]])
+    monkeypatch.setenv("TAP_MEGA_STREAM_MAP_CONFIG", made.decode())
+    salt = json.loads(made)["hash_salt"]
+    config = {**sandbox.config(), **recipe("Hash e-mail and phone")}
+    run = tap("--config=ENV", config=config, clock=clock)
+    lead = next(it for it in sandbox.leads.all() if it["contact_email"])
+    (record,) = [it for it in run.records if it["id"] == lead["id"]]
+    text = f"{salt}{lead['contact_email'].lower()}"
+    assert record["contact_email_hash"] == hashlib.sha256(text.encode()).hexdigest()
+    assert len(salt) >= 64
+
+
+def test_without_the_salt_no_address_leaves(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """It ends at the first address, with one line that names the setting."""
+    config = {**sandbox.config(), **recipe("Hash e-mail and phone")}
+    run = tap(config=config, clock=clock)
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert "stream_maps" in run.errors[0]
+    assert all(it["contact_email_hash"] is None for it in run.records)
+
+
+def test_what_the_api_leaves_out_ends_no_recipe(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Properties that the vendor's document does not require may be absent."""
+    names = ("contact_email", "contact_phone", "owner", "custom_fields")
+    lead = {k: v for k, v in sandbox.leads.all()[0].items() if k not in names}
+    page = {"leads": [lead], "next_cursor": None, "total": 1}
+    sandbox.script(Fault("body", body=json.dumps(page)))
+    maps = {**hash_maps(), **recipe("Drop a field", 1)["stream_maps"]["leads"]}
+    config = {**sandbox.config(), **SALTED, "stream_maps": {"leads": maps}}
+    config |= recipe("Custom fields in columns")
+    (record,) = tap(config=config, clock=clock).records
+    assert record["contact_email_hash"] is None
+    assert record["owner_id"] is None
+
+
+def hash_maps() -> Json:
+    """Return the maps that hash e-mail and phone."""
+    return t.cast("Json", recipe("Hash e-mail and phone")["stream_maps"]["leads"])
+
+
+def test_a_filter_of_the_api_saves_requests(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Exactly the matching leads come, with fewer requests."""
+    config = {**sandbox.config(), **recipe("Keep only some leads")}
+    run = tap(config=config, clock=clock)
+    assert run.records == [it for it in sandbox.leads.all() if it["status"] == "won"]
+    assert len(sandbox.requests) == 1
+
+
+def test_a_filter_of_the_stream_map_is_exact(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Exactly the matching leads come, for the requests of all; and it is logged."""
+    config = {**sandbox.config(), **recipe("Keep only some leads", 1)}
+    run = tap(config=config, clock=clock)
+    matching = [it for it in sandbox.leads.all() if it["source_platform"] in ADS]
+    assert 0 < len(matching) < 250
+    assert run.records == matching
+    assert len(sandbox.requests) == 3
+    assert "('google_ads', 'meta_ads')" in run.log
+
+
+@pytest.mark.parametrize(
+    ("number", "change"),
+    [(0, {"status": "lost"}), (1, {"source_platform": "direct"})],
+    ids=["filters", "__filter__"],
+)
+def test_a_lead_that_stops_matching_is_not_heard_of(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, number: int, change: Json
+) -> None:
+    """The next sync does not bring it: its row in a warehouse stays as it was."""
+    config = {**sandbox.config(), **recipe("Keep only some leads", number)}
+    first = tap(config=config, clock=clock)
+    clock.sleep(600)
+    sandbox.leads.update(first.records[0]["id"], **change)
+    second = tap(config=config, state=first.state, clock=clock)
+    assert first.records[0]["id"] not in [it["id"] for it in second.records]
+
+
+def test_another_stream_map_filter_does_not_start_over(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Leads that match from now on, but did not change, do not come by themselves."""
+    first = tap(
+        config={**sandbox.config(), **recipe("Keep only some leads", 1)}, clock=clock
+    )
+    second = tap(config=sandbox.config(), state=first.state, clock=clock)
+    assert len(second.records) < 10
+
+
+def test_a_renamed_stream_goes_on_from_its_bookmark(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Messages have the new name, the state the old one, and the next run resumes."""
+    config = {**sandbox.config(), **recipe("Rename the stream")}
+    first = tap(config=config, clock=clock)
+    only(first, "crm_leads")
+    assert first.records == sandbox.leads.all()
+    assert list(first.state["bookmarks"]) == ["leads"]
+    clock.sleep(600)
+    (changed,) = sandbox.leads.change(1)
+    second = tap(config=config, state=first.state, clock=clock)
+    only(second, "crm_leads")
+    assert second.records[-1]["id"] == changed
+    assert len(second.records) < 10
+
+
+def test_a_renamed_full_table_activates_its_own_version(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """ACTIVATE_VERSION has the new name, too."""
+    config = {**sandbox.config(), **recipe("Rename the stream")}
+    config["emit_activate_version_messages"] = True
+    run = tap(config=config, catalog=full_table(tap), clock=clock)
+    only(run, "crm_leads")
+    assert "ACTIVATE_VERSION" in {it["type"] for it in run.messages}
+
+
+def test_a_cast_in_a_stream_map_ends_the_sync(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Why custom fields have a setting: an expression cannot try."""
+    cast = "float(custom_fields['budget']) if custom_fields.get('budget') else None"
+    maps = {"stream_maps": {"leads": {"budget": cast}}}
+    run = tap(config={**sandbox.config(), **maps}, clock=clock)
+    assert run.code == 1
+    assert "(ValueError)" in run.errors[0]
+
+
+@dataclasses.dataclass
+class Loaded:
+    """What a run with all recipes of `meltano.yml` has left in PostgreSQL."""
+
+    leads: list[Json]
+    """Those that should have been loaded."""
+    rows: list[Json]
+    types: dict[str, str]
+    """The type of each column."""
+    view: dict[str, Json]
+    """The rows of the view, by their id."""
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+    """`meltano run` with the page's `meltano.yml`, and the page's view."""
+    with (
+        Sandbox(leads=345, limits=NO_LIMITS) as sandbox,
+        postgres_server() as url,
+        temporary_schema(url, SCHEMA) as table,
+    ):
+        folder, project = map(tmp_path_factory.mktemp, ("meltano", "project"))
+        write_project(project / "meltano.yml")
+        config = {**sandbox.config(), "stream_map_config": json.dumps(recipe_salt())}
+        pipeline = Pipeline(folder, config, url, SCHEMA, project)
+        Pipeline(tmp_path_factory.mktemp("meltano"), {}, url, SCHEMA).install()
+        pipeline.run()
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"SET search_path TO {SCHEMA}")
+            view = blocks("Custom fields in columns", "sql")[0]
+            view = view.replace("FROM leads", "FROM crm_leads")
+            connection.execute(view.encode())
+        columns = table.select(
+            "SELECT column_name, data_type FROM information_schema.columns "
+            "WHERE table_schema = %s AND table_name = 'crm_leads'",
+            SCHEMA,
+        )
+        yield Loaded(
+            [it for it in sandbox.leads.all() if it["source_platform"] in ADS],
+            table.select("SELECT * FROM crm_leads ORDER BY updated_at, id"),
+            {it["column_name"]: it["data_type"] for it in columns},
+            {it["id"]: it for it in table.select("SELECT * FROM lead_budgets")},
+        )
+
+
+def recipe_salt() -> Json:
+    """Return what the variable for the salt holds."""
+    return SALTED["stream_map_config"]
+
+
+def write_project(path: Path) -> None:
+    """Write our `meltano.yml` with what the page adds, and one mistake."""
+    project = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
+    shown = yaml.safe_load(blocks("All of it in meltano.yml", "yaml")[0])
+    (added,) = shown["plugins"]["extractors"]
+    added["config"]["stream_maps"]["leads"]["customer_id"] = None
+    (plugin,) = project["plugins"]["extractors"]
+    plugin |= added
+    path.write_text(yaml.safe_dump(project), encoding="utf-8")
+
+
+def test_meltano_yml_hides_what_it_says(loaded: Loaded) -> None:
+    """The addresses are hashes, what is dropped has no column, a part is gone."""
+    assert [row["id"] for row in loaded.rows] == [lead["id"] for lead in loaded.leads]
+    hashes = [row["contact_email_hash"] for row in loaded.rows]
+    assert hashes == [email_hash(lead) for lead in loaded.leads]
+    assert not {"contact_email", "contact_phone", "contact_name"} & set(loaded.types)
+    assert not any("name" in (row["owner"] or {}) for row in loaded.rows)
+
+
+def test_a_null_in_meltano_yml_drops_nothing(loaded: Loaded) -> None:
+    """Meltano takes it for a setting that is not set: hence `__NULL__`."""
+    assert {row["customer_id"] for row in loaded.rows} == {
+        lead["customer_id"] for lead in loaded.leads
+    }
+
+
+def test_custom_fields_have_typed_columns(loaded: Loaded) -> None:
+    """Numbers are numbers also where they came as text; others and none are null."""
+    assert COLUMNS.items() <= loaded.types.items()
+    for row, lead in zip(loaded.rows, loaded.leads, strict=True):
+        fields = lead["custom_fields"]
+        assert row["custom_fields"] == fields
+        assert row["custom_field_budget"] == budget(lead)
+        for slug in ("bedrooms", "pre_approved", "area"):
+            assert row[f"custom_field_{slug}"] == fields.get(slug)
+    assert {type(it["custom_fields"].get("budget")) for it in loaded.leads} == {
+        *(str, int, float, type(None))
+    }
+
+
+def test_a_view_reads_custom_fields_as_well(loaded: Loaded) -> None:
+    """The page's view has the same budgets, and each as it was written."""
+    for lead in loaded.leads:
+        row = loaded.view[lead["id"]]
+        assert row["budget"] == budget(lead)
+        written = lead["custom_fields"].get("budget")
+        assert row["budget_as_written"] == (written and str(written))
+
+
+def budget(lead: Json) -> float | None:
+    """Return a budget as a number, or None where it is none."""
+    written = lead["custom_fields"].get("budget")
+    return None if written in {None, "1,2 Mio €"} else float(written)
