@@ -317,20 +317,21 @@ def test_the_cron_lines_never_run_at_once(tmp_path: Path) -> None:
     for line in lines.values():
         assert line.split(" run ")[1].split()[0] in jobs
     hourly, weekly = (
-        line.replace("/srv/tap-mega", str(tmp_path)).replace("python3 dev.py", "echo")
+        line.replace("/srv/tap-mega", str(tmp_path)).replace(".venv/bin/meltano", "echo")
         for _, line in sorted(lines.items())
     )
-    with (tmp_path / ".lock").open("w") as lock:
+    (tmp_path / ".meltano").mkdir()
+    log = tmp_path / ".meltano" / "leads.log"
+    with (tmp_path / "meltano.yml").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert subprocess.run(["/bin/sh", "-c", hourly], check=False).returncode == 1
+        subprocess.run(["/bin/sh", "-c", hourly], check=True)
         waiting = subprocess.Popen(["/bin/sh", "-c", weekly])
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(0.2)
-        log = tmp_path / "leads.log"
         assert log.read_text() == ""
         fcntl.flock(lock, fcntl.LOCK_UN)
     assert waiting.wait(10) == 0
-    assert log.read_text() == f"meltano run {JOB}\n"
+    assert log.read_text() == f"run {JOB}\n"
 
 
 def test_the_job_refreshes_the_same_table(database_url: str, tmp_path: Path) -> None:
