@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import http.client
 import json
-import subprocess
-import sys
 import time
 import typing as t
 import zlib
 from urllib.parse import urlencode, urlsplit
+
+from benchmarks.runs import served
 
 LEADS = 50_000
 QUERY = {
@@ -23,19 +23,6 @@ QUERY = {
     "include_custom_fields": "true",
 }
 GZIP_WINDOW_BITS = 31
-
-
-def start() -> tuple[subprocess.Popen[str], dict[str, str]]:
-    """Start a sandbox without limits, and return it with its configuration."""
-    options = ["--port=0", f"--leads={LEADS}", "--requests-per-minute=0"]
-    command = [sys.executable, "-m", "sandbox", *options, "--requests-per-hour=0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    text = ""
-    for line in process.stdout or ():
-        text += line
-        if line == "}\n":
-            break
-    return process, json.loads(text[text.index("{") :])
 
 
 def read_all(config: dict[str, str], encoding: str) -> float:
@@ -65,10 +52,7 @@ def _next_cursor(body: bytes) -> str:
 
 
 if __name__ == "__main__":
-    sandbox, settings = start()
-    try:
+    with served(LEADS) as server:
+        settings = json.loads(server.config.read_text())
         for name in ("identity", "gzip"):
             print(f"{name}: {read_all(settings, name):,.0f} pages a second")
-    finally:
-        sandbox.terminate()
-        sandbox.wait()

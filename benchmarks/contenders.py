@@ -1,0 +1,78 @@
+"""Who is measured, and how each is run."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+from benchmarks.runs import ROOT
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Command: t.TypeAlias = Callable[[Path], list[str]]
+
+PEERS = ROOT / "benchmarks" / "peers"
+ENVIRONMENT = ROOT / ".peers"
+PACKAGES = ("airbyte-cdk==7.39.1", "dlt==1.31.0")
+"""What the peers need, which is no dependency of the project."""
+
+
+def tap_mega(config: Path) -> list[str]:
+    """Return the command of this project."""
+    return [str(Path(sys.executable).with_name("tap-mega")), f"--config={config}"]
+
+
+def plain_tap(config: Path) -> list[str]:
+    """Return the command of a tap as the SDK's documentation teaches it."""
+    return [sys.executable, str(PEERS / "plain_tap.py"), f"--config={config}"]
+
+
+def floor(config: Path) -> list[str]:
+    """Return the command that does the least there is to do."""
+    return [sys.executable, str(PEERS / "floor.py"), str(config)]
+
+
+def airbyte(config: Path) -> list[str]:
+    """Return the command of the Airbyte CDK."""
+    return [
+        str(ENVIRONMENT / "bin" / "source-declarative-manifest"),
+        "read",
+        f"--config={config}",
+        f"--catalog={PEERS / 'airbyte_catalog.json'}",
+        f"--manifest-path={PEERS / 'airbyte.yaml'}",
+    ]
+
+
+def dlt(config: Path) -> list[str]:
+    """Return the command of dlt."""
+    python = ENVIRONMENT / "bin" / "python"
+    return [str(python), str(PEERS / "dlt_client.py"), str(config)]
+
+
+CONTENDERS: dict[str, Command] = {
+    "tap-mega": tap_mega,
+    "plain SDK tap": plain_tap,
+    "Airbyte CDK 7.39.1": airbyte,
+    "dlt 1.31.0, iterating only": dlt,
+    "the floor": floor,
+}
+
+
+def make_environment() -> None:
+    """Install the peers into `.peers`, unless they are there."""
+    wanted = "\n".join((sys.version, *PACKAGES))
+    stamp = ENVIRONMENT / "made-from"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print("Installing the peers into .peers …", file=sys.stderr)
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    folder = str(ENVIRONMENT)
+    make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder]
+    subprocess.run(make, check=True)
+    install = [uv, "pip", "install", "--quiet", "--python", folder, *PACKAGES]
+    subprocess.run(install, check=True)
+    stamp.write_text(wanted)

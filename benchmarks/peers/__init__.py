@@ -1,0 +1,1 @@
+"""The same leads by other means, each as its own documentation teaches."""

@@ -1,0 +1,67 @@
+"""What is told: tables, on the screen and in docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import typing as t
+
+from benchmarks.runs import ROOT
+
+if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DOCS = ROOT / "docs"
+PAGE = DOCS / "benchmarks.md"
+
+
+def parser(description: str | None, leads: int) -> argparse.ArgumentParser:
+    """Return a parser for what all benchmarks have in common."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument(
+        "--leads",
+        type=int,
+        default=leads,
+        metavar="N",
+        help="how many (default %(default)s)",
+    )
+    made.add_argument(
+        "--write", action="store_true", help="put the result into docs/benchmarks.md"
+    )
+    return made
+
+
+def table(rows: Sequence[t.Mapping[str, str]]) -> str:
+    """Return rows as a table in Markdown; the first column holds words."""
+    names = list(rows[0])
+    lines = [names, [":--", *["--:"] * (len(names) - 1)], *(it.values() for it in rows)]
+    widths = [max(len(row[name]) for row in (*rows, {name: name})) for name in names]
+    return "".join(f"| {' | '.join(_padded(line, widths))} |\n" for line in lines)
+
+
+def _padded(cells: t.Iterable[str], widths: list[int]) -> list[str]:
+    return [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+
+
+def publish(section: str, text: str, *, write: bool) -> None:
+    """Print a section, and put it in its place on the page if asked to."""
+    print(text)
+    if write:
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(replaced(page, section, text), encoding="utf-8")
+
+
+def replaced(page: str, section: str, text: str) -> str:
+    """Return a page with another text between the marks of a section.
+
+    Raises:
+        ValueError: If the page has no such section.
+    """
+    marked = re.compile(rf"(<!-- {section} -->\n).*?(<!-- /{section} -->)", re.DOTALL)
+    page, count = marked.subn(lambda it: f"{it[1]}\n{text}\n{it[2]}", page)
+    if not count:
+        msg = f"no <!-- {section} --> in {PAGE.name}"
+        raise ValueError(msg)
+    return page
