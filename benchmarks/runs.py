@@ -84,18 +84,18 @@ def served(leads: int) -> Iterator[Server]:
     with process:
         try:
             config = _read_config(process)
-            with written(config) as path:
+            with written(config | NO_PACING) as path:
                 yield Server(leads, config["api_url"], path)
         finally:
             process.terminate()
 
 
 @contextlib.contextmanager
-def written(config: dict[str, t.Any]) -> Iterator[Path]:
+def written(config: t.Mapping[str, t.Any]) -> Iterator[Path]:
     """Keep a configuration in a file, for the time of `with`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"
-        path.write_text(json.dumps(config | NO_PACING), encoding="utf-8")
+        path.write_text(json.dumps(config), encoding="utf-8")
         yield path
 
 

@@ -12,50 +12,21 @@ from hypothesis import strategies as st
 from sandbox import Fault, Limits, Sandbox
 from tap_mega.quota import Quota
 from tests.harness import Command, FakeClock, full_table
+from tests.least_time import (
+    HOUR,
+    MINUTE,
+    PER_HOUR,
+    PER_MINUTE,
+    least_seconds_fixed,
+    least_seconds_sliding,
+)
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
-MINUTE, HOUR = 60, 3600
-PER_MINUTE, PER_HOUR = 60, 1000
 YEAR_99999 = "Thu, 01 Jan 99999 00:00:00 GMT"
-LIMITS = ((PER_MINUTE, MINUTE), (PER_HOUR, HOUR))
 START = 1_800_000_000
 """The beginning of an hour."""
-
-
-def least_seconds_sliding(requests: int) -> float:
-    """Return the least time that sliding windows allow for so many requests."""
-    sent: list[float] = []
-    for number in range(requests):
-        limits = ((PER_MINUTE, MINUTE), (PER_HOUR, HOUR))
-        free = [
-            sent[number - limit] + span for limit, span in limits if number >= limit
-        ]
-        sent.append(max([0.0, *free]))
-    return sent[-1]
-
-
-def least_seconds_fixed(requests: int, start: float) -> float:
-    """Return the least time that windows which the clock begins allow."""
-    now, sent = start, dict[tuple[int, int], int]()
-    for _ in range(requests):
-        while (full := _full_windows(sent, now)) > now:
-            now = full
-        for span in (MINUTE, HOUR):
-            key = (span, int(now // span))
-            sent[key] = sent.get(key, 0) + 1
-    return now - start
-
-
-def _full_windows(sent: dict[tuple[int, int], int], now: float) -> float:
-    """Return when the last of the windows that are full now ends; `now` if none is."""
-    ends = [
-        (now // span + 1) * span
-        for limit, span in LIMITS
-        if sent.get((span, int(now // span)), 0) >= limit
-    ]
-    return max([now, *ends])
 
 
 @pytest.mark.parametrize("minutes", [0, 40])

@@ -1,0 +1,45 @@
+"""The least time that the vendor's limits allow, worked out apart from the tap."""
+
+from __future__ import annotations
+
+MINUTE, HOUR = 60, 3600
+PER_MINUTE, PER_HOUR = 60, 1000
+LIMITS = ((PER_MINUTE, MINUTE), (PER_HOUR, HOUR))
+
+
+def least_seconds_sliding(requests: int) -> float:
+    """Return the least time that sliding windows allow for so many requests."""
+    return least_moments_sliding(requests)[-1]
+
+
+def least_moments_sliding(requests: int) -> list[float]:
+    """Return when each of so many requests may be sent at the earliest."""
+    sent: list[float] = []
+    for number in range(requests):
+        free = [
+            sent[number - limit] + span for limit, span in LIMITS if number >= limit
+        ]
+        sent.append(max([0.0, *free]))
+    return sent
+
+
+def least_seconds_fixed(requests: int, start: float) -> float:
+    """Return the least time that windows which the clock begins allow."""
+    now, sent = start, dict[tuple[int, int], int]()
+    for _ in range(requests):
+        while (full := _full_windows(sent, now)) > now:
+            now = full
+        for span in (MINUTE, HOUR):
+            key = (span, int(now // span))
+            sent[key] = sent.get(key, 0) + 1
+    return now - start
+
+
+def _full_windows(sent: dict[tuple[int, int], int], now: float) -> float:
+    """Return when the last of the windows that are full now ends; `now` if none is."""
+    ends = [
+        (now // span + 1) * span
+        for limit, span in LIMITS
+        if sent.get((span, int(now // span)), 0) >= limit
+    ]
+    return max([now, *ends])

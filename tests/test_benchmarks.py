@@ -1,0 +1,145 @@
+"""What the benchmarks promise, as far as it depends on no machine."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import subprocess
+import typing as t
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from benchmarks import contenders, quota, report
+from benchmarks.runs import NO_PACING, Cost, measure, written
+from sandbox import NO_LIMITS, Sandbox
+from tests.least_time import least_moments_sliding
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.harness import Command, FakeClock
+
+    Costs: t.TypeAlias = dict[tuple[str, int], list[Cost]]
+
+MOST_TIMES_THE_FLOOR = 15
+"""CPU a lead, net of the start-up. The benchmarks tell the true ratio."""
+MOST_MORE_MEMORY = 8 * 2**20
+NAMES = ("tap-mega", "the floor")
+START, FEW, MANY = 1, 2_000, 20_000
+ROUNDS = 2
+SECTIONS = {
+    "cost": "benchmarks",
+    "memory": "benchmarks.memory",
+    "postgres": "benchmarks.postgres",
+    "quota": "benchmarks.quota",
+}
+
+
+@pytest.mark.parametrize(
+    ("leads", "pages"), [(0, 1), (1, 1), (100, 1), (101, 2), (1000, 10), (1001, 11)]
+)
+def test_each_page_is_one_request(
+    tap: Command, clock: FakeClock, leads: int, pages: int
+) -> None:
+    """All leads take as many requests as they are pages, and no leads take one."""
+    with Sandbox(leads=leads, clock=clock.time) as sandbox:
+        run = tap(config=sandbox.config(), clock=clock)
+        assert run.records == sandbox.leads.all()
+        assert len(sandbox.requests) == pages
+
+
+def records_of(command: list[str]) -> list[t.Any]:
+    """Run a command, and return what its RECORD messages hold, but for the time."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    messages = [json.loads(line) for line in done.stdout.splitlines()]
+    records = [it for it in messages if it["type"] == "RECORD"]
+    return [{**it, "time_extracted": None} for it in records]
+
+
+def test_the_records_are_those_of_a_plain_tap() -> None:
+    """What is faster writes the same RECORD messages, in the same order."""
+    with Sandbox(limits=NO_LIMITS) as sandbox, written(sandbox.config()) as config:
+        ours = records_of(contenders.tap_mega(config))
+        plain = records_of(contenders.plain_tap(config))
+        floor = records_of(contenders.floor(config))
+        assert ours == plain == floor
+        assert [it["record"] for it in ours] == sandbox.leads.all()
+
+
+@pytest.fixture(scope="module")
+def costs() -> Costs:
+    """What tap-mega and the floor took, with few leads and with many, in turn."""
+    costs: Costs = {}
+    with contextlib.ExitStack() as stack:
+        configs: dict[int, Path] = {}
+        for leads in (START, FEW, MANY):
+            sandbox = stack.enter_context(Sandbox(leads=leads, limits=NO_LIMITS))
+            config = {**sandbox.config(), **NO_PACING}
+            configs[leads] = stack.enter_context(written(config))
+        order = itertools.product(range(ROUNDS), configs, NAMES)
+        for _, leads, name in order:
+            cost = measure(contenders.CONTENDERS[name](configs[leads]))
+            costs.setdefault((name, leads), []).append(cost)
+    return costs
+
+
+def cpu_seconds(costs: Costs, name: str) -> float:
+    """Return the CPU seconds of many leads, net of the start-up."""
+    run, start = (min(it.cpu for it in costs[name, leads]) for leads in (MANY, START))
+    return run - start
+
+
+def test_the_cpu_of_a_lead_is_near_the_floor(costs: Costs) -> None:
+    """A lead takes so many times the least that Python can do, at the most."""
+    ours, floor = (cpu_seconds(costs, name) for name in NAMES)
+    assert ours <= floor * MOST_TIMES_THE_FLOOR
+
+
+def test_more_leads_take_no_more_memory(costs: Costs) -> None:
+    """Ten times the leads, the same memory."""
+    few, many = (
+        min(it.memory for it in costs["tap-mega", leads]) for leads in (FEW, MANY)
+    )
+    assert many - few <= MOST_MORE_MEMORY
+
+
+def test_a_command_that_fails_is_no_result(tmp_path: Path) -> None:
+    """What it wrote to stderr is in the error."""
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    with pytest.raises(RuntimeError, match="'auth_token' is missing"):
+        measure(contenders.tap_mega(config))
+
+
+def test_a_result_takes_the_place_of_the_last() -> None:
+    """What is between the marks of a section is replaced, and nothing else."""
+    page = "a\n<!-- one -->\nold\n<!-- /one -->\nb\n"
+    once = report.replaced(page, "one", report.table([{"x": "1", "y": "2"}]))
+    assert once.startswith("a\n<!-- one -->\n\n| x")
+    assert once.endswith("|\n\n<!-- /one -->\nb\n")
+    assert "old" not in once
+    assert report.replaced(page, "one", "text") == report.replaced(once, "one", "text")
+    with pytest.raises(ValueError, match="two"):
+        report.replaced(page, "two", "")
+
+
+def test_the_page_has_a_place_for_each_benchmark() -> None:
+    """Each command that writes to docs/benchmarks.md is named there, and can write."""
+    page = report.PAGE.read_text(encoding="utf-8")
+    for section, module in SECTIONS.items():
+        assert f"python3 dev.py python -m {module}" in page
+        assert report.replaced(page, section, "") != page
+
+
+def test_the_plot_shows_the_least_time_and_the_syncs() -> None:
+    """A dot for each sync, and a line with two ends for each step."""
+    syncs = [quota.Sync(6000, 60, 0, 0.0), quota.Sync(12_000, 120, 0, 60.0)]
+    drawing = quota.plot(syncs, least_moments_sliding(120))
+    drawn = ET.fromstring(drawing)  # noqa: S314 - it is our own
+    dots = drawn.findall("{*}circle")
+    assert [it.get("cx") for it in dots] == ["330.0", "620.0"]
+    line = drawn.findall("{*}polyline")[0].get("points", "").split()
+    assert len(line) == 4
+    assert line[-1] == f"{dots[-1].get('cx')},{dots[-1].get('cy')}"
