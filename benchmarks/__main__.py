@@ -34,6 +34,8 @@ if t.TYPE_CHECKING:
 
 LEADS = 50_000
 ROUNDS = 5
+START = 1
+"""Leads that are read to see what a start-up costs."""
 TAP, FLOOR = "tap-mega", "the floor"
 IMPORT = "import singer_sdk"
 MIB = 2**20
@@ -51,20 +53,19 @@ class Measured(t.NamedTuple):
     def cpu_a_lead(self, leads: int) -> list[float]:
         """Return the CPU seconds of a lead, net of the start-up, for each round."""
         pairs = zip(self.runs, self.starts, strict=True)
-        return [(run.cpu - start.cpu) / (leads - 1) for run, start in pairs]
+        return [(run.cpu - start.cpu) / (leads - START) for run, start in pairs]
 
 
 def main() -> None:
     """Measure, and print the table."""
-    options = parser(__doc__, LEADS)
-    options.add_argument(
-        "--rounds", type=int, default=ROUNDS, metavar="N", help="default %(default)s"
-    )
+    options = parser(__doc__, leads=LEADS, rounds=ROUNDS)
     given = options.parse_args()
+    if given.leads <= START:
+        options.error(f"--leads must be more than {START}")
     stop_at_signals()
     make_environment()
     encodings = {name: encoding_of(command) for name, command in CONTENDERS.items()}
-    with served(1) as small, served(given.leads) as big:
+    with served(START) as small, served(given.leads) as big:
         measured, imports = run_rounds(small, big, given.rounds)
     rows = [
         {"": name, **row(name, measured, imports, given.leads), "answers": encoding}

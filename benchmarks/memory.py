@@ -16,7 +16,7 @@ MIB = 2**20
 
 def main() -> None:
     """Measure, and print the table."""
-    given = parser(__doc__, MANY).parse_args()
+    given = parser(__doc__, leads=MANY).parse_args()
     stop_at_signals()
     rows, first = [], 0
     for leads in (FEW, given.leads):

@@ -75,11 +75,7 @@ class Mixed(Pipeline):
 
 def main() -> None:
     """Measure, and print the table."""
-    options = parser(__doc__, LEADS)
-    options.add_argument(
-        "--rounds", type=int, default=ROUNDS, metavar="N", help="default %(default)s"
-    )
-    given = options.parse_args()
+    given = parser(__doc__, leads=LEADS, rounds=ROUNDS).parse_args()
     stop_at_signals()
     with (
         served(given.leads) as server,

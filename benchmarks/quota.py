@@ -40,7 +40,7 @@ class Sync(t.NamedTuple):
 
 def main() -> None:
     """Run the syncs, print the table, and draw the plot."""
-    given = parser(__doc__, MOST).parse_args()
+    given = parser(__doc__, leads=MOST).parse_args()
     stop_at_signals()
     sizes = [*(size for size in SIZES if size < given.leads), given.leads]
     syncs = [sync(leads) for leads in sizes]
@@ -102,8 +102,8 @@ def duration(seconds: float) -> str:
 
 # The plot, in colours that show on white as well as on black.
 
-WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 40, 620, 20, 260
+WIDTH, HEIGHT = 640, 290
+LEFT, RIGHT, TOP, BOTTOM = 40, 600, 20, 260
 GREY, LINE, DOT = "#808080", "#3b82f6", "#f97316"
 TICKS = 5
 Point: t.TypeAlias = tuple[str, str]
@@ -124,7 +124,7 @@ def plot(syncs: list[Sync], least: list[float]) -> str:
     ticks = [leads * number // TICKS for number in range(TICKS + 1)]
     drawing = [
         *(label(LEFT - 8, at(0, it * HOUR)[1], "end", it) for it in range(hours + 1)),
-        *(label(at(it, 0)[0], BOTTOM + 18, "middle", f"{it:,}") for it in ticks),
+        *(label(at(it, 0)[0], BOTTOM + 14, "middle", f"{it:,}") for it in ticks),
         label(LEFT + 15, TOP + 10, "start", "hours, by leads, at the default limits"),
         label(LEFT + 15, TOP + 30, "start", "line: the least possible", LINE),
         label(LEFT + 15, TOP + 50, "start", "dots: tap-mega", DOT),
@@ -148,8 +148,9 @@ def corners(points: list[Point]) -> str:
 
 
 def label(x: object, y: object, anchor: str, text: object, colour: str = GREY) -> str:
-    """Return a text."""
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}" fill="{colour}">{text}</text>'
+    """Return a text; `dy` puts its middle at the height of y."""
+    place = f'x="{x}" y="{y}" dy="4" text-anchor="{anchor}"'
+    return f'<text {place} fill="{colour}">{text}</text>'
 
 
 def dot(x: str, y: str) -> str:

@@ -15,22 +15,32 @@ DOCS = ROOT / "docs"
 PAGE = DOCS / "benchmarks.md"
 
 
-def parser(description: str | None, leads: int) -> argparse.ArgumentParser:
-    """Return a parser for what all benchmarks have in common."""
+def parser(description: str | None, **numbers: int) -> argparse.ArgumentParser:
+    """Return a parser with `--write`, and with options that are numbers.
+
+    Args:
+        description: What `--help` says.
+        **numbers: The names of the options, and their defaults.
+    """
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument(
-        "--leads",
-        type=int,
-        default=leads,
-        metavar="N",
-        help="how many (default %(default)s)",
-    )
+    for name, default in numbers.items():
+        told = f"how many {name} (default {default})"
+        made.add_argument(
+            f"--{name}", type=_count, default=default, metavar="N", help=told
+        )
     made.add_argument(
         "--write", action="store_true", help="put the result into docs/benchmarks.md"
     )
     return made
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        msg = f"{text} is less than 1"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
 
 def table(rows: Sequence[t.Mapping[str, str]]) -> str:

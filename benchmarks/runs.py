@@ -152,8 +152,8 @@ def say(what: str) -> None:
 
 
 def stop_at_signals() -> None:
-    """Let SIGTERM and SIGHUP end us by way of every `with`, as Ctrl-C does."""
-    for number in (signal.SIGHUP, signal.SIGTERM):
+    """Let a signal end us by way of every `with`, so that nothing is left running."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
 
 

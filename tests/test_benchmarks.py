@@ -139,7 +139,7 @@ def test_the_plot_shows_the_least_time_and_the_syncs() -> None:
     drawing = quota.plot(syncs, least_moments_sliding(120))
     drawn = ET.fromstring(drawing)  # noqa: S314 - it is our own
     dots = drawn.findall("{*}circle")
-    assert [it.get("cx") for it in dots] == ["330.0", "620.0"]
+    assert [it.get("cx") for it in dots] == ["320.0", "600.0"]
     line = drawn.findall("{*}polyline")[0].get("points", "").split()
     assert len(line) == 4
     assert line[-1] == f"{dots[-1].get('cx')},{dots[-1].get('cy')}"
