@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import sys
 import tempfile
 import time
@@ -95,7 +96,7 @@ def main() -> None:
             for names, mix in mixes.items():
                 say(f"round {number} of {given.rounds}: {', loader '.join(names)}")
                 loads[names].append(load(server, url, *mix))
-    text = f"{table(rows(loads))}\n{given.leads:,} leads, medians of {given.rounds}.\n"
+    text = f"{table(rows(loads))}\n{given.leads:,} leads, rounds: {given.rounds}.\n"
     publish("postgres", text, write=given.write)
 
 
@@ -103,7 +104,8 @@ def write_project(folder: Path) -> None:
     """Write a Meltano project with the plain tap, and with the loader as we ship it."""
     shipped = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
     start = folder / "tap-plain"
-    start.write_text(f'#!/bin/sh\nexec {sys.executable} {PEERS}/plain_tap.py "$@"\n')
+    program = shlex.join([sys.executable, str(PEERS / "plain_tap.py")])
+    start.write_text(f'#!/bin/sh\nexec {program} "$@"\n', encoding="utf-8")
     start.chmod(0o755)
     names = ("auth_token", "customer_id", "api_url")
     tap = {
