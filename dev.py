@@ -55,7 +55,8 @@ def find_uv() -> Path:
 def make_environment() -> None:
     """Make `.venv` hold what `pyproject.toml` and `constraints.txt` ask for."""
     uv = find_uv()
-    python = f"{sys.executable} {sys.version} {ENVIRONMENT}"
+    base = Path(sys.executable).resolve()  # also of the environment's own Python
+    python = f"{base} {sys.version} {ENVIRONMENT}"
     wishes = (ROOT / "pyproject.toml").read_bytes() + CONSTRAINTS.read_bytes()
     wanted = [python, hashlib.sha256(wishes).hexdigest()]
     stamp = ENVIRONMENT / "made-from.json"
@@ -64,7 +65,7 @@ def make_environment() -> None:
         return
     print("Making the environment .venv …", file=sys.stderr)
     if made[0] != python:
-        make = ["venv", "--quiet", "--clear", "--python", sys.executable]
+        make = ["venv", "--quiet", "--clear", "--python", base]
         subprocess.run([uv, *make, ENVIRONMENT], check=True)
     options = ["--quiet", "--python", ENVIRONMENT, "--constraint", CONSTRAINTS]
     packages = ["--editable", ROOT, "--group", f"{ROOT / 'pyproject.toml'}:dev"]

@@ -8,36 +8,31 @@ import functools
 import logging
 import typing as t
 
-from singer_sdk.batch import Batcher
 from singer_sdk.exceptions import (
     FatalAPIError,
-    MapExpressionError,
-    SingerSDKError,
 )
-from singer_sdk.mapper import SameRecordTransform
-from singer_sdk.singerlib import RecordMessage
 from singer_sdk.singerlib.catalog import (
     REPLICATION_FULL_TABLE,
     REPLICATION_INCREMENTAL,
 )
 
 from tap_mega import custom_fields
-from tap_mega.client import MegaStream, RequestRefusedError, WaitTooLongError
-from tap_mega.conformance import conforms_to
+from tap_mega.client import RequestRefusedError, WaitTooLongError
 from tap_mega.openapi import DOCUMENT
 from tap_mega.pagination import read_page
+from tap_mega.records import RecordStream
 from tap_mega.settings import format_moment, parse_moment, refusal
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     import requests
     from singer_sdk import Tap
-    from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Context
     from singer_sdk.singerlib import Catalog
 
     from tap_mega.quota import Clock
+    from tap_mega.writer import MegaWriter
 
     Lead: t.TypeAlias = dict[str, t.Any]
 
@@ -53,7 +48,7 @@ MOMENTS = ("created_since",)
 """Filters that are a date or a date-time."""
 
 
-class LeadsStream(MegaStream):
+class LeadsStream(RecordStream):
     """The leads of the customer, oldest change first.
 
     The order is fixed: it is what makes a bookmark mean that all before it is read.
@@ -304,90 +299,6 @@ class LeadsStream(MegaStream):
             # Here the lead is out, and all before it.
             self._last_read = previous = moment
 
-    def generate_child_contexts(
-        self,
-        record: Lead,  # noqa: ARG002
-        context: Context | None,  # noqa: ARG002
-    ) -> Iterable[Context | None]:
-        """Return none: no stream is a child of this one."""
-        return ()
-
-    # Writing
-
-    @functools.cached_property
-    def _is_plain(self) -> bool:
-        """Whether all of a lead is wanted, in its own shape and under its own name."""
-        plain = all(type(it) is SameRecordTransform for it in self.stream_maps)
-        return plain and not self._flattened and all(self.mask.values())
-
-    @functools.cached_property
-    def _conforms(self) -> Callable[[Lead], bool]:
-        return conforms_to(self.effective_schema)
-
-    @functools.cached_property
-    def _flattened(self) -> dict[str, dict[str, None]]:
-        """The names in each flattened schema, by the name of its stream."""
-        return {
-            it.stream_alias: dict.fromkeys(it.transformed_schema["properties"])
-            for it in self.stream_maps
-            if it.flattening_enabled
-        }
-
-    def _generate_record_messages(
-        self,
-        record: dict[str, t.Any],
-    ) -> Generator[RecordMessage, None, None]:
-        """Yield the messages of a lead; at once where the SDK would change nothing."""
-        if not (self._is_plain and self._conforms(record)):
-            yield from self._shape(record)
-            return
-        yield RecordMessage(
-            stream=self.name,
-            record=record,
-            version=self._stream_version,
-            time_extracted=dt.datetime.now(dt.UTC),
-        )
-
-    def _shape(self, record: Lead) -> Iterator[RecordMessage]:
-        """Yield the messages that are left of a lead, or made of it.
-
-        Raises:
-            MapExpressionError: If a stream map fails; without the error's own words,
-                which may quote the lead.
-        """
-        try:
-            for message in super()._generate_record_messages(record):
-                if names := self._flattened.get(message.stream):
-                    message.record = fill(message.record, names)
-                yield message
-        except SingerSDKError:
-            raise
-        except Exception as error:  # noqa: BLE001  # the user wrote what failed
-            msg = (
-                f"A stream map failed on a lead ({type(error).__name__}). Mend the "
-                "setting 'stream_maps': a value may be null"
-            )
-            raise MapExpressionError(msg) from None
-
-    def get_batches(
-        self,
-        batch_config: BatchConfig,
-        context: Context | None = None,
-    ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
-        """Yield the files of BATCH messages, with what messages would hold.
-
-        The SDK would write leads as they were read, and so what is not selected.
-        """
-        batcher = Batcher(self.tap_name, self.name, batch_config)
-        leads = self._sync_records(context, write_messages=False)
-        records = (
-            message.record
-            for lead in leads
-            for message in self._generate_record_messages(lead)
-        )
-        for manifest in batcher.get_batches(records):
-            yield batch_config.encoding, manifest
-
     # The state it leaves
 
     def _increment_stream_state(
@@ -403,7 +314,10 @@ class LeadsStream(MegaStream):
         return t.cast("str | None", value)
 
     def checkpoint(self) -> None:
-        """Move the bookmark to the last lead that went out, and write the state.
+        """Move the bookmark to the last lead, and write the state and all before it.
+
+        So no lead is held back while the API is slow. A state that has not changed is
+        not written again, as in a full-table sync; the leads are.
 
         With BATCH messages there is none to write until the SDK has written a file.
         """
@@ -415,6 +329,7 @@ class LeadsStream(MegaStream):
                 state["replication_key"] = self.replication_key
                 state["replication_key_value"] = format_moment(bookmark)
         self._write_state_message()
+        t.cast("MegaWriter", self._tap.message_writer).flush()
 
 
 OUT_OF_ORDER = (
@@ -422,19 +337,6 @@ OUT_OF_ORDER = (
     "asked for in the order of updated_at. Stopped, since reading on could lose leads. "
     "Tell MEGA's support, and once it is mended run without a state"
 )
-
-
-def fill(record: Lead, names: dict[str, None]) -> Lead:
-    """Return a flattened lead with all names of its schema, and no other.
-
-    The SDK leaves an object that is null under its own name, which the flattened
-    schema does not have.
-    """
-    return names | {
-        name: value
-        for name, value in record.items()
-        if name in names or value is not None
-    }
 
 
 def filter_params(filters: Mapping[str, str | None]) -> dict[str, str | None]:

@@ -25,9 +25,8 @@ LINE_ENDS = {it.encode(): f"\\u{ord(it):04x}".encode() for it in "\x85\u2028\u20
 class MegaWriter(MsgSpecWriter):
     """Writes a message a line, and lets nothing come between its bytes.
 
-    Records wait for the next message that is none, and go out with it in one write. It
-    is a STATE, which comes before each request and each wait: so no lead is held back
-    while the API is slow, and none is out of which a written state does not know.
+    Records wait for a message of another kind, such as the STATE that follows a page,
+    and go out with it in one write.
     """
 
     def __init__(self) -> None:
@@ -51,13 +50,13 @@ class MegaWriter(MsgSpecWriter):
         """Write a message to stdout, or keep it for the next one if it is a record.
 
         Raises:
-            SystemExit: If nobody reads any more; quietly, with code 141.
-            FatalSyncError: If it cannot be written, as where the disk is full.
+            SystemExit: As `flush`.
+            FatalSyncError: As `flush`.
         """
         line = bytes(self.format_message(message))  # of a buffer that is used again
         self._lines.append(line if line.isascii() else escape_line_ends(line))
         if not isinstance(message, RecordMessage):
-            self._flush()
+            self.flush()
 
     def serialize_message(self, message: Message) -> bytearray:
         """Return a message as a line of JSON."""
@@ -66,7 +65,13 @@ class MegaWriter(MsgSpecWriter):
         except UnicodeEncodeError:  # half an emoji, which only an escape can write
             return bytearray(f"{serialize_json(message.to_dict())}\n", "ascii")
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write all that waits.
+
+        Raises:
+            SystemExit: If nobody reads any more; quietly, with code 141.
+            FatalSyncError: If it cannot be written, as where the disk is full.
+        """
         self._busy = True
         try:
             lines, self._lines = self._lines, []

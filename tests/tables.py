@@ -44,7 +44,7 @@ FAKE = {
 }
 """Values for those that have no default."""
 
-PLUGIN = re.compile(r"(?<=    executable: tap-mega\n).*?(?=\n  loaders:)", re.DOTALL)
+PLUGIN = re.compile(r"(?<=    executable: tap-mega\n).*?(?=\n\n)", re.DOTALL)
 # Not decimal: Meltano 4.4 cannot write the config when a variable sets one.
 KINDS = {"date-time": "date_iso8601", "number": "integer"}
 FILL_IN = "FILL-IN"
@@ -142,7 +142,7 @@ def dump(content: Json, *, sort: bool) -> str:
 def meltano() -> str:
     """Return `meltano.yml` with the tap's capabilities and settings in their place."""
     block = textwrap.indent(dump(plugin(), sort=False), "    ")
-    return PLUGIN.sub(lambda _: block, MELTANO.read_text(encoding="utf-8"))
+    return PLUGIN.sub(lambda _: block.rstrip(), MELTANO.read_text(encoding="utf-8"))
 
 
 def hub() -> str:

@@ -66,10 +66,17 @@ class PlainLeads(LeadsStream):
     _is_plain = False
 
 
-class PlainTap(TapMega):
-    """Writes each message by itself, with the SDK's own writer."""
+class PlainWriter(SingerWriter):
+    """Writes each message by itself."""
 
-    message_writer_class = SingerWriter  # type: ignore[assignment]
+    def flush(self) -> None:
+        """Do nothing: all is out."""
+
+
+class PlainTap(TapMega):
+    """Writes with the SDK's own writer."""
+
+    message_writer_class = PlainWriter  # type: ignore[assignment]
 
     def discover_streams(self) -> list[LeadsStream]:
         """Return the one stream that the API has."""

@@ -317,7 +317,9 @@ def test_the_cron_lines_never_run_at_once(tmp_path: Path) -> None:
     for line in lines.values():
         assert line.split(" run ")[1].split()[0] in jobs
     hourly, weekly = (
-        line.replace("/srv/tap-mega", str(tmp_path)).replace(".venv/bin/meltano", "echo")
+        line.replace("/srv/tap-mega", str(tmp_path)).replace(
+            ".venv/bin/meltano", "echo"
+        )
         for _, line in sorted(lines.items())
     )
     (tmp_path / ".meltano").mkdir()

@@ -6,6 +6,7 @@ import datetime as dt
 import decimal
 import gzip
 import json
+import sys
 import typing as t
 
 import pytest
@@ -18,7 +19,7 @@ from tests.harness import full_table
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.harness import Command, FakeClock
+    from tests.harness import Command, FakeClock, Written
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -355,6 +356,24 @@ def test_a_page_goes_out_in_one_write(
     others = [it for it in run.messages if it["type"] != "RECORD"]
     assert run.writes == len(others)
     assert len(others) < 10
+
+
+@pytest.mark.parametrize("method", ["FULL_TABLE", "INCREMENTAL"])
+def test_a_page_is_out_before_the_next_request(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, method: str
+) -> None:
+    """No lead is held back while the API is slow, be there a new state or not."""
+    seen: list[int] = []
+
+    def look() -> None:
+        out = t.cast("Written", sys.stdout.buffer).getvalue()
+        seen.append(out.count(b'"RECORD"'))
+
+    catalog = full_table(tap)
+    catalog["streams"][0]["replication_method"] = method
+    sandbox.script(*(Fault(at=page, before=look) for page in (1, 2, 3)))
+    tap(config=sandbox.config(), catalog=catalog, clock=clock)
+    assert seen == [0, 100, 200]
 
 
 def test_a_state_goes_out_about_once_a_page(
