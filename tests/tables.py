@@ -30,6 +30,8 @@ DOTENV = ROOT / ".env.example"
 MELTANO = ROOT / "meltano.yml"
 HUB = ROOT / "docs" / "meltanohub.yml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+BENCHMARKS = ROOT / "docs" / "benchmarks.md"
+COST = re.compile(r"(?<=<!-- cost -->\n).*?(?=<!-- /cost -->)", re.DOTALL)
 BLOCK = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- /settings -->)", re.DOTALL)
 
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "maximum": "<= {}"}
@@ -79,10 +81,12 @@ def rows(schema: Json, prefix: str = "") -> Iterator[str]:
 
 
 def readme() -> str:
-    """Return the README with the table of the settings in its place."""
+    """Return the README with the tables of the settings and of the cost in place."""
     head = "| setting | kind | default | what it does |\n|:--|:--|:--|:--|\n"
     table = head + "".join(f"{row}\n" for row in rows(SETTINGS))
-    return BLOCK.sub(lambda _: f"\n{table}\n", README.read_text(encoding="utf-8"))
+    page = BLOCK.sub(lambda _: f"\n{table}\n", README.read_text(encoding="utf-8"))
+    (cost,) = COST.findall(BENCHMARKS.read_text(encoding="utf-8"))
+    return COST.sub(lambda _: cost, page)
 
 
 def dotenv() -> str:

@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
 
     Costs: t.TypeAlias = dict[tuple[str, int], list[Cost]]
 
-MOST_TIMES_THE_FLOOR = 15
+MOST_TIMES_THE_FLOOR = 4
 """CPU a lead, net of the start-up. The benchmarks tell the true ratio."""
 MOST_MORE_MEMORY = 8 * 2**20
 NAMES = ("tap-mega", "the floor")
