@@ -63,7 +63,7 @@ def fill_columns(
     return unreadable
 
 
-def read_as(kind: str, value: t.Any) -> str | float | bool | None:
+def read_as(kind: str, value: t.Any) -> str | decimal.Decimal | int | None:
     """Return a value in one of the types, or None where it cannot be read as that."""
     try:
         return READERS[kind](value)
@@ -82,7 +82,10 @@ def _read_string(value: t.Any) -> str:
 def _read_decimal(value: t.Any) -> decimal.Decimal:
     if isinstance(value, bool):
         raise TypeError
-    return decimal.Decimal(str(value))
+    text = str(value)
+    if not text.isascii() or "_" in text:  # which Python would read, too
+        raise ValueError
+    return decimal.Decimal(text)
 
 
 def _read_integer(value: t.Any) -> int:
@@ -92,9 +95,9 @@ def _read_integer(value: t.Any) -> int:
     return int(number)
 
 
-def _read_number(value: t.Any) -> float:
-    number = float(_read_decimal(value))
-    if not math.isfinite(number):
+def _read_number(value: t.Any) -> decimal.Decimal:
+    number = _read_decimal(value)
+    if not math.isfinite(float(number)):
         raise ValueError
     return number
 
@@ -114,7 +117,7 @@ def _read_date_time(value: t.Any) -> str:
     return format_moment(parse_moment(value.strip()))
 
 
-READERS: dict[str, Callable[[t.Any], str | float | bool]] = {
+READERS: dict[str, Callable[[t.Any], str | decimal.Decimal | int]] = {
     "string": _read_string,
     "integer": _read_integer,
     "number": _read_number,

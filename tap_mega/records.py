@@ -23,6 +23,13 @@ if t.TYPE_CHECKING:
     Check: t.TypeAlias = Callable[[t.Any], bool]
 
 
+RESHAPED = (
+    "A stream map gives an object another shape, which flattening does not announce. "
+    "In the setting 'stream_maps', give what it makes a name of its own, and drop the "
+    "object with '__NULL__'"
+)
+
+
 class RecordStream(MegaStream):
     """A list whose records go the SDK's way only where that would change them."""
 
@@ -78,16 +85,23 @@ class RecordStream(MegaStream):
         try:
             for message in super()._generate_record_messages(record):
                 if names := self._flattened.get(message.stream):
-                    message.record = fill(message.record, names)
+                    message.record = self._announced(message.record, names)
                 yield message
         except SingerSDKError:
             raise
         except Exception as error:  # noqa: BLE001  # the user wrote what failed
             msg = (
                 f"A stream map failed on a lead ({type(error).__name__}). Mend the "
-                "setting 'stream_maps': a value may be null"
+                "setting 'stream_maps': a value may be null, or 'stream_map_config' "
+                "lack what it uses"
             )
             raise MapExpressionError(msg) from None
+
+    def _announced(self, record: Json, names: dict[str, None]) -> Json:
+        complete = filled(record, names)
+        if self.config.get("stream_maps") and complete.keys() - names.keys():
+            raise MapExpressionError(RESHAPED)
+        return complete
 
     def get_batches(
         self,
@@ -109,8 +123,8 @@ class RecordStream(MegaStream):
             yield batch_config.encoding, manifest
 
 
-def fill(record: Json, names: dict[str, None]) -> Json:
-    """Return a flattened lead with all names of its schema, and no other.
+def filled(record: Json, names: dict[str, None]) -> Json:
+    """Return a flattened lead with all names of its schema.
 
     The SDK leaves an object that is null under its own name, which the flattened
     schema does not have.

@@ -327,7 +327,7 @@ def find_unsafe_maps(config: dict[str, t.Any], stream: str) -> list[str]:
     lines = [
         f"The setting 'stream_maps' has '{name}', which is no stream: name '{stream}'"
         for name, mapping in maps.items()
-        if name not in {stream, "__else__"} and "__source__" not in (mapping or {})
+        if name not in {stream, "__else__"} and not _has_source(mapping, stream)
     ]
     if maps and config.get("batch_config"):
         lines.append(
@@ -335,6 +335,10 @@ def find_unsafe_maps(config: dict[str, t.Any], stream: str) -> list[str]:
             "file would hold the leads unmapped. Set only one"
         )
     return lines
+
+
+def _has_source(mapping: t.Any, stream: str) -> bool:
+    return isinstance(mapping, dict) and mapping.get("__source__") == stream
 
 
 def find_idle_types(config: dict[str, t.Any]) -> list[str]:

@@ -117,6 +117,9 @@ class LeadsStream(RecordStream):
         super().apply_catalog(catalog)
         if catalog.get_stream(self.name) is None:
             self.logger.warning("The catalog lacks '%s': nothing is read", self.name)
+        if "properties" not in self.effective_schema:
+            msg = "The catalog's schema of 'leads' is empty: make it with --discover"
+            raise refusal(msg)
         if self.replication_method not in METHODS:
             msg = (
                 f"The catalog's replication_method must be one of {', '.join(METHODS)}"
@@ -231,6 +234,9 @@ class LeadsStream(RecordStream):
         if not (full and self.config["emit_activate_version_messages"]):
             return False
         partial = [name for name in PARTIAL if self.config.get(name)]
+        maps: dict[str, t.Any] = self.config.get("stream_maps") or {}
+        if any("__filter__" in (it or {}) for it in maps.values()):
+            partial.append("__filter__")
         if partial:
             self.logger.warning(
                 "No ACTIVATE_VERSION: with '%s' the loader would remove leads that are "

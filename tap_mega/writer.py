@@ -94,6 +94,9 @@ class MegaWriter(MsgSpecWriter):
 
         With PYTHONUNBUFFERED a signal makes Python write a part only, and say so.
         """
+        if not sys.stdout:  # None is what Python makes of one that is closed
+            msg = "Cannot write to stdout: it is closed"
+            raise FatalSyncError(msg)
         rest = memoryview(lines)
         while rest:
             rest = rest[sys.stdout.buffer.write(rest) :]

@@ -186,6 +186,18 @@ def test_without_the_salt_no_address_leaves(
     assert all(it["contact_email_hash"] is None for it in run.records)
 
 
+def test_an_empty_salt_makes_no_hash(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A hash without a salt could be looked up in a list of addresses."""
+    config = {**sandbox.config(), **recipe("Hash e-mail and phone")}
+    config["stream_map_config"] = {"hash_salt": ""}
+    run = tap(config=config, clock=clock)
+    assert run.code == 0
+    assert {it["contact_email_hash"] for it in run.records} == {None}
+    assert {it["contact_phone_hash"] for it in run.records} == {None}
+
+
 def test_what_the_api_leaves_out_ends_no_recipe(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:

@@ -87,6 +87,7 @@ WRONG: list[tuple[dict[str, t.Any], str]] = [
     ({"user_agent": " acme"}, "'user_agent' must be plain text of one line"),
     ({"user_agent": "a\nb"}, "'user_agent' must be plain text of one line"),
     ({"stream_maps": {"leds": {"x": "id"}}}, "'stream_maps' has 'leds', which is no"),
+    ({"stream_maps": {"crm": {"__source__": "leds"}}}, "'stream_maps' has 'crm', whi"),
     ({"stream_maps": {"leds": None}}, "'stream_maps' has 'leds', which is no stream"),
     ({"stream_maps": {"leads": 5}}, "'stream_maps.leads' must be of the shape"),
 ]

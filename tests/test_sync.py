@@ -358,6 +358,23 @@ def test_a_page_goes_out_in_one_write(
     assert len(others) < 10
 
 
+def test_a_map_that_reshapes_an_object_is_not_flattened(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """What no schema announces ends the sync in one line, and reaches no loader."""
+    config = {
+        **sandbox.config(),
+        "flattening_enabled": True,
+        "flattening_max_depth": 1,
+        "stream_maps": {"leads": {"owner": "owner['id'] if owner else None"}},
+    }
+    run = tap(config=config, clock=clock)
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert "'stream_maps'" in run.errors[0]
+    assert all("owner" not in record for record in run.records)
+
+
 @pytest.mark.parametrize("method", ["FULL_TABLE", "INCREMENTAL"])
 def test_a_page_is_out_before_the_next_request(
     tap: Command, sandbox: Sandbox, clock: FakeClock, method: str
@@ -484,6 +501,10 @@ def test_a_full_table_sync_activates_its_version_after_the_last_row(
 
 
 INCOMPLETE: dict[str, tuple[Json, tuple[Fault, ...]]] = {
+    "a stream map filters": (
+        {"stream_maps": {"leads": {"__filter__": "id > '4'"}}},
+        (),
+    ),
     "filters": ({"filters": {"status": "won"}}, ()),
     "start_date": ({"start_date": "2020-01-01"}, ()),
     "failed": ({}, (Fault("error", 3, status=403),)),
