@@ -212,6 +212,17 @@ def test_a_reader_that_goes_away(tmp_path: Path, api: Sandbox) -> None:
     assert "BrokenPipe" not in log
 
 
+def test_a_stdout_that_is_closed(tmp_path: Path, api: Sandbox) -> None:
+    """It is said in one line, with exit code 1."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(api.config()))
+    command = ["/bin/sh", "-c", f"'{TAP}' --config '{config}' >&-"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    errors = Run(done.returncode, "", done.stderr).errors
+    assert (done.returncode, len(errors)) == (1, 1)
+    assert "Cannot write to stdout: it is closed" in errors[0]
+
+
 @BUFFERING
 def test_a_disk_that_is_full(
     tmp_path: Path, api: Sandbox, monkeypatch: pytest.MonkeyPatch, unbuffered: str

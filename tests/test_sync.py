@@ -563,6 +563,7 @@ def test_pages_without_a_total_activate_no_version(
         ({"replication_method": "LOG_BASED"}, "replication_method"),
         ({"replication_method": "full_table"}, "replication_method"),
         ({"replication_key": "created_at"}, "replication_key"),
+        ({"schema": {}}, "--discover"),
     ],
 )
 def test_a_catalog_that_asks_for_something_else_is_one_line(
