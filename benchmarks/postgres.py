@@ -21,7 +21,7 @@ import yaml
 from benchmarks.contenders import PEERS
 from benchmarks.report import parser, publish, table
 from benchmarks.runs import ROOT, say, served, stop_at_signals
-from demo.pipeline import Pipeline, temporary_schema
+from demo.pipeline import Pipeline, read_project, temporary_schema
 from demo.postgres import postgres_server
 
 if t.TYPE_CHECKING:
@@ -51,14 +51,11 @@ class Load(t.NamedTuple):
 class Mixed(Pipeline):
     """Any tap of a project, with settings of the loader that may be others."""
 
-    def __init__(
-        self, project: Path, tap: str, loader: Mapping[str, str], **kwargs: t.Any
-    ) -> None:
+    def __init__(self, tap: str, loader: Mapping[str, str], **kwargs: t.Any) -> None:
         """Prepare it.
 
         Args:
-            project: The folder of the meltano.yml.
-            tap: The name of the tap in it.
+            tap: The name of the tap in the project.
             loader: Variables that set the loader.
             **kwargs: As `Pipeline` has them.
         """
@@ -67,7 +64,7 @@ class Mixed(Pipeline):
         prefix = tap.upper().replace("-", "_")
         settings = kwargs["config"].items()
         self._environment |= {f"{prefix}_{name.upper()}": v for name, v in settings}
-        self._environment |= {**loader, "MELTANO_PROJECT_ROOT": str(project)}
+        self._environment |= loader
 
     def run(self) -> str:
         """Run `meltano run TAP target-postgres`, and return its log."""
@@ -102,7 +99,7 @@ def main() -> None:
 
 def write_project(folder: Path) -> None:
     """Write a Meltano project with the plain tap, and with the loader as we ship it."""
-    shipped = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
+    shipped = read_project()
     start = folder / "tap-plain"
     program = shlex.join([sys.executable, str(PEERS / "plain_tap.py")])
     start.write_text(f'#!/bin/sh\nexec {program} "$@"\n', encoding="utf-8")
@@ -135,7 +132,7 @@ def load(
         temporary_schema(url, SCHEMA) as loaded,
     ):
         kept = {"folder": Path(folder), "database_url": url, "schema": SCHEMA}
-        pipeline = Mixed(project, tap, loader, config=config, **kept)
+        pipeline = Mixed(tap, loader, config=config, project=project, **kept)
         pipeline.install()
         wall, cpu = time.perf_counter(), cpu_of_children()
         pipeline.run()

@@ -13,6 +13,7 @@ import typing as t
 from pathlib import Path
 
 import psycopg
+import yaml
 from psycopg import sql
 from psycopg.rows import dict_row
 
@@ -27,6 +28,12 @@ STATE_ID = "dev:tap-mega-to-target-postgres"
 NOT_OURS = ("MELTANO_", "PG", "TAP_MEGA_", "TARGET_")
 # What decides which packages the plugins are made of.
 MADE_FROM = ("constraints.txt", "meltano.yml", "pyproject.toml")
+
+
+def read_project() -> dict[str, t.Any]:
+    """Return what `meltano.yml` holds, for the caller to change."""
+    text = (ROOT / "meltano.yml").read_text(encoding="utf-8")
+    return t.cast("dict[str, t.Any]", yaml.safe_load(text))
 
 
 class CommandError(Exception):
@@ -71,7 +78,7 @@ class Pipeline:
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(NOT_OURS)},
             **{f"TAP_MEGA_{name.upper()}": value for name, value in config.items()},
-            "TARGET_POSTGRES_SQLALCHEMY_URL": _with_scheme(
+            "TARGET_POSTGRES_SQLALCHEMY_URL": with_scheme(
                 "postgresql+psycopg", database_url
             ),
             "TARGET_POSTGRES_DEFAULT_TARGET_SCHEMA": schema,
@@ -192,7 +199,7 @@ def _connect(database_url: str) -> psycopg.Connection[dict[str, t.Any]]:
     # libpq would fill in from these what the URL does not say.
     hidden = {k: os.environ.pop(k) for k in list(os.environ) if k.startswith("PG")}
     try:
-        url = _with_scheme("postgresql", database_url)
+        url = with_scheme("postgresql", database_url)
         return psycopg.connect(url, autocommit=True, row_factory=dict_row)
     finally:
         os.environ.update(hidden)
@@ -203,5 +210,6 @@ def _without_proxy(name: str) -> str:
     return ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
 
 
-def _with_scheme(scheme: str, url: str) -> str:
+def with_scheme(scheme: str, url: str) -> str:
+    """Return a URL with another scheme, such as one that names a driver."""
     return f"{scheme}://{url.partition('://')[2]}"

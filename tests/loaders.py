@@ -12,8 +12,9 @@ import sys
 import typing as t
 from pathlib import Path
 
-import yaml
 from psycopg.conninfo import conninfo_to_dict
+
+from demo.pipeline import ROOT, read_project, with_scheme
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,12 +22,10 @@ if t.TYPE_CHECKING:
     from demo.pipeline import Table
     from tests.harness import Json
 
-ROOT = Path(__file__).resolve().parents[1]
 UV = Path(sys.executable).parent / "uv"
 CONSTRAINTS = ROOT / "constraints.txt"
 HOME = ROOT / ".loaders"
-PROJECT = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
-PLUGINS = {plugin["name"]: plugin for plugin in PROJECT["plugins"]["loaders"]}
+PLUGINS = {plugin["name"]: plugin for plugin in read_project()["plugins"]["loaders"]}
 
 TIMES = ("created_at", "updated_at", "last_interaction_at")
 FLATTENING = {"flattening_enabled": True, "flattening_max_depth": 1}
@@ -135,7 +134,7 @@ def as_written(text: str) -> dt.datetime:
 
 def in_utc(text: str) -> dt.datetime:
     """Return the time in UTC, without a zone."""
-    return as_written(dt.datetime.fromisoformat(text).astimezone(dt.UTC).isoformat())
+    return dt.datetime.fromisoformat(text).astimezone(dt.UTC).replace(tzinfo=None)
 
 
 def with_times(lead: Json, read: Callable[[str], object]) -> Json:
@@ -235,9 +234,7 @@ LOADERS = (
     Loader(
         "target-postgres",
         settings=lambda place: {
-            "sqlalchemy_url": place.database_url.replace(
-                "postgresql://", "postgresql+psycopg://"
-            ),
+            "sqlalchemy_url": with_scheme("postgresql+psycopg", place.database_url),
             "default_target_schema": place.table.schema,
         },
         read=read_postgres,

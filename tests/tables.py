@@ -16,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks.report import PAGE, replaced
 from tap_mega.settings import SETTINGS
 from tap_mega.tap import TapMega
 
@@ -30,9 +31,7 @@ DOTENV = ROOT / ".env.example"
 MELTANO = ROOT / "meltano.yml"
 HUB = ROOT / "docs" / "meltanohub.yml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-BENCHMARKS = ROOT / "docs" / "benchmarks.md"
-COST = re.compile(r"(?<=<!-- cost -->\n).*?(?=<!-- /cost -->)", re.DOTALL)
-BLOCK = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- /settings -->)", re.DOTALL)
+COST = re.compile(r"(?<=<!-- cost -->\n\n).*?(?=\n<!-- /cost -->)", re.DOTALL)
 
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "maximum": "<= {}"}
 FORMATS = {"uuid": "UUID", "date-time": "date or date-time", "uri": "URL"}
@@ -84,9 +83,9 @@ def readme() -> str:
     """Return the README with the tables of the settings and of the cost in place."""
     head = "| setting | kind | default | what it does |\n|:--|:--|:--|:--|\n"
     table = head + "".join(f"{row}\n" for row in rows(SETTINGS))
-    page = BLOCK.sub(lambda _: f"\n{table}\n", README.read_text(encoding="utf-8"))
-    (cost,) = COST.findall(BENCHMARKS.read_text(encoding="utf-8"))
-    return COST.sub(lambda _: cost, page)
+    page = replaced(README.read_text(encoding="utf-8"), "settings", table)
+    (cost,) = COST.findall(PAGE.read_text(encoding="utf-8"))
+    return replaced(page, "cost", cost)
 
 
 def dotenv() -> str:

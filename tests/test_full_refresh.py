@@ -16,20 +16,27 @@ from concurrent import futures
 from pathlib import Path
 
 import pytest
-import yaml
 
-from demo.pipeline import ROOT, STATE_ID, Pipeline, temporary_schema
+from demo.pipeline import (
+    ROOT,
+    STATE_ID,
+    Pipeline,
+    read_project,
+    temporary_schema,
+    with_scheme,
+)
 from demo.postgres import postgres_server
 from sandbox import Sandbox
 from sandbox.faults import Fault
 from tests.harness import full_table
+from tests.loaders import PLUGINS
 from tests.tables import README
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
     from demo.pipeline import Table
-    from tests.harness import Command, Json
+    from tests.harness import Command
 
 LEADS = 600
 BATCH = 100
@@ -46,11 +53,6 @@ SELECT count(*) FILTER (WHERE _sdc_deleted_at IS NULL) AS live,
 CRON = re.compile(
     r"^\S+ \S+ \* \* (?P<weekday>\S+)  (?P<line>cd /srv/tap-mega && .*)$", re.MULTILINE
 )
-
-
-def project() -> Json:
-    """Return what meltano.yml says."""
-    return t.cast("Json", yaml.safe_load((ROOT / "meltano.yml").read_text("utf-8")))
 
 
 def listed(sandbox: Sandbox) -> dict[str, int]:
@@ -91,14 +93,10 @@ class Warehouse:
 
     def target(self) -> subprocess.Popen[bytes]:
         """Start the loader."""
-        (plugin,) = (
-            it
-            for it in project()["plugins"]["loaders"]
-            if it["name"] == "target-postgres"
-        )
+        plugin = PLUGINS["target-postgres"]
         config = {
             **plugin["config"],
-            "sqlalchemy_url": self.url.replace("postgresql:", "postgresql+psycopg:"),
+            "sqlalchemy_url": with_scheme("postgresql+psycopg", self.url),
             "default_target_schema": self.table.schema,
             "hard_delete": self.hard_delete,
             "batch_size_rows": BATCH,
@@ -308,7 +306,7 @@ def test_an_hourly_run_at_the_very_end_is_what_the_lock_is_for(
 
 def test_the_cron_lines_never_run_at_once(tmp_path: Path) -> None:
     """With one lock the hourly run is skipped, and the weekly one waits."""
-    jobs = {it["job"] for it in project()["schedules"]}
+    jobs = {it["job"] for it in read_project()["schedules"]}
     lines = {
         found["weekday"]: found["line"]
         for found in CRON.finditer(README.read_text("utf-8"))

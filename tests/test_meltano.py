@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import json
 import socket
 import typing as t
@@ -13,6 +12,7 @@ import pytest
 from demo.pipeline import CommandError, Pipeline, temporary_schema
 from demo.postgres import postgres_server
 from sandbox import Sandbox
+from tests.loaders import in_utc
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,13 +129,8 @@ def has_caller(server: socket.socket) -> bool:
 
 def as_stored(lead: dict[str, t.Any]) -> dict[str, t.Any]:
     """Return a lead as its row should be: times in UTC, without a zone."""
-    times = {name: lead[name] and moment(lead[name]) for name in TIMES}
+    times = {name: lead[name] and in_utc(lead[name]) for name in TIMES}
     return {**lead, **times}
-
-
-def moment(text: str) -> dt.datetime:
-    """Return the time, in UTC and without a zone."""
-    return dt.datetime.fromisoformat(text).astimezone(dt.UTC).replace(tzinfo=None)
 
 
 def test_the_first_run_loads_everything(synced: Synced) -> None:
@@ -177,7 +172,7 @@ def test_the_table_has_its_primary_key(synced: Synced) -> None:
 def test_the_state_holds_the_bookmark(synced: Synced) -> None:
     """Meltano's state has the newest `updated_at` that was read."""
     newest = max(lead["updated_at"] for lead in synced.sandbox.leads.all())
-    assert moment(synced.pipeline.bookmark()) == moment(newest)
+    assert in_utc(synced.pipeline.bookmark()) == in_utc(newest)
 
 
 def test_no_other_machine_is_asked(synced: Synced) -> None:

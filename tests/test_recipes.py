@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import yaml
 
-from demo.pipeline import Pipeline, temporary_schema
+from demo.pipeline import Pipeline, read_project, temporary_schema
 from demo.postgres import postgres_server
 from sandbox import NO_LIMITS, Fault, Sandbox
 from tests.harness import full_table
@@ -361,7 +361,7 @@ def recipe_salt() -> Json:
 
 def write_project(path: Path) -> None:
     """Write our `meltano.yml` with what the page adds, and one mistake."""
-    project = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
+    project = read_project()
     shown = yaml.safe_load(blocks("All of it in meltano.yml", "yaml")[0])
     (added,) = shown["plugins"]["extractors"]
     added["config"]["stream_maps"]["leads"]["customer_id"] = None

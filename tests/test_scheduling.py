@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from demo.pipeline import Pipeline, temporary_schema
+from demo.pipeline import Pipeline, read_project, temporary_schema
 from demo.postgres import postgres_server
 from sandbox import Limits, Sandbox
 from tests import tables
@@ -30,12 +30,6 @@ LEADS = {"acme": 30, "bravo": 20}
 def blocks(language: str) -> list[str]:
     """Return the code blocks of the page in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-
-
-def project() -> dict[str, t.Any]:
-    """Return what `meltano.yml` holds."""
-    text = (tables.ROOT / "meltano.yml").read_text(encoding="utf-8")
-    return t.cast("dict[str, t.Any]", yaml.safe_load(text))
 
 
 def run_until_all_is_read(
@@ -91,7 +85,7 @@ def test_runs_that_do_not_wait_complete_a_load(tap: Command, clock: FakeClock) -
 
 def test_the_code_names_jobs_that_exist() -> None:
     """Each `meltano run` of the page runs a job of `meltano.yml` or of the page."""
-    jobs = {job["name"] for job in project()["jobs"]}
+    jobs = {job["name"] for job in read_project()["jobs"]}
     (customers,) = blocks("yaml")
     jobs |= {job["name"] for job in yaml.safe_load(customers)["jobs"]}
     named = re.findall(r'meltano(?: |", ")run(?: |", ")([a-z-]+)', PAGE)
@@ -151,7 +145,7 @@ def new_folder(parent: Path) -> Path:
 
 def with_customers() -> dict[str, t.Any]:
     """Return `meltano.yml` with what the page adds to it."""
-    content = project()
+    content = read_project()
     (block,) = blocks("yaml")
     added = yaml.safe_load(block)
     for kind in ("extractors", "loaders"):

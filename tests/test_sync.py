@@ -19,7 +19,7 @@ from tests.harness import full_table
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.harness import Command, FakeClock, Written
+    from tests.harness import Command, FakeClock, Run, Written
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -27,6 +27,15 @@ if t.TYPE_CHECKING:
 def by_id(leads: list[Json]) -> dict[str, Json]:
     """Return leads by their id; the last version of each."""
     return {lead["id"]: lead for lead in leads}
+
+
+def refreshed(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, **settings: t.Any
+) -> Run:
+    """Run a full-table sync that lets the loader remove what it does not bring."""
+    emit = {"emit_activate_version_messages": True}
+    config = {**sandbox.config(), **settings, **emit}
+    return tap(config=config, catalog=full_table(tap), clock=clock)
 
 
 def earlier(moment: str, **duration: float) -> str:
@@ -489,8 +498,7 @@ def test_a_full_table_sync_activates_its_version_after_the_last_row(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """The loader removes the rest once all rows are there, and not a moment before."""
-    config = {**sandbox.config(), "emit_activate_version_messages": True}
-    run = tap(config=config, catalog=full_table(tap), clock=clock)
+    run = refreshed(tap, sandbox, clock)
     kinds = [message["type"] for message in run.messages]
     assert kinds.count("ACTIVATE_VERSION") == 1
     after = kinds[kinds.index("ACTIVATE_VERSION") + 1 :]
@@ -522,12 +530,7 @@ def test_what_is_not_complete_activates_no_version(
 ) -> None:
     """A sync that did not bring all leads must not remove the others."""
     sandbox.script(*faults)
-    config = {
-        **sandbox.config(),
-        **settings,
-        "emit_activate_version_messages": True,
-    }
-    run = tap(config=config, catalog=full_table(tap), clock=clock)
+    run = refreshed(tap, sandbox, clock, **settings)
     assert "ACTIVATE_VERSION" not in run.stdout
     assert ("No ACTIVATE_VERSION" in run.log) == bool(settings)
     assert run.records
@@ -538,8 +541,7 @@ def test_pages_that_end_too_early_activate_no_version(
 ) -> None:
     """A last page that comes before the API's own total removes nothing."""
     sandbox.script(Fault("body", 3, body='{"leads": [], "next_cursor": null}'))
-    config = {**sandbox.config(), "emit_activate_version_messages": True}
-    run = tap(config=config, catalog=full_table(tap), clock=clock)
+    run = refreshed(tap, sandbox, clock)
     assert len(run.records) == 200
     assert "ACTIVATE_VERSION" not in run.stdout
     assert "ended its pages 50 leads before the total" in run.log
@@ -550,8 +552,7 @@ def test_pages_without_a_total_activate_no_version(
 ) -> None:
     """An answer that names no lead and no total must not empty a table."""
     sandbox.script(Fault("body", 1, body='{"leads": [], "next_cursor": null}'))
-    config = {**sandbox.config(), "emit_activate_version_messages": True}
-    run = tap(config=config, catalog=full_table(tap), clock=clock)
+    run = refreshed(tap, sandbox, clock)
     assert (run.code, run.records) == (0, [])
     assert "ACTIVATE_VERSION" not in run.stdout
     assert "No ACTIVATE_VERSION: the API did not tell how many" in run.log
