@@ -20,8 +20,9 @@ from benchmarks.report import DOCS, parser, publish, table
 from benchmarks.runs import pages_of, say, stop_at_signals, written
 from sandbox import Sandbox
 from tap_mega.tap import TapMega
-from tests.harness import FakeClock, own_process_settings
-from tests.least_time import HOUR, MINUTE, least_moments_sliding
+from testing.clock import FakeClock
+from testing.harness import own_process_settings
+from testing.least_times import HOUR, MINUTE, least_moments_sliding
 
 MOST = 1_000_000
 SIZES = (1_000, 10_000, 100_000, 250_000, 1_000_000)

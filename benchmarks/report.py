@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
 import typing as t
 
 from benchmarks.runs import ROOT
+from testing.sections import replace_section
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,18 +60,4 @@ def publish(section: str, text: str, *, write: bool) -> None:
     print(text)
     if write:
         page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(replaced(page, section, text), encoding="utf-8")
-
-
-def replaced(page: str, section: str, text: str) -> str:
-    """Return a page with another text between the marks of a section.
-
-    Raises:
-        ValueError: If the page has no such section.
-    """
-    marked = re.compile(rf"(<!-- {section} -->\n).*?(<!-- /{section} -->)", re.DOTALL)
-    page, count = marked.subn(lambda it: f"{it[1]}\n{text}\n{it[2]}", page)
-    if not count:
-        msg = f"no <!-- {section} --> in {PAGE.name}"
-        raise ValueError(msg)
-    return page
+        PAGE.write_text(replace_section(page, section, text), encoding="utf-8")

@@ -8,7 +8,8 @@ import typing as t
 import pytest
 
 from sandbox import Sandbox
-from tests.harness import Command, FakeClock
+from testing.clock import FakeClock
+from testing.harness import Command
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable
 
     from demo.pipeline import Table
-    from tests.harness import Json
+    from testing.harness import Json
 
 UV = Path(sys.executable).parent / "uv"
 CONSTRAINTS = ROOT / "constraints.txt"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.report import PAGE, replaced
 from tap_mega.settings import SETTINGS
 from tap_mega.tap import TapMega
+from testing.sections import replace_section
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,7 @@ if t.TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 DOTENV = ROOT / ".env.example"
 MELTANO = ROOT / "meltano.yml"
 HUB = ROOT / "docs" / "meltanohub.yml"
@@ -83,9 +84,9 @@ def readme() -> str:
     """Return the README with the tables of the settings and of the cost in place."""
     head = "| setting | kind | default | what it does |\n|:--|:--|:--|:--|\n"
     table = head + "".join(f"{row}\n" for row in rows(SETTINGS))
-    page = replaced(README.read_text(encoding="utf-8"), "settings", table)
-    (cost,) = COST.findall(PAGE.read_text(encoding="utf-8"))
-    return replaced(page, "cost", cost)
+    page = replace_section(README.read_text(encoding="utf-8"), "settings", table)
+    (cost,) = COST.findall(BENCHMARKS.read_text(encoding="utf-8"))
+    return replace_section(page, "cost", cost)
 
 
 def dotenv() -> str:

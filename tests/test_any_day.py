@@ -19,7 +19,8 @@ from hypothesis.stateful import (
 )
 
 from sandbox import NO_LIMITS, Fault, Sandbox
-from tests.harness import Command, FakeClock, Run
+from testing.clock import FakeClock
+from testing.harness import Command, Run
 
 if t.TYPE_CHECKING:
     Json: t.TypeAlias = dict[str, t.Any]

@@ -14,12 +14,14 @@ import pytest
 from benchmarks import contenders, quota, report
 from benchmarks.runs import NO_PACING, Cost, measure, written
 from sandbox import NO_LIMITS, Sandbox
-from tests.least_time import least_moments_sliding
+from testing.least_times import least_moments_sliding
+from testing.sections import replace_section
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.harness import Command, FakeClock
+    from testing.clock import FakeClock
+    from testing.harness import Command
 
     Costs: t.TypeAlias = dict[tuple[str, int], list[Cost]]
 
@@ -116,13 +118,13 @@ def test_a_command_that_fails_is_no_result(tmp_path: Path) -> None:
 def test_a_result_takes_the_place_of_the_last() -> None:
     """What is between the marks of a section is replaced, and nothing else."""
     page = "a\n<!-- one -->\nold\n<!-- /one -->\nb\n"
-    once = report.replaced(page, "one", report.table([{"x": "1", "y": "2"}]))
+    once = replace_section(page, "one", report.table([{"x": "1", "y": "2"}]))
     assert once.startswith("a\n<!-- one -->\n\n| x")
     assert once.endswith("|\n\n<!-- /one -->\nb\n")
     assert "old" not in once
-    assert report.replaced(page, "one", "text") == report.replaced(once, "one", "text")
+    assert replace_section(page, "one", "text") == replace_section(once, "one", "text")
     with pytest.raises(ValueError, match="two"):
-        report.replaced(page, "two", "")
+        replace_section(page, "two", "")
 
 
 def test_the_page_has_a_place_for_each_benchmark() -> None:
@@ -130,7 +132,7 @@ def test_the_page_has_a_place_for_each_benchmark() -> None:
     page = report.PAGE.read_text(encoding="utf-8")
     for section, module in SECTIONS.items():
         assert f"python3 dev.py python -m {module}" in page
-        assert report.replaced(page, section, "") != page
+        assert replace_section(page, section, "") != page
 
 
 def test_the_plot_shows_the_least_time_and_the_syncs() -> None:

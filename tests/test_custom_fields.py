@@ -19,7 +19,8 @@ from tap_mega.settings import FIELD_TYPES
 
 if t.TYPE_CHECKING:
     from sandbox import Sandbox
-    from tests.harness import Command, FakeClock
+    from testing.clock import FakeClock
+    from testing.harness import Command
 
     Json: t.TypeAlias = dict[str, t.Any]
 

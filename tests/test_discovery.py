@@ -19,7 +19,7 @@ from tap_mega.tap import TapMega
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.harness import Command
+    from testing.harness import Command
 
 
 def test_discovery_needs_no_settings(tap: Command) -> None:

@@ -11,7 +11,8 @@ import pytest
 from sandbox import Fault, Sandbox
 
 if t.TYPE_CHECKING:
-    from tests.harness import Command, FakeClock
+    from testing.clock import FakeClock
+    from testing.harness import Command
 
     Json: t.TypeAlias = dict[str, t.Any]
 

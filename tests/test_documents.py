@@ -18,7 +18,7 @@ from tests.loaders import LOADERS, PLUGINS
 if t.TYPE_CHECKING:
     import pytest
 
-    from tests.harness import Command
+    from testing.harness import Command
 
 # From the hub's schemas/: the kinds of a setting, and what a definition must have.
 HUB_KINDS = {"array", "boolean", "date_iso8601", "integer", "object", "string"}

@@ -20,7 +20,8 @@ from tap_mega import pagination
 from tap_mega.openapi import DOCUMENT
 from tap_mega.streams import LeadsStream
 from tap_mega.tap import TapMega
-from tests.harness import Command, FakeClock, Run
+from testing.clock import FakeClock
+from testing.harness import Command, Run
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,11 @@ import typing as t
 import pytest
 
 from sandbox import Fault, Sandbox
-from tests.harness import Command, FakeClock, full_table
+from testing.harness import Command, full_table
 
 if t.TYPE_CHECKING:
+    from testing.clock import FakeClock
+
     Json: t.TypeAlias = dict[str, t.Any]
 
 LEAD = {

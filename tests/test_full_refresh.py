@@ -28,7 +28,7 @@ from demo.pipeline import (
 from demo.postgres import postgres_server
 from sandbox import Sandbox
 from sandbox.faults import Fault
-from tests.harness import full_table
+from testing.harness import full_table
 from tests.loaders import PLUGINS
 from tests.tables import README
 
@@ -36,7 +36,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
     from demo.pipeline import Table
-    from tests.harness import Command
+    from testing.harness import Command
 
 LEADS = 600
 BATCH = 100

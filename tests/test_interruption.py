@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 
 from sandbox import Fault, Sandbox
-from tests.harness import Command, FakeClock, Run
+from testing.harness import Command, Run
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from testing.clock import FakeClock
 
     Process: t.TypeAlias = subprocess.Popen[bytes]
 

@@ -13,7 +13,8 @@ from sandbox import Fault, Sandbox
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.harness import Command, FakeClock
+    from testing.clock import FakeClock
+    from testing.harness import Command
 
     Json: t.TypeAlias = dict[str, t.Any]
 

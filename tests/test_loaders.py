@@ -12,7 +12,7 @@ import pytest
 
 from demo.pipeline import temporary_schema
 from demo.postgres import postgres_server
-from tests.harness import full_table
+from testing.harness import full_table
 from tests.loaders import LOADERS, Loader, Place
 
 if t.TYPE_CHECKING:
@@ -20,7 +20,8 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
     from sandbox import Sandbox
-    from tests.harness import Command, FakeClock, Json
+    from testing.clock import FakeClock
+    from testing.harness import Command, Json
 
     Config: t.TypeAlias = dict[str, t.Any]
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sandbox import Fault, Limits, Sandbox
 from tap_mega.quota import Quota
-from tests.harness import Command, FakeClock, full_table
-from tests.least_time import (
+from testing.clock import FakeClock
+from testing.harness import Command, full_table
+from testing.least_times import (
     HOUR,
     MINUTE,
     PER_HOUR,

@@ -18,14 +18,15 @@ import yaml
 from demo.pipeline import Pipeline, read_project, temporary_schema
 from demo.postgres import postgres_server
 from sandbox import NO_LIMITS, Fault, Sandbox
-from tests.harness import full_table
+from testing.harness import full_table
 from tests.tables import ROOT
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.harness import Command, FakeClock, Run
+    from testing.clock import FakeClock
+    from testing.harness import Command, Run
 
     Json: t.TypeAlias = dict[str, t.Any]
 

@@ -17,7 +17,7 @@ from sandbox.people import LeadMaker
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.harness import FakeClock
+    from testing.clock import FakeClock
 
     Lead: t.TypeAlias = dict[str, t.Any]
 

@@ -24,7 +24,7 @@ from tests.test_sandbox import ask, ids, listed, walk
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.harness import FakeClock
+    from testing.clock import FakeClock
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.test_sandbox import ask
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.harness import FakeClock
+    from testing.clock import FakeClock
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from sandbox import Limits, Sandbox
 from tests import tables
 
 if t.TYPE_CHECKING:
-    from tests.harness import Command, FakeClock, Run
+    from testing.clock import FakeClock
+    from testing.harness import Command, Run
 
 HOUR = 3600
 PER_MINUTE, PER_HOUR = 12, 200

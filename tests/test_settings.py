@@ -11,7 +11,8 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
     from sandbox import Sandbox
-    from tests.harness import Command, FakeClock
+    from testing.clock import FakeClock
+    from testing.harness import Command
 
 TOKEN = "mega_0123456789abcdef"  # noqa: S105  # plainly fake
 CUSTOMER = "00000000-0000-4000-8000-000000000000"

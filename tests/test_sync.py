@@ -14,12 +14,13 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from sandbox import Fault, Sandbox
 from tap_mega.tap import TapMega
-from tests.harness import full_table
+from testing.harness import full_table
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.harness import Command, FakeClock, Run, Written
+    from testing.clock import FakeClock
+    from testing.harness import Command, Run, Written
 
     Json: t.TypeAlias = dict[str, t.Any]
 

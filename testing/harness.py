@@ -10,8 +10,6 @@ import logging
 import signal
 import typing as t
 
-import pytest
-
 from tap_mega.tap import TapMega
 
 if t.TYPE_CHECKING:
@@ -20,29 +18,9 @@ if t.TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
+    from testing.clock import FakeClock
+
     Json: t.TypeAlias = dict[str, t.Any]
-
-
-class FakeClock:
-    """A clock that only moves when somebody sleeps by it: an hour takes no time."""
-
-    def __init__(self, start: float = 1_800_000_000) -> None:
-        """Begin at an hour that is as good as any."""
-        self.now = start
-        self.sleeps: list[float] = []
-
-    def time(self) -> float:
-        """Return the seconds since the epoch."""
-        return self.now
-
-    def monotonic(self) -> float:
-        """Return the same: it never goes back."""
-        return self.now
-
-    def sleep(self, seconds: float, /) -> None:
-        """Let the time pass."""
-        self.sleeps.append(seconds)
-        self.now += seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +72,11 @@ class Run:
     @property
     def errors(self) -> list[str]:
         """What the log says at the level ERROR, without time and logger."""
-        lines = (line.split(" | ", maxsplit=3) for line in self.log.splitlines())
-        return [it[-1] for it in lines if len(it) == 4 and it[1].strip() == "ERROR"]
+        return [
+            line.split(" | ", 3)[-1]
+            for line in self.log.splitlines()
+            if " | ERROR " in line
+        ]
 
 
 class Written(io.BytesIO):
@@ -136,17 +117,24 @@ class Command:
             own_process_settings(),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(log),
-            pytest.raises(SystemExit) as end,
         ):
-            command.cli(args=[*arguments, *given])
+            code = _exit_code(command, [*arguments, *given])
         out.seek(0)
-        code = t.cast("int", end.value.code)
         return Run(code, out.read(), log.getvalue(), written.writes)
 
     def _option(self, name: str, content: object) -> str:
         path = self.folder / f"{name}.json"
         path.write_text(content if isinstance(content, str) else json.dumps(content))
         return f"--{name}={path}"
+
+
+def _exit_code(command: type[TapMega], arguments: list[str]) -> int:
+    try:
+        command.cli(args=arguments)
+    except SystemExit as end:
+        return t.cast("int", end.code)
+    msg = "the command returned without an exit code"
+    raise AssertionError(msg)
 
 
 @contextlib.contextmanager
