@@ -7,21 +7,19 @@ that is handed in: where the tap waits, nobody does. The result is the same each
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-import os
 import sys
+import tempfile
 import typing as t
 from operator import itemgetter
 from pathlib import Path
 
 from benchmarks.report import DOCS, parser, publish, table
-from benchmarks.runs import pages_of, say, stop_at_signals, written
+from benchmarks.runs import pages_of, say, stop_at_signals
 from sandbox import Sandbox
-from tap_mega.tap import TapMega
 from testing.clock import FakeClock
-from testing.harness import own_process_settings
+from testing.harness import Command
 from testing.least_times import HOUR, MINUTE, least_moments_sliding
 
 MOST = 1_000_000
@@ -52,33 +50,24 @@ def main() -> None:
 
 
 def sync(leads: int) -> Sync:
-    """Read so many leads at the default limits, and return how it went."""
+    """Read all leads of a sandbox with the default limits.
+
+    Raises:
+        SystemExit: The command failed.
+    """
     say(f"{leads:,} leads")
     clock = FakeClock()
-    begun = clock.now
-    with Sandbox(leads=leads, clock=clock.time) as sandbox:
-        code = run_tap(sandbox, clock)
-        statuses = [request.status for request in sandbox.requests]
-    if code != 0:
-        sys.exit(f"tap-mega ended with exit code {code}")
-    return Sync(leads, len(statuses), statuses.count(429), clock.now - begun)
-
-
-def run_tap(sandbox: Sandbox, clock: FakeClock) -> object:
-    """Run the command in this process, and return its exit code."""
-    command = t.cast("type[TapMega]", type("TimedTap", (TapMega,), {"clock": clock}))
+    started_at = clock.now
     with (
-        written(sandbox.config()) as config,
-        own_process_settings(),
-        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
+        Sandbox(leads=leads, clock=clock.time) as sandbox,
+        tempfile.TemporaryDirectory() as folder,
     ):
-        try:
-            command.cli(args=[f"--config={config}"])
-        except SystemExit as end:
-            return end.code
-    return None
+        tap = Command(Path(folder), keeps_stdout=False)
+        run = tap(config=sandbox.config(), clock=clock)
+        statuses = [request.status for request in sandbox.requests]
+    if run.code != 0:
+        sys.exit(f"tap-mega failed with exit code {run.code}: {run.errors}")
+    return Sync(leads, len(statuses), statuses.count(429), clock.now - started_at)
 
 
 def row(it: Sync, least: list[float]) -> dict[str, str]:

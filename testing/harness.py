@@ -90,12 +90,27 @@ class Written(io.BytesIO):
         return super().write(data)
 
 
+class Discarded(Written):
+    """Counts how often it is written to, and keeps nothing."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Drop bytes."""
+        self.writes += 1
+        return memoryview(data).nbytes
+
+
 class Command:
     """Runs `tap-mega` in this process: the real command, and quick to start."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keep the files that it reads in a folder."""
+    def __init__(self, folder: Path, *, keeps_stdout: bool = True) -> None:
+        """Set where the command's files go, and whether its messages are kept.
+
+        Args:
+            folder: The folder for the configuration, the state and the catalog.
+            keeps_stdout: False drops the messages. A million leads need gigabytes.
+        """
         self.folder = folder
+        self.keeps_stdout = keeps_stdout
 
     def __call__(
         self,
@@ -111,7 +126,8 @@ class Command:
         given = [self._option(*item) for item in files.items() if item[1] is not None]
         attributes = {"clock": clock} if clock else {}
         command = t.cast("type[TapMega]", type(tap.__name__, (tap,), attributes))
-        written, log = Written(), io.StringIO()
+        written = Written() if self.keeps_stdout else Discarded()
+        log = io.StringIO()
         out = io.TextIOWrapper(written, encoding="utf-8")
         with (
             own_process_settings(),

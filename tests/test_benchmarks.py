@@ -135,6 +135,11 @@ def test_the_page_has_a_place_for_each_benchmark() -> None:
         assert replace_section(page, section, "") != page
 
 
+def test_a_sync_on_a_fake_clock_is_measured() -> None:
+    """The result has the leads, the requests, and the 429 responses."""
+    assert quota.sync(101)[:3] == (101, 2, 0)
+
+
 def test_the_plot_shows_the_least_time_and_the_syncs() -> None:
     """A dot for each sync, and a line with two ends for each step."""
     syncs = [quota.Sync(6000, 60, 0, 0.0), quota.Sync(12_000, 120, 0, 60.0)]
