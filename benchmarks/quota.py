@@ -7,13 +7,13 @@ that is handed in: where the tap waits, nobody does. The result is the same each
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 import tempfile
 import typing as t
-from operator import itemgetter
 from pathlib import Path
+
+import leather
 
 from benchmarks.report import DOCS, parser, publish, table
 from benchmarks.runs import pages_of, say, stop_at_signals
@@ -25,6 +25,24 @@ from testing.least_times import HOUR, MINUTE, least_moments_sliding
 MOST = 1_000_000
 SIZES = (1_000, 10_000, 100_000, 250_000, 1_000_000)
 PLOT = DOCS / "quota.svg"
+WIDTH, HEIGHT = 640, 360
+MAX_POINTS = 1000
+BLUE, GRAY, ORANGE = "#3b82f6", "#808080", "#f97316"
+"""These are readable on white and on black."""
+THEME = {
+    "axis_title_color": GRAY,
+    "axis_title_font_family": "sans-serif",
+    "background_color": "none",
+    "label_color": GRAY,
+    "legend_color": GRAY,
+    "legend_font_family": "sans-serif",
+    "tick_color": "rgba(128, 128, 128, 0.3)",
+    "tick_font_family": "sans-serif",
+    "tick_font_size": 12,
+    "title_color": GRAY,
+    "title_font_family": "sans-serif",
+    "zero_color": GRAY,
+}
 
 
 class Sync(t.NamedTuple):
@@ -90,62 +108,20 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min {rest:02} s"
 
 
-# The plot, in colours that show on white as well as on black.
-
-WIDTH, HEIGHT = 640, 290
-LEFT, RIGHT, TOP, BOTTOM = 40, 600, 20, 260
-GREY, LINE, DOT = "#808080", "#3b82f6", "#f97316"
-TICKS = 5
-Point: t.TypeAlias = tuple[str, str]
-
-
 def plot(syncs: list[Sync], least: list[float]) -> str:
-    """Return an SVG: the least time as a line, the syncs as dots on it."""
-    leads = syncs[-1].leads
-    hours = math.ceil(max([HOUR, *(it.seconds for it in syncs)]) / HOUR)
-
-    def at(count: float, seconds: float) -> Point:
-        x = LEFT + (RIGHT - LEFT) * count / leads
-        y = BOTTOM - (BOTTOM - TOP) * seconds / HOUR / hours
-        return f"{x:.1f}", f"{y:.1f}"
-
-    page = leads / len(least)
-    line = corners([at(page * number, it) for number, it in enumerate(least, 1)])
-    ticks = [leads * number // TICKS for number in range(TICKS + 1)]
-    drawing = [
-        *(label(LEFT - 8, at(0, it * HOUR)[1], "end", it) for it in range(hours + 1)),
-        *(label(at(it, 0)[0], BOTTOM + 14, "middle", f"{it:,}") for it in ticks),
-        label(LEFT + 15, TOP + 10, "start", "hours, by leads, at the default limits"),
-        label(LEFT + 15, TOP + 30, "start", "line: the least possible", LINE),
-        label(LEFT + 15, TOP + 50, "start", "dots: tap-mega", DOT),
-        f'<path fill="none" stroke="{GREY}" d="M{LEFT},{TOP}V{BOTTOM}H{RIGHT}"/>',
-        f'<polyline fill="none" stroke="{LINE}" stroke-width="2" points="{line}"/>',
-        *(dot(*at(it.leads, it.seconds)) for it in syncs),
-    ]
-    font = 'font-family="sans-serif" font-size="12"'
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {font} {size}>'
-    return "\n".join([head, *drawing, "</svg>\n"])
-
-
-def corners(points: list[Point]) -> str:
-    """Return where a staircase turns: the two ends of each step."""
-    ends = []
-    for _, step in itertools.groupby(points, itemgetter(1)):
-        on_it = list(step)
-        ends += [on_it[0], on_it[-1]]
-    return " ".join(map(",".join, ends))
-
-
-def label(x: object, y: object, anchor: str, text: object, colour: str = GREY) -> str:
-    """Return a text; `dy` puts its middle at the height of y."""
-    place = f'x="{x}" y="{y}" dy="4" text-anchor="{anchor}"'
-    return f'<text {place} fill="{colour}">{text}</text>'
-
-
-def dot(x: str, y: str) -> str:
-    """Return a dot."""
-    return f'<circle cx="{x}" cy="{y}" r="4" fill="{DOT}"/>'
+    """Return an SVG with the least time as a line and the syncs as dots."""
+    leads_per_page = syncs[-1].leads / len(least)
+    line = [(page * leads_per_page, it / HOUR) for page, it in enumerate(least, 1)]
+    every = math.ceil(len(line) / MAX_POINTS)
+    vars(leather.theme).update(THEME)
+    chart = leather.Chart("Duration of a first sync at the default limits")
+    chart.add_line(line[::-every], name="least possible", stroke_color=BLUE)
+    dots = [(it.leads, it.seconds / HOUR) for it in syncs]
+    chart.add_dots(dots, name="tap-mega", fill_color=ORANGE)
+    chart.add_x_axis(name="leads", tick_formatter=lambda it, *_: f"{it:,}")
+    hours = math.ceil(max(hours for _, hours in (*line, *dots)))
+    chart.add_y_axis(name="hours", ticks=range(hours + 1))
+    return f"{chart.to_svg(width=WIDTH, height=HEIGHT)}\n"
 
 
 if __name__ == "__main__":
