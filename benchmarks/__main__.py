@@ -14,7 +14,7 @@ import sys
 import typing as t
 from statistics import median
 
-from benchmarks.contenders import CONTENDERS, make_environment
+from benchmarks.contenders import CONTENDERS, ENVIRONMENT, PACKAGES
 from benchmarks.report import parser, publish, table
 from benchmarks.runs import (
     PAGE_SIZE,
@@ -28,6 +28,7 @@ from benchmarks.runs import (
     written,
 )
 from sandbox import NO_LIMITS, Sandbox
+from testing.environments import make_environment
 
 if t.TYPE_CHECKING:
     from benchmarks.contenders import Command
@@ -63,7 +64,7 @@ def main() -> None:
     if given.leads <= START:
         options.error(f"--leads must be more than {START}")
     stop_at_signals()
-    make_environment()
+    make_environment(ENVIRONMENT, PACKAGES)
     encodings = {name: encoding_of(command) for name, command in CONTENDERS.items()}
     with served(START) as small, served(given.leads) as big:
         measured, imports = run_rounds(small, big, given.rounds)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 import typing as t
 from pathlib import Path
@@ -60,19 +58,3 @@ CONTENDERS: dict[str, Command] = {
     "dlt 1.31.0, iterating only": dlt,
     "the floor": floor,
 }
-
-
-def make_environment() -> None:
-    """Install the peers into `.peers`, unless they are there."""
-    wanted = "\n".join((sys.version, *PACKAGES))
-    stamp = ENVIRONMENT / "made-from"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    print("Installing the peers into .peers …", file=sys.stderr)
-    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-    folder = str(ENVIRONMENT)
-    make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder]
-    subprocess.run(make, check=True)
-    install = [uv, "pip", "install", "--quiet", "--python", folder, *PACKAGES]
-    subprocess.run(install, check=True)
-    stamp.write_text(wanted)

@@ -5,24 +5,22 @@ from __future__ import annotations
 import csv
 import dataclasses
 import datetime as dt
-import hashlib
 import json
 import subprocess
-import sys
 import typing as t
-from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
 from demo.pipeline import ROOT, read_project, with_scheme
+from testing.environments import make_environment
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from demo.pipeline import Table
     from testing.harness import Json
 
-UV = Path(sys.executable).parent / "uv"
 CONSTRAINTS = ROOT / "constraints.txt"
 HOME = ROOT / ".loaders"
 PLUGINS = {plugin["name"]: plugin for plugin in read_project()["plugins"]["loaders"]}
@@ -94,19 +92,9 @@ class Loader:
         return HOME / self.name
 
     def install(self) -> None:
-        """Make its environment, unless that was done from the same wishes before."""
-        options = ("--constraint", str(CONSTRAINTS)) if self.constrained else ()
-        wishes = f"{sys.version} {self.environment} {self.requirement} {options}"
-        wanted = hashlib.sha256(wishes.encode() + CONSTRAINTS.read_bytes()).hexdigest()
-        stamp = self.environment / "made-from"
-        if stamp.exists() and stamp.read_text() == wanted:
-            return
-        make = ("venv", "--quiet", "--clear", "--python", sys.executable)
-        subprocess.run([UV, *make, self.environment], check=True)
-        install = ("pip", "install", "--quiet", "--python", self.environment)
-        packages = self.requirement.split()
-        subprocess.run([UV, *install, *options, *packages], check=True)
-        stamp.write_text(wanted)
+        """Make its environment, unless it is there already."""
+        constraints = CONSTRAINTS if self.constrained else None
+        make_environment(self.environment, self.requirement.split(), constraints)
 
     def load(self, messages: str, place: Place, **settings: object) -> Json:
         """Load messages, and return the last state that it wrote."""

@@ -14,6 +14,7 @@ import pytest
 from benchmarks import contenders, quota, report
 from benchmarks.runs import NO_PACING, Cost, measure, written
 from sandbox import NO_LIMITS, Sandbox
+from testing.environments import make_environment
 from testing.least_times import least_moments_sliding
 from testing.sections import replace_section
 
@@ -113,6 +114,18 @@ def test_a_command_that_fails_is_no_result(tmp_path: Path) -> None:
     config.write_text("{}")
     with pytest.raises(RuntimeError, match="'auth_token' is missing"):
         measure(contenders.tap_mega(config))
+
+
+def test_an_environment_is_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The peers are installed again only when their versions change."""
+    commands: list[object] = []
+    monkeypatch.setattr(subprocess, "run", lambda it, **_: commands.append(it))
+    for version in ("1", "1", "2", "2"):
+        make_environment(tmp_path, [f"peer=={version}"])
+    steps_per_environment = 2
+    assert len(commands) == 2 * steps_per_environment
 
 
 def test_a_result_takes_the_place_of_the_last() -> None:
