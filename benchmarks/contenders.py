@@ -1,4 +1,4 @@
-"""Who is measured, and how each is run."""
+"""The programs that the benchmarks compare, and their commands."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from pathlib import Path
 from benchmarks.runs import ROOT
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Command: t.TypeAlias = Callable[[Path], list[str]]
+    from benchmarks.runs import Contender
 
 PEERS = ROOT / "benchmarks" / "peers"
 ENVIRONMENT = ROOT / ".peers"
 PACKAGES = ("airbyte-cdk==7.39.1", "dlt==1.31.0")
-"""What the peers need, which is no dependency of the project."""
+"""The packages of the peers. The project does not depend on them."""
 
 
 def tap_mega(config: Path) -> list[str]:
@@ -25,12 +23,12 @@ def tap_mega(config: Path) -> list[str]:
 
 
 def plain_tap(config: Path) -> list[str]:
-    """Return the command of a tap as the SDK's documentation teaches it."""
+    """Return the command of a tap written as the SDK's documentation teaches."""
     return [sys.executable, str(PEERS / "plain_tap.py"), f"--config={config}"]
 
 
 def floor(config: Path) -> list[str]:
-    """Return the command that does the least there is to do."""
+    """Return the command of a minimal program without a framework."""
     return [sys.executable, str(PEERS / "floor.py"), str(config)]
 
 
@@ -51,7 +49,7 @@ def dlt(config: Path) -> list[str]:
     return [str(python), str(PEERS / "dlt_client.py"), str(config)]
 
 
-CONTENDERS: dict[str, Command] = {
+CONTENDERS: dict[str, Contender] = {
     "tap-mega": tap_mega,
     "plain SDK tap": plain_tap,
     "Airbyte CDK 7.39.1": airbyte,

@@ -1,8 +1,8 @@
-"""How long syncs take at the default limits: `python -m benchmarks.quota`.
+"""Measure how long syncs take at the default limits: `python -m benchmarks.quota`.
 
-Runs the real command over real HTTP against a sandbox that has the limits of the
-vendor, 60 requests a minute and 1,000 an hour in sliding windows. Both go by a clock
-that is handed in: where the tap waits, nobody does. The result is the same each time.
+The real command reads over HTTP from a sandbox with the vendor's limits: 60 requests
+per minute and 1,000 per hour, in sliding windows. The tap and the sandbox share a fake
+clock, so no wait takes real time and the result is always the same.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from pathlib import Path
 
 import leather
 
-from benchmarks.report import DOCS, parser, publish, table
-from benchmarks.runs import pages_of, say, stop_at_signals
+from benchmarks.report import DOCS, format_table, make_parser, publish
+from benchmarks.runs import count_pages, print_progress
+from demo.processes import exit_on_signals
 from sandbox import Sandbox
 from testing.clock import FakeClock
 from testing.harness import Command
 from testing.least_times import HOUR, MINUTE, least_moments_sliding
 
-MOST = 1_000_000
+MAX_LEADS = 1_000_000
 SIZES = (1_000, 10_000, 100_000, 250_000, 1_000_000)
 PLOT = DOCS / "quota.svg"
 WIDTH, HEIGHT = 640, 360
@@ -46,34 +47,35 @@ THEME = {
 
 
 class Sync(t.NamedTuple):
-    """How a sync went."""
+    """The result of a sync."""
 
     leads: int
     requests: int
     refused: int
-    """Requests that were answered with 429."""
+    """Responses with status 429."""
     seconds: float
 
 
 def main() -> None:
     """Run the syncs, print the table, and draw the plot."""
-    given = parser(__doc__, leads=MOST).parse_args()
-    stop_at_signals()
-    sizes = [*(size for size in SIZES if size < given.leads), given.leads]
-    syncs = [sync(leads) for leads in sizes]
-    least = least_moments_sliding(pages_of(given.leads))
-    publish("quota", table([row(it, least) for it in syncs]), write=given.write)
-    if given.write:
+    options = make_parser(__doc__, leads=MAX_LEADS).parse_args()
+    exit_on_signals()
+    sizes = [*(size for size in SIZES if size < options.leads), options.leads]
+    syncs = [run_sync(leads) for leads in sizes]
+    least = least_moments_sliding(count_pages(options.leads))
+    table = format_table([format_sync(it, least) for it in syncs])
+    publish("quota", table, write=options.write)
+    if options.write:
         PLOT.write_text(plot(syncs, least), encoding="utf-8")
 
 
-def sync(leads: int) -> Sync:
+def run_sync(leads: int) -> Sync:
     """Read all leads of a sandbox with the default limits.
 
     Raises:
         SystemExit: The command failed.
     """
-    say(f"{leads:,} leads")
+    print_progress(f"{leads:,} leads")
     clock = FakeClock()
     started_at = clock.now
     with (
@@ -88,21 +90,21 @@ def sync(leads: int) -> Sync:
     return Sync(leads, len(statuses), statuses.count(429), clock.now - started_at)
 
 
-def row(it: Sync, least: list[float]) -> dict[str, str]:
-    """Return a sync beside the least time that its requests could have taken."""
-    fastest = least[it.requests - 1]
+def format_sync(sync: Sync, least: list[float]) -> dict[str, str]:
+    """Return the result of a sync, and the least time for as many requests."""
+    least_seconds = least[sync.requests - 1]
     return {
-        "leads": f"{it.leads:,}",
-        "requests": f"{it.requests:,}",
-        "refused (429)": str(it.refused),
-        "time": duration(it.seconds),
-        "least possible": duration(fastest),
-        "more": f"{it.seconds - fastest:.1f} s",
+        "leads": f"{sync.leads:,}",
+        "requests": f"{sync.requests:,}",
+        "429 responses": str(sync.refused),
+        "time": format_duration(sync.seconds),
+        "least possible": format_duration(least_seconds),
+        "difference": f"{sync.seconds - least_seconds:.1f} s",
     }
 
 
-def duration(seconds: float) -> str:
-    """Return a time as people say it: 2 h 08 min 00 s."""
+def format_duration(seconds: float) -> str:
+    """Return a duration in hours, minutes and seconds: 2 h 08 min 00 s."""
     hours, rest = divmod(round(seconds), HOUR)
     minutes, rest = divmod(rest, MINUTE)
     return f"{hours} h {minutes:02} min {rest:02} s"

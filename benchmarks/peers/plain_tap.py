@@ -1,6 +1,7 @@
 """A plain SDK tap: `plain_tap.py --config CONFIG`.
 
-As https://sdk.meltano.com/en/latest/dev_guide.html teaches, all else by default.
+It is written as https://sdk.meltano.com/en/latest/dev_guide.html teaches, and keeps the
+SDK's defaults.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DOCUMENT = importlib.resources.files("tap_mega") / "openapi/openapi.yaml"
 
 
 class LeadsStream(RESTStream[str]):
-    """The leads."""
+    """The stream of leads."""
 
     name = "leads"
     path = "/api/agents/crm/leads"
@@ -35,27 +36,27 @@ class LeadsStream(RESTStream[str]):
 
     @property
     def url_base(self) -> str:
-        """The setting `api_url`."""
+        """The base URL, from the setting `api_url`."""
         return str(self.config["api_url"])
 
     @property
     def authenticator(self) -> BearerTokenAuthenticator:
-        """The token."""
+        """The authenticator with the token."""
         return BearerTokenAuthenticator(token=self.config["auth_token"])
 
     @property
     def http_headers(self) -> dict[str, str]:
-        """The customer."""
+        """The header with the customer."""
         return {"x-customer-id": self.config["customer_id"]}
 
     def get_new_paginator(self) -> JSONPathPaginator:
-        """Return what follows the cursor."""
+        """Return a paginator that follows the cursor."""
         return JSONPathPaginator("$.next_cursor")
 
     def get_url_params(
         self, context: Context | None, next_page_token: str | None
     ) -> dict[str, t.Any]:
-        """Return the query."""
+        """Return the query parameters."""
         params: dict[str, t.Any] = {
             "sort_by": "updated_at",
             "sort_dir": "asc",
@@ -80,7 +81,7 @@ class PlainTap(Tap):
     ).to_dict()
 
     def discover_streams(self) -> list[LeadsStream]:
-        """Return the one stream."""
+        """Return the only stream."""
         return [LeadsStream(self)]
 
 
