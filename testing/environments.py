@@ -17,11 +17,11 @@ UV = Path(sys.executable).with_name("uv")
 def make_environment(
     folder: Path, packages: Sequence[str], constraints: Path | None = None
 ) -> None:
-    """Make a virtual environment, unless the folder has it already.
+    """Make a virtual environment, unless the folder already has it.
 
     Args:
-        folder: Where to make it.
-        packages: What to install, as pip takes it.
+        folder: The folder of the environment.
+        packages: The requirements to install.
         constraints: A file with the versions to install.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The command, run in this process, by a clock that nobody waits for."""
+"""Run the command in this process, on a fake clock if wanted."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ if t.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run of the command left."""
+    """The result of a run of the command."""
 
     code: int
     stdout: str
     log: str
     writes: int = 0
-    """How often it wrote to stdout."""
+    """The number of writes to stdout."""
 
     @property
     def lines(self) -> list[str]:
-        """The lines, also by the ideas that others have of where one ends."""
+        """The lines of stdout, split at every line boundary that Unicode knows."""
         return self.stdout.splitlines()
 
     @property
     def messages(self) -> list[Json]:
-        """The Singer messages; a line that is none fails."""
+        """The Singer messages. A line that is not JSON is an error."""
         return [json.loads(line) for line in self.lines]
 
     @property
     def records(self) -> list[Json]:
-        """The records."""
+        """The records of the RECORD messages."""
         return [it["record"] for it in self.messages if it["type"] == "RECORD"]
 
     @property
@@ -55,23 +55,23 @@ class Run:
 
     @property
     def state(self) -> Json:
-        """The last of them: what the next run starts from."""
+        """The value of the last STATE message, from which the next run starts."""
         return self.states[-1]
 
     @property
     def bookmark(self) -> str | None:
-        """The bookmark in it."""
+        """The replication key value in the last state."""
         leads = self.state["bookmarks"]["leads"]
         return t.cast("str | None", leads.get("replication_key_value"))
 
     @property
     def schema(self) -> Json:
-        """The SCHEMA message."""
+        """The first SCHEMA message."""
         return next(it for it in self.messages if it["type"] == "SCHEMA")
 
     @property
     def errors(self) -> list[str]:
-        """What the log says at the level ERROR, without time and logger."""
+        """The log messages of level ERROR, without time and logger."""
         return [
             line.split(" | ", 3)[-1]
             for line in self.log.splitlines()
@@ -80,7 +80,7 @@ class Run:
 
 
 class Written(io.BytesIO):
-    """Keeps what is written, and counts how often."""
+    """Keeps the bytes and counts the writes."""
 
     writes = 0
 
@@ -91,7 +91,7 @@ class Written(io.BytesIO):
 
 
 class Discarded(Written):
-    """Counts how often it is written to, and keeps nothing."""
+    """Counts the writes and drops the bytes."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Drop bytes."""
@@ -100,10 +100,10 @@ class Discarded(Written):
 
 
 class Command:
-    """Runs `tap-mega` in this process: the real command, and quick to start."""
+    """Runs the real `tap-mega` command in this process, which starts fast."""
 
     def __init__(self, folder: Path, *, keeps_stdout: bool = True) -> None:
-        """Set where the command's files go, and whether its messages are kept.
+        """Set the folder for the command's files.
 
         Args:
             folder: The folder for the configuration, the state and the catalog.
@@ -121,9 +121,9 @@ class Command:
         clock: FakeClock | None = None,
         tap: type[TapMega] = TapMega,
     ) -> Run:
-        """Run the command with arguments, and with what is given as files."""
+        """Run the command. Configuration, state and catalog go into files."""
         files = {"config": config, "state": state, "catalog": catalog}
-        given = [self._option(*item) for item in files.items() if item[1] is not None]
+        options = [self._option(*it) for it in files.items() if it[1] is not None]
         attributes = {"clock": clock} if clock else {}
         command = t.cast("type[TapMega]", type(tap.__name__, (tap,), attributes))
         written = Written() if self.keeps_stdout else Discarded()
@@ -134,7 +134,7 @@ class Command:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(log),
         ):
-            code = _exit_code(command, [*arguments, *given])
+            code = _exit_code(command, [*arguments, *options])
         out.seek(0)
         return Run(code, out.read(), log.getvalue(), written.writes)
 
@@ -155,7 +155,7 @@ def _exit_code(command: type[TapMega], arguments: list[str]) -> int:
 
 @contextlib.contextmanager
 def own_process_settings() -> Iterator[None]:
-    """Put back what the command sets for the whole process: logging and signals."""
+    """Restore the logging and the signal handlers of the process at the end."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     signals = {number: signal.getsignal(number) for number in (2, 15)}
@@ -170,7 +170,7 @@ def own_process_settings() -> Iterator[None]:
 
 
 def full_table(tap: Command) -> Json:
-    """Return a catalog that asks for all leads, every time."""
+    """Return a catalog that selects the leads with full-table replication."""
     catalog: Json = json.loads(tap("--discover").stdout)
     stream = catalog["streams"][0]
     stream["replication_method"] = "FULL_TABLE"
