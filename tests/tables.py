@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from tap_mega.settings import SETTINGS
+from tap_mega.config.schema import SETTINGS
 from tap_mega.tap import TapMega
 from testing.sections import replace_section
 

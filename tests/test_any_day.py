@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from sandbox import NO_LIMITS, Fault, Sandbox
 from testing.clock import FakeClock
-from testing.harness import Command, Run
+from testing.harness import Command, Run, bookmark_of
 
 if t.TYPE_CHECKING:
     Json: t.TypeAlias = dict[str, t.Any]
@@ -184,11 +184,9 @@ class AnyDay(RuleBasedStateMachine):
     def the_bookmark_is_not_of_the_future(self) -> None:
         """No state ever has a bookmark ahead of now."""
         state = getattr(self, "state", None)
-        if isinstance(state, dict):
-            leads = state["bookmarks"].get("leads", {})
-            if value := leads.get("replication_key_value"):
-                moment = dt.datetime.fromisoformat(value)
-                assert moment.timestamp() <= self.clock.now + MICROSECOND
+        if isinstance(state, dict) and (value := bookmark_of(state)):
+            moment = dt.datetime.fromisoformat(value)
+            assert moment.timestamp() <= self.clock.now + MICROSECOND
 
 
 AnyDay.TestCase.settings = settings(

@@ -9,6 +9,7 @@ import typing as t
 import pytest
 
 from sandbox import Fault, Sandbox
+from testing.harness import bookmark_of, part_of
 
 if t.TYPE_CHECKING:
     from testing.clock import FakeClock
@@ -120,9 +121,7 @@ def test_the_bookmark_never_goes_back(
     bookmark = at(clock, 0)
     run = tap(config=few.config(), state=state(bookmark), clock=clock)
     assert len(run.records) == 1
-    assert {it["bookmarks"]["leads"]["replication_key_value"] for it in run.states} == {
-        bookmark
-    }
+    assert {bookmark_of(it) for it in run.states} == {bookmark}
 
 
 @pytest.mark.parametrize("page", [1, 2])
@@ -168,7 +167,7 @@ def test_an_order_that_is_wrong_ends_the_sync(
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 1
     assert len(run.errors) == 1
-    assert "order" in run.errors[0]
+    assert "sorts by updated_at" in run.errors[0]
     assert run.bookmark == run.records[-1]["updated_at"]
     rest = tap(config=sandbox.config(), state=run.state, clock=clock)
     ids = {lead["id"] for lead in run.records + rest.records}
@@ -243,7 +242,7 @@ def test_a_state_is_of_the_filters_it_was_made_with(
     nothing = {**sandbox.config(), "filters": {"status": "nowhere"}}
     first = tap(config=nothing, clock=clock)
     second = tap(config=sandbox.config(), state=first.state, clock=clock)
-    assert "filters" not in second.state["bookmarks"]["leads"]
+    assert "filters" not in part_of(second.state)
     third = tap(config=sandbox.config(), state=second.state, clock=clock)
     assert len(third.records) < 5
 
@@ -255,7 +254,10 @@ def test_what_else_is_in_a_bookmark_is_left_out(
     odd = state(at(clock, -9000), partitions=None, progress_markers="x")
     run = tap(config=sandbox.config(), state=odd, clock=clock)
     assert run.code == 0
-    assert set(run.state["bookmarks"]["leads"]) == {
+    assert set(run.state["bookmarks"]["leads"]) == {"partitions"}
+    assert set(part_of(run.state)) == {
+        "context",
+        "api_url",
         "replication_key",
         "replication_key_value",
     }
@@ -293,3 +295,34 @@ def test_a_bookmark_of_another_maker_is_understood(
     run = tap(config=sandbox.config(), state=foreign, clock=clock)
     assert run.code == 0
     assert sandbox.requests[0].query["updated_since"] == "2026-06-30T11:59:00.000Z"
+
+
+def test_a_state_of_another_api_starts_over(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A state that was made on one API loses no lead of another."""
+    first = tap(config=sandbox.config(), clock=clock)
+    with Sandbox(leads=120, clock=clock.time) as other:
+        run = tap(config=other.config(), state=first.state, clock=clock)
+        assert run.code == 0
+        assert run.records == other.leads.all()
+        assert "Starting over: the state was made with another 'api_url'" in run.log
+        again = tap(config=other.config(), state=run.state, clock=clock)
+        assert len(again.records) < 5
+
+
+def test_a_state_of_another_customer_starts_over(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """It is not used, and it is kept for the day on which that customer is back."""
+    part = {
+        **part_of(tap(config=sandbox.config(), clock=clock).state),
+        "context": {"customer_id": "11111111-1111-4111-8111-111111111111"},
+    }
+    other = {"bookmarks": {"leads": {"partitions": [part]}}}
+    run = tap(config=sandbox.config(), state=other, clock=clock)
+    assert len(run.records) == 250
+    assert "Starting over: the state is of another 'customer_id'" in run.log
+    assert part in run.state["bookmarks"]["leads"]["partitions"]
+    again = tap(config=sandbox.config(), state=run.state, clock=clock)
+    assert len(again.records) < 5

@@ -11,7 +11,8 @@ import typing as t
 
 import yaml
 
-from tap_mega.settings import SETTINGS, find_errors, find_unknown
+from tap_mega.config.schema import SETTINGS
+from tap_mega.config.validation import find_errors, find_unknown
 from tests import tables
 from tests.loaders import LOADERS, PLUGINS
 
@@ -123,7 +124,7 @@ def test_the_house_is_the_tree() -> None:
     """Its picture in CONTRIBUTING.md names each module, and only what is there."""
     page = (tables.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     picture = page.split("```")[1]
-    modules = {it.name for it in (tables.ROOT / "tap_mega").glob("[!_]*.py")}
+    modules = {it.name for it in (tables.ROOT / "tap_mega").rglob("[!_]*.py")}
     assert set(re.findall(r"\w+\.py", picture)) == modules
     for folder in re.findall(r"(\w+)/", picture):
         assert [*tables.ROOT.glob(folder), *tables.ROOT.glob(f"tap_mega/{folder}")]

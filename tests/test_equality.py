@@ -12,11 +12,13 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.io_base import SingerWriter
 from singer_sdk.singerlib.json import serialize_json
+from typing_extensions import override
 
 from sandbox import Fault, Sandbox
-from tap_mega import pagination
+from tap_mega import page as page_module
 from tap_mega.openapi import DOCUMENT
 from tap_mega.streams import LeadsStream
 from tap_mega.tap import TapMega
@@ -25,6 +27,8 @@ from testing.harness import Command, Run
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from singer_sdk.helpers.types import Context
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -62,13 +66,21 @@ shapes: st.SearchStrategy[Json] = st.sampled_from(
 
 
 class PlainLeads(LeadsStream):
-    """Leaves each lead to the SDK, whether it would change anything or not."""
+    """Leaves type conformance to the SDK."""
 
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.RECURSIVE
     _is_plain = False
+
+    @override
+    def post_process(self, row: Json, context: Context | None = None) -> Json:
+        """Change nothing."""
+        return row
 
 
 class PlainWriter(SingerWriter):
     """Writes each message by itself."""
+
+    has_records = False
 
     def flush(self) -> None:
         """Do nothing: all is out."""
@@ -81,7 +93,7 @@ class PlainTap(TapMega):
 
     def discover_streams(self) -> list[LeadsStream]:
         """Return the one stream that the API has."""
-        return [PlainLeads(self, self.clock)]
+        return [PlainLeads(self)]
 
 
 class NoDecoder:
@@ -122,7 +134,7 @@ def test_speed_changes_no_message(api: Sandbox, page: list[Json], shape: Json) -
         tap = Command(Path(folder))
         fast = tap(config=config, clock=FakeClock())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pagination, "DECODER", NoDecoder())
+            patch.setattr(page_module, "DECODER", NoDecoder())
             plain = tap(config=config, clock=FakeClock(), tap=PlainTap)
     assert (fast.code, fast.errors) == (plain.code, plain.errors)
     assert messages(fast) == messages(plain)

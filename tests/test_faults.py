@@ -141,7 +141,7 @@ def test_no_answer_in_time_is_tried_again(
     run = tap(config={**sandbox.config(), "request_timeout": 0.2}, clock=clock)
     assert run.code == 0
     assert run.records == sandbox.leads.all()
-    assert "Try 1 of 10 failed: no answer within 0.2 s" in run.log
+    assert "Try 1 of 10 failed: no response within 0.2 s" in run.log
 
 
 @pytest.mark.parametrize(("asked", "least"), [("120", 120), ("0", 1), ("soon", 1)])
@@ -248,7 +248,7 @@ def test_a_cursor_that_comes_twice_ends_the_sync(
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 1
     assert len(run.errors) == 1
-    assert "a cursor for the second time" in run.errors[0]
+    assert "the same cursor twice" in run.errors[0]
     assert len(sandbox.requests) <= 5
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import Fault, Limits, Sandbox
-from tap_mega.quota import Quota
+from tap_mega.rate_limit import RateLimiter
 from testing.clock import FakeClock
 from testing.harness import Command, full_table
 from testing.least_times import (
@@ -80,12 +80,12 @@ def test_no_span_holds_more_than_the_limit(
     per_minute: int, per_hour: int, steps: list[float]
 ) -> None:
     """However long answers take, no minute and no hour gets more than its share."""
-    quota, now, sent = Quota(per_minute, per_hour), 0.0, list[float]()
+    quota, now, sent = RateLimiter(per_minute, per_hour), 0.0, list[float]()
     for seconds in steps:
-        now += quota.wait(now)
+        now += quota.delay(now)
         sent.append(now)
         now += seconds
-        quota.spend(now)
+        quota.record(now)
     for limit, span in ((per_minute, MINUTE), (per_hour, HOUR)):
         for first, later in zip(sent, sent[limit:], strict=False):
             assert later - first >= span
@@ -93,7 +93,7 @@ def test_no_span_holds_more_than_the_limit(
 
 def test_the_time_for_requests_is_what_they_take() -> None:
     """`seconds_for` foretells the schedule, and changes nothing."""
-    quota = Quota(PER_MINUTE, PER_HOUR)
+    quota = RateLimiter(PER_MINUTE, PER_HOUR)
     foretold = quota.seconds_for(2300, now=0)
     assert foretold == pytest.approx(least_seconds_sliding(2300), rel=0.01)
     assert quota.seconds_for(2300, now=0) == foretold
@@ -207,7 +207,9 @@ def test_a_wait_is_told(tap: Command, sandbox: Sandbox, clock: FakeClock) -> Non
     assert lines == ["Waiting 30 min: the API answered 429: the key has no quota left"]
     run = tap(config={**sandbox.config(), "requests_per_minute": 2}, clock=clock)
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
-    assert lines == ["Waiting 1 min: 2 requests a minute and 1000 an hour are spent"]
+    assert lines == [
+        "Waiting 1 min: the limit of 2 requests per minute and 1000 per hour is reached"
+    ]
 
 
 TOO_LONG = Fault("error", 2, None, status=429, retry_after=7200)

@@ -7,6 +7,8 @@ import typing as t
 
 import pytest
 
+from testing.harness import part_of
+
 if t.TYPE_CHECKING:
     from pathlib import Path
 
@@ -87,9 +89,12 @@ WRONG: list[tuple[dict[str, t.Any], str]] = [
     ({"requests_per_hour": 10**30}, "'requests_per_hour' must be a whole number"),
     ({"user_agent": " acme"}, "'user_agent' must be plain text of one line"),
     ({"user_agent": "a\nb"}, "'user_agent' must be plain text of one line"),
-    ({"stream_maps": {"leds": {"x": "id"}}}, "'stream_maps' has 'leds', which is no"),
+    ({"stream_maps": {"leds": {"x": "id"}}}, "'stream_maps' has 'leds', which is n"),
     ({"stream_maps": {"crm": {"__source__": "leds"}}}, "'stream_maps' has 'crm', whi"),
-    ({"stream_maps": {"leds": None}}, "'stream_maps' has 'leds', which is no stream"),
+    (
+        {"stream_maps": {"leds": None}},
+        "'stream_maps' has 'leds', which is not a stream",
+    ),
     ({"stream_maps": {"leads": 5}}, "'stream_maps.leads' must be of the shape"),
 ]
 
@@ -237,7 +242,7 @@ def test_a_null_filter_is_none(
     config = {**sandbox.config(), "filters": {"status": None}}
     run = tap(config=config, clock=clock)
     assert "status" not in sandbox.requests[0].query
-    assert "filters" not in run.state["bookmarks"]["leads"]
+    assert "filters" not in part_of(run.state)
 
 
 @pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from sandbox import Fault, Sandbox
 from tap_mega.tap import TapMega
-from testing.harness import full_table
+from testing.harness import bookmark_of, full_table
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -415,8 +415,7 @@ def test_a_state_goes_out_about_once_a_page(
             records += 1
         elif message["type"] == "STATE" and records:
             assert records % 50 == 0
-            bookmark = message["value"]["bookmarks"]["leads"]
-            assert bookmark["replication_key_value"] == newest
+            assert bookmark_of(message["value"]) == newest
     assert records == 250
     assert len(run.states) >= 5
 
@@ -425,14 +424,21 @@ def test_the_last_message_is_a_state_with_the_newest_lead(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """The bookmark is the newest `updated_at` read, and nothing follows it."""
+    newest = sandbox.leads.all()[-1]["updated_at"]
     run = tap(config=sandbox.config(), clock=clock)
     assert run.messages[-1] == {
         "type": "STATE",
         "value": {
             "bookmarks": {
                 "leads": {
-                    "replication_key": "updated_at",
-                    "replication_key_value": sandbox.leads.all()[-1]["updated_at"],
+                    "partitions": [
+                        {
+                            "context": {"customer_id": sandbox.customer_id},
+                            "api_url": sandbox.url,
+                            "replication_key": "updated_at",
+                            "replication_key_value": newest,
+                        }
+                    ]
                 }
             }
         },
@@ -474,10 +480,10 @@ def test_a_long_sync_tells_how_far_it_is(
         "Read 250 of 250 leads (100%) in 40",
     ]
     assert [line.partition(" s with")[2] for line in lines] == [
-        " 3 pages, 6 leads a second, about 28 s left",
-        " 6 pages, 6 leads a second, about 16 s left",
-        " 9 pages, 6 leads a second, about 4 s left",
-        " 10 pages, 6 leads a second",
+        " 3 pages, 6 leads per second, about 28 s left",
+        " 6 pages, 6 leads per second, about 16 s left",
+        " 9 pages, 6 leads per second, about 4 s left",
+        " 10 pages, 6 leads per second",
     ]
 
 
@@ -545,7 +551,7 @@ def test_pages_that_end_too_early_activate_no_version(
     run = refreshed(tap, sandbox, clock)
     assert len(run.records) == 200
     assert "ACTIVATE_VERSION" not in run.stdout
-    assert "ended its pages 50 leads before the total" in run.log
+    assert "ended its pages 50 leads before its total" in run.log
 
 
 def test_pages_without_a_total_activate_no_version(
@@ -556,7 +562,7 @@ def test_pages_without_a_total_activate_no_version(
     run = refreshed(tap, sandbox, clock)
     assert (run.code, run.records) == (0, [])
     assert "ACTIVATE_VERSION" not in run.stdout
-    assert "No ACTIVATE_VERSION: the API did not tell how many" in run.log
+    assert "No ACTIVATE_VERSION: the API did not say how many" in run.log
 
 
 @pytest.mark.parametrize(
