@@ -17,6 +17,16 @@ if t.TYPE_CHECKING:
 
 FOREIGN = ("TAP_MEGA_", "MELTANO", "TARGET_", "PG", "HTTP", "ALL_PROXY", "NO_PROXY")
 """How variables begin that could point a test at something else."""
+SLOW_FIXTURES = {"costs", "database_url", "environment", "loaded", "synced", "wheel"}
+"""They start PostgreSQL, Meltano or the demo, build the wheel, or measure CPU."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest applies `-m`
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses a slow fixture, so that no test has to be marked."""
+    for item in items:
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import tempfile
 import typing as t
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -24,6 +25,8 @@ from testing.harness import Command, Run
 
 if t.TYPE_CHECKING:
     Json: t.TypeAlias = dict[str, t.Any]
+
+pytestmark = pytest.mark.slow
 
 LOOKBACK_SECONDS = 60
 MICROSECOND = 1e-6

@@ -27,6 +27,8 @@ if t.TYPE_CHECKING:
 
     Process: t.TypeAlias = subprocess.Popen[bytes]
 
+pytestmark = pytest.mark.slow
+
 TAP = Path(sys.executable).parent / "tap-mega"
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 MOMENT_SECONDS = 0.3

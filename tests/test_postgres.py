@@ -22,6 +22,8 @@ from demo.postgres import postgres_server
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_SECONDS = 20
 # Where the tests run in the background, Ctrl-C is ignored: not so here.
 HOLD = """

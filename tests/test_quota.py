@@ -30,6 +30,7 @@ START = 1_800_000_000
 """The beginning of an hour."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [0, 40])
 @pytest.mark.parametrize("window", ["sliding", "fixed"])
 def test_a_long_sync_takes_the_least_time_and_gets_no_429(

@@ -113,6 +113,7 @@ def test_the_python_code_is_of_airflow_and_dagster() -> None:
     assert found == TOOLS
 
 
+@pytest.mark.slow
 def test_several_customers_have_a_state_and_a_schema_each(tmp_path: Path) -> None:
     """The plugins of the page load each customer's leads into a schema of its own."""
     (tmp_path / "meltano.yml").write_text(yaml.safe_dump(with_customers()))
