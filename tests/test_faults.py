@@ -122,9 +122,9 @@ def test_a_refused_connection_is_retried(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """A refused connection is retried, and the error names the host."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
     run = tap(config={**sandbox.config(), "api_url": url}, clock=clock)
     assert run.code == 1
     assert len(run.errors) == 1
@@ -142,16 +142,16 @@ def test_a_timeout_is_retried(tap: Command, sandbox: Sandbox, clock: FakeClock) 
     assert "Try 1 of 10 failed: no answer within 0.2 s" in run.log
 
 
-@pytest.mark.parametrize(("asked", "least"), [("120", 120), ("0", 1), ("soon", 1)])
+@pytest.mark.parametrize(("header", "least"), [("120", 120), ("0", 1), ("soon", 1)])
 def test_retry_after_of_a_5xx_is_obeyed(
     tap: Command,
     sandbox: Sandbox,
     clock: FakeClock,
-    asked: str,
+    header: str,
     least: float,
 ) -> None:
     """The tap obeys `Retry-After` of a 503, and ignores an invalid one."""
-    sandbox.script(Fault("error", retry_after=asked))
+    sandbox.script(Fault("error", retry_after=header))
     assert tap(config=sandbox.config(), clock=clock).code == 0
     (wait,) = clock.sleeps
     assert least <= wait <= least + 1

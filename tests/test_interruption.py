@@ -46,7 +46,7 @@ def api() -> Iterator[Sandbox]:
 
 @contextlib.contextmanager
 def started(folder: Path, sandbox: Sandbox, **more: t.Any) -> Iterator[Process]:
-    """Start the command as a process that nobody reads, and kill it afterwards."""
+    """Start the command, leave its output unread, and kill it afterwards."""
     config = folder / "config.json"
     config.write_text(json.dumps({**sandbox.config(), **more}))
     with subprocess.Popen(
@@ -127,11 +127,11 @@ def test_a_signal_while_the_api_is_silent(
     tmp_path: Path, api: Sandbox, number: signal.Signals
 ) -> None:
     """The tap stops at once, writes a last STATE, and exits with the signal's code."""
-    asked = threading.Event()
-    api.script(Fault("hang", at=3, before=asked.set))
+    requested = threading.Event()
+    api.script(Fault("hang", at=3, before=requested.set))
     with started(tmp_path, api) as process:
         out, log = start_reader(process.stdout), start_reader(process.stderr)
-        assert asked.wait(TIMEOUT_SECONDS)
+        assert requested.wait(TIMEOUT_SECONDS)
         run = stop(process, number, out, log)
     check_stopped(run, number)
     assert len(run.records) == 200
@@ -177,11 +177,11 @@ def test_a_signal_while_the_reader_is_slow(
 
 def test_a_signal_before_the_first_lead(tmp_path: Path, api: Sandbox) -> None:
     """A tap that has read no lead writes a state without a bookmark."""
-    asked = threading.Event()
-    api.script(Fault("hang", at=1, before=asked.set))
+    requested = threading.Event()
+    api.script(Fault("hang", at=1, before=requested.set))
     with started(tmp_path, api) as process:
         out, log = start_reader(process.stdout), start_reader(process.stderr)
-        assert asked.wait(TIMEOUT_SECONDS)
+        assert requested.wait(TIMEOUT_SECONDS)
         run = stop(process, signal.SIGTERM, out, log)
     check_stopped(run, signal.SIGTERM)
     assert run.bookmark is None
@@ -189,15 +189,15 @@ def test_a_signal_before_the_first_lead(tmp_path: Path, api: Sandbox) -> None:
 
 def test_a_signal_before_a_batch_is_written(tmp_path: Path, api: Sandbox) -> None:
     """The tap writes no STATE for leads that are in no file yet."""
-    asked = threading.Event()
-    api.script(Fault("hang", at=3, before=asked.set))
+    requested = threading.Event()
+    api.script(Fault("hang", at=3, before=requested.set))
     batch = {
         "encoding": {"format": "jsonl", "compression": "none"},
         "storage": {"root": (tmp_path / "batches").as_uri()},
     }
     with started(tmp_path, api, batch_config=batch) as process:
         out, log = start_reader(process.stdout), start_reader(process.stderr)
-        assert asked.wait(TIMEOUT_SECONDS)
+        assert requested.wait(TIMEOUT_SECONDS)
         run = stop(process, signal.SIGTERM, out, log)
     assert run.code == 128 + signal.SIGTERM
     assert [message["type"] for message in run.messages] == ["SCHEMA"]

@@ -84,9 +84,9 @@ def test_a_search_term_is_not_in_the_log(
 ) -> None:
     """No library logs the query, because `search` may be the e-mail of a lead."""
     monkeypatch.setenv("LOGLEVEL", level)
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        dead = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{unused.getsockname()[1]}"
     config = {**sandbox.config(), "filters": {"search": SECRET_SEARCH}}
     if not reachable:
         config["api_url"] = dead

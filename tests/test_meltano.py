@@ -106,8 +106,8 @@ def synced(
         sandbox.leads.add(1)
         second = run(pipeline, sandbox, table)
         requests, rows = zip(first, second, strict=True)
-        asked = has_caller(proxy)
-        yield Synced(pipeline, sandbox, table, requests, rows, contacted_others=asked)
+        others = has_caller(proxy)
+        yield Synced(pipeline, sandbox, table, requests, rows, contacted_others=others)
 
 
 def run(pipeline: Pipeline, sandbox: Sandbox, table: Table) -> tuple[int, int]:

@@ -131,8 +131,8 @@ def test_retry_after_of_a_429_is_obeyed(
     retry_after: Callable[[FakeClock], str],
 ) -> None:
     """The tap obeys `Retry-After` in each notation, and uses up no attempts."""
-    asked = retry_after(clock)
-    sandbox.script(Fault("error", 2, status=429, retry_after=asked))
+    header = retry_after(clock)
+    sandbox.script(Fault("error", 2, status=429, retry_after=header))
     run = tap(config={**sandbox.config(), "backoff_max_tries": 1}, clock=clock)
     assert run.code == 0
     assert clock.sleeps == [40]
@@ -150,23 +150,23 @@ def test_any_number_of_429s_is_waited_out(
     assert sum(clock.sleeps) >= 3000
 
 
-@pytest.mark.parametrize("asked", [None, "", "soon", "-3", YEAR_99999])
+@pytest.mark.parametrize("header", [None, "", "soon", "-3", YEAR_99999])
 def test_a_429_without_retry_after_backs_off(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, asked: str | None
+    tap: Command, sandbox: Sandbox, clock: FakeClock, header: str | None
 ) -> None:
     """Without a usable `Retry-After`, the waits grow."""
-    sandbox.script(Fault("error", 1, 4, status=429, retry_after=asked))
+    sandbox.script(Fault("error", 1, 4, status=429, retry_after=header))
     assert tap(config=sandbox.config(), clock=clock).code == 0
     for wait, least in zip(clock.sleeps, [1, 2, 4, 8], strict=True):
         assert least <= wait <= least + 1
 
 
-@pytest.mark.parametrize("asked", ["0", "Thu, 01 Jan 1970 00:00:00 GMT"])
+@pytest.mark.parametrize("header", ["0", "Thu, 01 Jan 1970 00:00:00 GMT"])
 def test_a_429_with_a_zero_wait_waits_a_second(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, asked: str
+    tap: Command, sandbox: Sandbox, clock: FakeClock, header: str
 ) -> None:
     """After a `Retry-After` of zero, the tap still waits a second."""
-    sandbox.script(Fault("error", 1, 3, status=429, retry_after=asked))
+    sandbox.script(Fault("error", 1, 3, status=429, retry_after=header))
     assert tap(config=sandbox.config(), clock=clock).code == 0
     assert clock.sleeps == [1, 1, 1]
 
