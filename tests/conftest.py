@@ -23,7 +23,7 @@ SLOW_FIXTURES = {"costs", "database_url", "environment", "loaded", "synced", "wh
 
 @pytest.hookimpl(tryfirst=True)  # before pytest applies `-m`
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that uses a slow fixture, so that nobody can forget to."""
+    """Mark every test that uses a slow fixture, so that no test lacks the mark."""
     for item in items:
         if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
