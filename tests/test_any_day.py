@@ -190,8 +190,8 @@ class AnyDay(RuleBasedStateMachine):
         if isinstance(state, dict):
             leads = state["bookmarks"].get("leads", {})
             if value := leads.get("replication_key_value"):
-                bookmark_time = dt.datetime.fromisoformat(value)
-                assert bookmark_time.timestamp() <= self.clock.now + MICROSECOND
+                moment = dt.datetime.fromisoformat(value)
+                assert moment.timestamp() <= self.clock.now + MICROSECOND
 
 
 AnyDay.TestCase.settings = settings(

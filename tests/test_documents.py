@@ -122,10 +122,10 @@ def test_the_workflow_has_every_python() -> None:
 def test_the_map_of_modules_matches_the_tree() -> None:
     """The map in CONTRIBUTING.md names every module, and no folder that is missing."""
     page = (tables.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    module_map = page.split("```")[1]
+    picture = page.split("```")[1]
     modules = {it.name for it in (tables.ROOT / "tap_mega").glob("[!_]*.py")}
-    assert set(re.findall(r"\w+\.py", module_map)) == modules
-    for folder in re.findall(r"(\w+)/", module_map):
+    assert set(re.findall(r"\w+\.py", picture)) == modules
+    for folder in re.findall(r"(\w+)/", picture):
         assert [*tables.ROOT.glob(folder), *tables.ROOT.glob(f"tap_mega/{folder}")]
 
 
