@@ -126,7 +126,7 @@ class Pipeline:
             CommandError: The command failed.
         """
         state = json.loads(self.meltano("state", "get", STATE_ID).stdout)
-        bookmark = state["singer_state"]["bookmarks"]["leads"]
+        (bookmark,) = state["singer_state"]["bookmarks"]["leads"]["partitions"]
         return t.cast("str", bookmark["replication_key_value"])
 
     def meltano(self, *arguments: str) -> subprocess.CompletedProcess[str]:

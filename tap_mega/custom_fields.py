@@ -1,7 +1,7 @@
-"""Chosen custom fields, in columns of their own that have a type.
+"""Chosen custom fields, in typed columns of their own.
 
 One slug may hold different types on different leads, and people type what they like.
-So each column has the type that the settings say, and null where a value is not that.
+So each column has the type that the setting says, and null for any other value.
 """
 
 from __future__ import annotations
@@ -12,59 +12,69 @@ import decimal
 import math
 import typing as t
 
-from tap_mega.settings import FALSY, TRUTHY, format_moment, parse_moment
+from tap_mega.config.environment import parse_boolean
+from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     Json: t.TypeAlias = dict[str, t.Any]
 
-BIGINT = 2**63
-"""What whole numbers stay below: databases have 64 bits for one."""
+MAX_INTEGER = 2**63
+"""Whole numbers stay below: databases have 64 bits for one."""
 
 FORMATS = ("date", "date-time")
-"""Types that in a JSON schema are a format of text."""
+"""Types that are a format of text in a JSON schema."""
+
+
+class CustomFields:
+    """The custom fields that get a column, and the values that did not fit."""
+
+    def __init__(self, types: Mapping[str, str]) -> None:
+        """Start with the setting `custom_field_types`: slugs and their types."""
+        self._types = types
+        self._unreadable: collections.Counter[str] = collections.Counter()
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return [column(slug) for slug in self._types]
+
+    def add_columns(self, schema: Json) -> None:
+        """Add the columns to the schema of a lead."""
+        for slug, kind in self._types.items():
+            text = {"type": ["string", "null"], "format": kind}
+            plain = {"type": [kind, "null"]}
+            schema["properties"][column(slug)] = text if kind in FORMATS else plain
+
+    def fill(self, lead: Json) -> None:
+        """Add the values of the columns to a lead."""
+        fields = lead.get("custom_fields")
+        fields = fields if isinstance(fields, dict) else {}
+        for slug, kind in self._types.items():
+            value = fields.get(slug)
+            read = lead[column(slug)] = read_as(kind, value)
+            self._unreadable[slug] += value is not None and read is None
+
+    def warnings(self) -> Iterator[str]:
+        """Yield a line for each field with values that did not fit its type."""
+        for slug, count in self._unreadable.items():
+            if count:
+                yield (
+                    f"The custom field '{slug}' cannot be read as "
+                    f"'{self._types[slug]}' in {count} of the leads: '{column(slug)}' "
+                    "is null there. Change its type in the setting "
+                    "'custom_field_types', or correct the values in MEGA"
+                )
 
 
 def column(slug: str) -> str:
-    """Return the name of the column of a custom field; `custom_fields` is none."""
+    """Return the name of the column of a custom field."""
     return f"custom_field_{slug}"
 
 
-def add_columns(schema: Json, types: Mapping[str, str]) -> None:
-    """Put the columns into the schema of a lead.
-
-    Args:
-        schema: What to put them into.
-        types: The setting `custom_field_types`.
-    """
-    for slug, kind in types.items():
-        text = {"type": ["string", "null"], "format": kind}
-        plain = {"type": [kind, "null"]}
-        schema["properties"][column(slug)] = text if kind in FORMATS else plain
-
-
-def fill_columns(
-    leads: Iterable[Json], types: Mapping[str, str]
-) -> collections.Counter[str]:
-    """Put the values of the columns into leads.
-
-    Returns:
-        For each slug how many values could not be read as its type.
-    """
-    unreadable: collections.Counter[str] = collections.Counter()
-    for lead in leads:
-        fields = lead.get("custom_fields")
-        fields = fields if isinstance(fields, dict) else {}
-        for slug, kind in types.items():
-            value = fields.get(slug)
-            read = lead[column(slug)] = read_as(kind, value)
-            unreadable[slug] += value is not None and read is None
-    return unreadable
-
-
 def read_as(kind: str, value: t.Any) -> str | decimal.Decimal | int | None:
-    """Return a value in one of the types, or None where it cannot be read as that."""
+    """Return a value in one of the types, or None if it cannot be read as that."""
     try:
         return READERS[kind](value)
     except (ValueError, TypeError, AttributeError, ArithmeticError):
@@ -83,14 +93,14 @@ def _read_decimal(value: t.Any) -> decimal.Decimal:
     if isinstance(value, bool):
         raise TypeError
     text = str(value)
-    if not text.isascii() or "_" in text:  # which Python would read, too
+    if not text.isascii() or "_" in text:  # Python would accept these
         raise ValueError
     return decimal.Decimal(text)
 
 
 def _read_integer(value: t.Any) -> int:
     number = _read_decimal(value)
-    if not -BIGINT <= number < BIGINT or number != int(number):
+    if not -MAX_INTEGER <= number < MAX_INTEGER or number != int(number):
         raise ValueError
     return int(number)
 
@@ -103,10 +113,7 @@ def _read_number(value: t.Any) -> decimal.Decimal:
 
 
 def _read_boolean(value: t.Any) -> bool:
-    word = str(value).strip().lower()
-    if word not in (*TRUTHY, *FALSY):
-        raise ValueError
-    return word in TRUTHY
+    return parse_boolean(str(value).strip())
 
 
 def _read_date(value: t.Any) -> str:
@@ -114,7 +121,7 @@ def _read_date(value: t.Any) -> str:
 
 
 def _read_date_time(value: t.Any) -> str:
-    return format_moment(parse_moment(value.strip()))
+    return format_timestamp(parse_timestamp(value.strip()))
 
 
 READERS: dict[str, Callable[[t.Any], str | decimal.Decimal | int]] = {

@@ -1,93 +1,75 @@
-"""How far a sync got, and how long it will take, for a person."""
+"""How far a sync has come and how long it will take, for a person."""
 
 from __future__ import annotations
 
 import typing as t
 
 if t.TYPE_CHECKING:
-    from tap_mega.quota import Clock, Quota
+    from collections.abc import Callable
+
+    from tap_mega.rate_limit import RateLimiter
+    from tap_mega.reader import Reader
 
 LINE_EVERY_SECONDS = 10
-SECONDS_A_MINUTE = 60
-MINUTES_AN_HOUR = 60
+SECONDS_PER_MINUTE = 60
+MINUTES_PER_HOUR = 60
 
 
 class Progress:
-    """Counts the leads of a sync beside the total that the API reports."""
+    """Writes the lines that say how far a reader has come."""
 
-    def __init__(self, clock: Clock, quota: Quota, page_size: int) -> None:
-        """Start counting now."""
-        self.clock = clock
-        self.quota = quota
-        self.page_size = page_size
-        self.read = 0
-        self.pages = 0
-        self._began = self._last_line = clock.monotonic()
+    def __init__(
+        self,
+        reader: Reader,
+        rate_limiter: RateLimiter,
+        page_size: int,
+        now: Callable[[], float],
+    ) -> None:
+        """Start at the time of `now`, which returns monotonic seconds."""
+        self._reader = reader
+        self._rate_limiter = rate_limiter
+        self._page_size = page_size
+        self._now = now
+        self._started_at = self._last_line_at = now()
         self._waited = 0.0
-        self._read_before = 0
-        self._total: int | None = None
-
-    def restart(self) -> None:
-        """Begin to page: the API's next total leaves out what is read already."""
-        self._read_before = self.read
 
     def add_wait(self, seconds: float) -> None:
-        """Leave a wait out of how fast the API and the loader are."""
+        """Count a wait: it says nothing about how fast the API and the loader are."""
         self._waited += seconds
 
-    def add_page(self, leads: int, total: int | None) -> str | None:
-        """Count a page, and return a line for the log when it is time for one.
-
-        Args:
-            leads: How many are on it.
-            total: How many there are, says the API; None if it does not.
-        """
-        self.read += leads
-        self.pages += 1
-        if total is not None:
-            self._total = self._read_before + total
-        now = self.clock.monotonic()
-        if now - self._last_line < LINE_EVERY_SECONDS:
+    def line(self) -> str | None:
+        """Return a line for the log, about every ten seconds."""
+        now = self._now()
+        if now - self._last_line_at < LINE_EVERY_SECONDS:
             return None
-        self._last_line = now
-        return f"{self.summary()}, about {describe_duration(self._seconds_left())} left"
-
-    @property
-    def knows_total(self) -> bool:
-        """Whether the API has told how many leads there are."""
-        return self._total is not None
-
-    def left(self) -> int:
-        """Return how many leads are not read yet, as far as the API has told."""
-        return max(0, (self._total or 0) - self.read)
+        self._last_line_at = now
+        return f"{self.summary()}, about {format_duration(self._seconds_left())} left"
 
     def summary(self) -> str:
-        """Return what was read so far, of how much, and how fast."""
-        seconds = self.clock.monotonic() - self._began
-        rate = self.read / seconds if seconds else 0
+        """Return how much was read so far, and how fast."""
+        seconds, reader = self._now() - self._started_at, self._reader
+        total = reader.read + reader.left
+        share = reader.read / total if total else 1
+        rate = reader.read / seconds if seconds else 0
         return (
-            f"Read {self.read:,} of {self.read + self.left():,} leads "
-            f"({self._share():.0%}) in {describe_duration(seconds)} "
-            f"with {self.pages:,} pages, {rate:,.0f} leads a second"
+            f"Read {reader.read:,} of {total:,} leads ({share:.0%}) in "
+            f"{format_duration(seconds)} with {reader.pages_read:,} pages, "
+            f"{rate:,.0f} leads per second"
         )
 
-    def _share(self) -> float:
-        total = self.read + self.left()
-        return self.read / total if total else 1
-
     def _seconds_left(self) -> float:
-        """Return the time that the quota asks for, or the API where it is slower."""
-        now = self.clock.monotonic()
-        left = -(-self.left() // self.page_size)
-        at_this_speed = left * (now - self._began - self._waited) / self.pages
-        return max(self.quota.seconds_for(left, now), at_this_speed)
+        """Return the time that the quota takes, or the API if it is slower."""
+        now, pages_left = self._now(), -(-self._reader.left // self._page_size)
+        busy = now - self._started_at - self._waited
+        at_this_speed = pages_left * busy / max(1, self._reader.pages_read)
+        return max(self._rate_limiter.seconds_for(pages_left, now), at_this_speed)
 
 
-def describe_duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration for a person, such as `1 h 5 min`, `3 min` or `42 s`."""
-    if seconds < SECONDS_A_MINUTE:
+    if seconds < SECONDS_PER_MINUTE:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / SECONDS_A_MINUTE)
-    if minutes < MINUTES_AN_HOUR:
+    minutes = round(seconds / SECONDS_PER_MINUTE)
+    if minutes < MINUTES_PER_HOUR:
         return f"{minutes} min"
-    return f"{minutes // MINUTES_AN_HOUR:,} h {minutes % MINUTES_AN_HOUR} min"
+    return f"{minutes // MINUTES_PER_HOUR:,} h {minutes % MINUTES_PER_HOUR} min"

@@ -1,172 +1,134 @@
-"""Leads as they leave: what of them is wanted, in the shape that is asked for."""
+"""How records leave: conformed to the schema, flattened, in batches."""
 
 from __future__ import annotations
 
-import datetime as dt
-import functools
+import decimal
+import types
 import typing as t
 
-from singer_sdk.batch import Batcher
-from singer_sdk.exceptions import MapExpressionError, SingerSDKError
+from singer_sdk.exceptions import MapExpressionError
 from singer_sdk.mapper import SameRecordTransform
-from singer_sdk.singerlib import RecordMessage
-
-from tap_mega.client import MegaStream
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
-    from singer_sdk.helpers.types import Context
+    from singer_sdk.mapper import StreamMap
+    from singer_sdk.singerlib import RecordMessage
 
     Json: t.TypeAlias = dict[str, t.Any]
-    Check: t.TypeAlias = Callable[[t.Any], bool]
-
 
 RESHAPED = (
     "A stream map gives an object another shape, which flattening does not announce. "
-    "In the setting 'stream_maps', give what it makes a name of its own, and drop the "
-    "object with '__NULL__'"
+    "In the setting 'stream_maps', put the result under a name of its own, and drop "
+    "the object with '__NULL__'"
 )
 
 
-class RecordStream(MegaStream):
-    """A list whose records go the SDK's way only where that would change them."""
+KEPT_BY_THE_SDK = (bool, float, decimal.Decimal, types.NoneType)
+"""The types of values that the SDK leaves as they are in a boolean property."""
 
-    def generate_child_contexts(
-        self,
-        record: Json,  # noqa: ARG002
-        context: Context | None,  # noqa: ARG002
-    ) -> Iterable[Context | None]:
-        """Return none: no stream is a child of this one."""
-        return ()
 
-    @functools.cached_property
-    def _is_plain(self) -> bool:
-        """Whether all of a lead is wanted, in its own shape and under its own name."""
-        plain = all(type(it) is SameRecordTransform for it in self.stream_maps)
-        return plain and not self._flattened and all(self.mask.values())
+class Conformer:
+    """Makes leads fit their schema, in place.
 
-    @functools.cached_property
-    def _conforms(self) -> Callable[[Json], bool]:
-        return conforms_to(self.effective_schema)
+    It does what the SDK's type conformance does for parsed JSON: it drops properties
+    that the schema does not name, and makes a boolean of what should be one. The SDK
+    looks at every value of every lead, which takes longer than to read and write them.
+    """
 
-    @functools.cached_property
-    def _flattened(self) -> dict[str, dict[str, None]]:
-        """The names in each flattened schema, by the name of its stream."""
-        return {
+    def __init__(
+        self, schema: Json, path: str = "", dropped: set[str] | None = None
+    ) -> None:
+        """Prepare for the JSON schema of an object.
+
+        Args:
+            schema: The schema; its `properties` may be objects, too.
+            path: Where the object is inside of a lead, such as `owner.`.
+            dropped: Collects the paths of what is dropped.
+        """
+        properties: Json = schema["properties"]
+        self._path = path
+        self._dropped: set[str] = set() if dropped is None else dropped
+        self._names = properties.keys()
+        self._booleans = [
+            name for name, it in properties.items() if "boolean" in it.get("type", ())
+        ]
+        self._objects = {
+            name: Conformer(it, f"{path}{name}.", self._dropped)
+            for name, it in properties.items()
+            if "properties" in it
+        }
+
+    def conform(self, record: Json) -> None:
+        """Make an object fit."""
+        if not record.keys() <= self._names:
+            for name in record.keys() - self._names:
+                del record[name]
+                self._dropped.add(f"{self._path}{name}")
+        for name in self._booleans:
+            value = record.get(name)
+            if not isinstance(value, KEPT_BY_THE_SDK):
+                record[name] = value != 0
+        self._conform_objects(record)
+
+    def _conform_objects(self, record: Json) -> None:
+        for name, part in self._objects.items():
+            value = record.get(name)
+            if isinstance(value, dict):
+                part.conform(value)
+
+    def warnings(self) -> Iterator[str]:
+        """Yield a line if anything was dropped."""
+        if self._dropped:
+            names = "', '".join(sorted(self._dropped))
+            yield f"Left out, because the schema does not have them: '{names}'"
+
+
+def is_plain(stream_maps: Iterable[StreamMap], mask: Mapping[t.Any, bool]) -> bool:
+    """Return whether all of a lead is wanted, in its own shape and under its name.
+
+    Then the SDK's selection and mapping change nothing. They would take more than a
+    quarter of the time of a lead: `python3 dev.py python -m benchmarks` measures it.
+    """
+    return all(mask.values()) and all(
+        type(it) is SameRecordTransform and not it.flattening_enabled
+        for it in stream_maps
+    )
+
+
+class Columns:
+    """The columns that flattened schemas announce, by stream."""
+
+    def __init__(self, stream_maps: Iterable[StreamMap], *, customized: bool) -> None:
+        """Look the columns up.
+
+        Args:
+            stream_maps: The maps of the stream, of which the SDK always makes one.
+            customized: Whether the setting `stream_maps` is in use.
+        """
+        self._customized = customized
+        self._names = {
             it.stream_alias: dict.fromkeys(it.transformed_schema["properties"])
-            for it in self.stream_maps
+            for it in stream_maps
             if it.flattening_enabled
         }
 
-    def _generate_record_messages(
-        self,
-        record: dict[str, t.Any],
-    ) -> Generator[RecordMessage, None, None]:
-        """Yield the messages of a lead; at once where the SDK would change nothing."""
-        if not (self._is_plain and self._conforms(record)):
-            yield from self._shape(record)
-            return
-        yield RecordMessage(
-            stream=self.name,
-            record=record,
-            version=self._stream_version,
-            time_extracted=dt.datetime.now(dt.UTC),
-        )
+    def complete(self, message: RecordMessage) -> None:
+        """Give a flattened record all columns of its schema, and no other.
 
-    def _shape(self, record: Json) -> Iterator[RecordMessage]:
-        """Yield the messages that are left of a lead, or made of it.
+        The SDK leaves a null object under its own name, which the schema lacks.
 
         Raises:
-            MapExpressionError: If a stream map fails; without the error's own words,
-                which may quote the lead.
+            MapExpressionError: If a stream map makes a value that has no column.
         """
-        try:
-            for message in super()._generate_record_messages(record):
-                if names := self._flattened.get(message.stream):
-                    message.record = self._announced(message.record, names)
-                yield message
-        except SingerSDKError:
-            raise
-        except Exception as error:  # noqa: BLE001  # the user wrote what failed
-            msg = (
-                f"A stream map failed on a lead ({type(error).__name__}). Mend the "
-                "setting 'stream_maps': a value may be null, or 'stream_map_config' "
-                "lack what it uses"
-            )
-            raise MapExpressionError(msg) from None
-
-    def _announced(self, record: Json, names: dict[str, None]) -> Json:
-        complete = filled(record, names)
-        if self.config.get("stream_maps") and complete.keys() - names.keys():
+        names = self._names.get(message.stream)
+        if names is None:
+            return
+        complete = names | {
+            name: value
+            for name, value in message.record.items()
+            if name in names or value is not None
+        }
+        if self._customized and complete.keys() - names.keys():
             raise MapExpressionError(RESHAPED)
-        return complete
-
-    def get_batches(
-        self,
-        batch_config: BatchConfig,
-        context: Context | None = None,
-    ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
-        """Yield the files of BATCH messages, with what messages would hold.
-
-        The SDK would write leads as they were read, and so what is not selected.
-        """
-        batcher = Batcher(self.tap_name, self.name, batch_config)
-        leads = self._sync_records(context, write_messages=False)
-        records = (
-            message.record
-            for lead in leads
-            for message in self._generate_record_messages(lead)
-        )
-        for manifest in batcher.get_batches(records):
-            yield batch_config.encoding, manifest
-
-
-def filled(record: Json, names: dict[str, None]) -> Json:
-    """Return a flattened lead with all names of its schema.
-
-    The SDK leaves an object that is null under its own name, which the flattened
-    schema does not have.
-    """
-    return names | {
-        name: value
-        for name, value in record.items()
-        if name in names or value is not None
-    }
-
-
-def conforms_to(schema: Json) -> Check:
-    """Return a function that tells whether type conformance would change an object.
-
-    The SDK's leaves out what the schema does not name, and makes a boolean of what
-    should be one. It looks at every value of every lead for that, which takes longer
-    than to read and write them; here the names are compared, and a few values.
-
-    Args:
-        schema: The JSON schema of an object, such as that of the model `Lead`.
-
-    Returns:
-        What returns True for an object that may stay as it is.
-    """
-    properties: Json = schema["properties"]
-    names = properties.keys()
-    checks = [(name, check) for name in names if (check := _check(properties[name]))]
-
-    def conforms(value: t.Any) -> bool:
-        for name, check in checks:
-            if not check(value.get(name)):
-                return False
-        return bool(value.keys() <= names)
-
-    return conforms
-
-
-def _check(schema: Json) -> Check | None:
-    """Return what a property's value has to pass; None where it may be anything."""
-    if "properties" in schema:
-        conforms = conforms_to(schema)
-        return lambda value: not isinstance(value, dict) or conforms(value)
-    if "boolean" in schema.get("type", ()):
-        return lambda value: value is None or isinstance(value, bool)
-    return None
+        message.record = complete

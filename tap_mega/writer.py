@@ -1,4 +1,4 @@
-"""Singer messages to stdout: a page at a time, in whole lines whatever happens."""
+"""Singer messages to stdout: a page at a time, and always in whole lines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.exceptions import FatalSyncError
 from singer_sdk.singerlib import RecordMessage
 from singer_sdk.singerlib.json import serialize_json
+from typing_extensions import override
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,67 +18,74 @@ if t.TYPE_CHECKING:
     from singer_sdk.singerlib.encoding.simple import Message
 
 BROKEN_PIPE_EXIT_CODE = 141
-"""128 + SIGPIPE: what a shell reports of a program whose reader went away."""
+"""128 + SIGPIPE: what a shell reports if the reader of a program goes away."""
 
 LINE_ENDS = {it.encode(): f"\\u{ord(it):04x}".encode() for it in "\x85\u2028\u2029"}
 
 
 class MegaWriter(MsgSpecWriter):
-    """Writes a message a line, and lets nothing come between its bytes.
+    """Writes one message per line, and is not interrupted within a line.
 
-    Records wait for a message of another kind, such as the STATE that follows a page,
-    and go out with it in one write.
+    It keeps records until a message of another kind, such as the STATE that follows a
+    page, and writes all of them at once.
     """
 
     def __init__(self) -> None:
-        """Start idle, with nothing to write."""
+        """Start with nothing to write."""
         super().__init__()
         self._lines: list[bytes] = []
         self._busy = False
-        self._afterwards: Callable[[], object] | None = None
+        self._action: Callable[[], object] | None = None
+
+    @property
+    def has_records(self) -> bool:
+        """Whether records wait for the next other message."""
+        return bool(self._lines)
 
     def when_idle(self, action: Callable[[], object]) -> None:
-        """Do something at once, or as soon as the lines that go out are out.
+        """Call `action` now, or after the write that is under way.
 
-        For signal handlers: they interrupt a write that waits for a slow reader.
+        This is for signal handlers: they interrupt a write that a slow reader blocks.
         """
         if self._busy:
-            self._afterwards = action
+            self._action = action
         else:
             action()
 
+    @override
     def write_message(self, message: Message) -> None:
-        """Write a message to stdout, or keep it for the next one if it is a record.
+        """Write a message to stdout; keep a record until the next other message.
 
         Raises:
             SystemExit: As `flush`.
             FatalSyncError: As `flush`.
         """
-        line = bytes(self.format_message(message))  # of a buffer that is used again
+        line = bytes(self.format_message(message))  # The buffer is used again.
         self._lines.append(line if line.isascii() else escape_line_ends(line))
         if not isinstance(message, RecordMessage):
             self.flush()
 
+    @override
     def serialize_message(self, message: Message) -> bytearray:
         """Return a message as a line of JSON."""
         try:
             return super().serialize_message(message)
-        except UnicodeEncodeError:  # half an emoji, which only an escape can write
+        except UnicodeEncodeError:  # Half an emoji can only be escaped.
             return bytearray(f"{serialize_json(message.to_dict())}\n", "ascii")
 
     def flush(self) -> None:
-        """Write all that waits.
+        """Write all lines that were kept.
 
         Raises:
-            SystemExit: If nobody reads any more; quietly, with code 141.
-            FatalSyncError: If it cannot be written, as where the disk is full.
+            SystemExit: With code 141, if the reader has gone away.
+            FatalSyncError: If the write fails, for example on a full disk.
         """
         self._busy = True
         try:
             lines, self._lines = self._lines, []
             self._write(b"".join(lines))
         except OSError as error:
-            # Else Python would try once more at its end, and complain.
+            # Otherwise Python flushes again at exit and fails.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if isinstance(error, BrokenPipeError):
                 sys.exit(BROKEN_PIPE_EXIT_CODE)
@@ -85,16 +93,17 @@ class MegaWriter(MsgSpecWriter):
             raise FatalSyncError(msg) from None
         finally:
             self._busy = False
-        if self._afterwards:
-            action, self._afterwards = self._afterwards, None
+        if self._action:
+            action, self._action = self._action, None
             action()
 
     def _write(self, lines: bytes) -> None:
-        """Write all of it.
+        """Write all bytes.
 
-        With PYTHONUNBUFFERED a signal makes Python write a part only, and say so.
+        With PYTHONUNBUFFERED, a signal can cut a write short: it returns how much it
+        wrote.
         """
-        if not sys.stdout:  # None is what Python makes of one that is closed
+        if not sys.stdout:  # Python sets it to None if it is closed.
             msg = "Cannot write to stdout: it is closed"
             raise FatalSyncError(msg)
         rest = memoryview(lines)
@@ -104,9 +113,9 @@ class MegaWriter(MsgSpecWriter):
 
 
 def escape_line_ends(line: bytes) -> bytes:
-    """Return a line of JSON that is one line also to readers who go by Unicode.
+    """Return a line of JSON without the line ends of Unicode.
 
-    `str.splitlines` and Node's readline end a line at more than a line feed.
+    `str.splitlines` and Node's readline end a line at these characters, too.
     """
     for character, escape in LINE_ENDS.items():
         line = line.replace(character, escape)

@@ -61,8 +61,7 @@ class Run:
     @property
     def bookmark(self) -> str | None:
         """The replication key value in the last state."""
-        leads = self.state["bookmarks"]["leads"]
-        return t.cast("str | None", leads.get("replication_key_value"))
+        return t.cast("str | None", bookmark_of(self.state))
 
     @property
     def schema(self) -> Json:
@@ -77,6 +76,17 @@ class Run:
             for line in self.log.splitlines()
             if " | ERROR " in line
         ]
+
+
+def part_of(state: Json) -> Json:
+    """Return the part of the only customer in a state."""
+    (part,) = state["bookmarks"]["leads"]["partitions"]
+    return t.cast("Json", part)
+
+
+def bookmark_of(state: Json) -> t.Any:
+    """Return the replication key value of the only customer in a state, or None."""
+    return part_of(state).get("replication_key_value")
 
 
 class Written(io.BytesIO):

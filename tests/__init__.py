@@ -1,1 +1,1 @@
-"""What the tap, the sandbox and the demo do, a behaviour a test."""
+"""Tests of the tap, the sandbox and the demo: one behaviour per test."""

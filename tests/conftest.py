@@ -1,4 +1,4 @@
-"""What all tests share: a sandbox API, a clock of their own, and the command."""
+"""Fixtures of all tests: a sandbox API, a fake clock and the command."""
 
 from __future__ import annotations
 
@@ -16,12 +16,22 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 FOREIGN = ("TAP_MEGA_", "MELTANO", "TARGET_", "PG", "HTTP", "ALL_PROXY", "NO_PROXY")
-"""How variables begin that could point a test at something else."""
+"""Prefixes of variables that could connect a test to another system."""
+SLOW_FIXTURES = {"costs", "database_url", "environment", "loaded", "synced", "wheel"}
+"""These start PostgreSQL, Meltano or the demo, build the wheel, or measure CPU."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest applies `-m`
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses a slow fixture, so that no test lacks the mark."""
+    for item in items:
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the developer's own settings and proxies out of every test."""
+    """Remove the developer's own settings and proxies from the environment."""
     for name in os.environ:
         if name.upper().startswith(FOREIGN) or name == "LOGLEVEL":
             monkeypatch.delenv(name)
@@ -29,18 +39,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tap(tmp_path: Path) -> Command:
-    """The command."""
+    """Provide the command."""
     return Command(tmp_path)
 
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """A clock that nobody waits for."""
+    """Provide a clock that makes no test wait."""
     return FakeClock()
 
 
 @pytest.fixture
 def sandbox(clock: FakeClock) -> Iterator[Sandbox]:
-    """An API with 250 leads: three pages."""
+    """Provide an API with 250 leads, which fill three pages."""
     with Sandbox(leads=250, clock=clock.time) as api:
         yield api

@@ -1,6 +1,6 @@
-"""What documents repeat of the code, made from it.
+"""Generate the parts of the documents that repeat the code.
 
-`python3 dev.py python -m tests.tables` writes it anew; a test fails until then.
+`python3 dev.py python -m tests.tables` writes them. A test fails while they differ.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from tap_mega.settings import SETTINGS
+from tap_mega.config.schema import SETTINGS
 from tap_mega.tap import TapMega
 from testing.sections import replace_section
 
@@ -36,7 +36,7 @@ COST = re.compile(r"(?<=<!-- cost -->\n\n).*?(?=\n<!-- /cost -->)", re.DOTALL)
 
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "maximum": "<= {}"}
 FORMATS = {"uuid": "UUID", "date-time": "date or date-time", "uri": "URL"}
-FAKE = {
+EXAMPLES = {
     "auth_token": f"mega_{64 * '0'}",
     "customer_id": "00000000-0000-4000-8000-000000000000",
     "start_date": "2026-01-01",
@@ -44,10 +44,10 @@ FAKE = {
     "filters": '{"status": "won"}',
     "user_agent": "acme-etl (data@acme.example)",
 }
-"""Values for those that have no default."""
+"""Example values for settings that have no default."""
 
 PLUGIN = re.compile(r"(?<=    executable: tap-mega\n).*?(?=\n\n)", re.DOTALL)
-# Not decimal: Meltano 4.4 cannot write the config when a variable sets one.
+# Not `decimal`: Meltano 4.4 cannot write the config if a variable sets a decimal.
 KINDS = {"date-time": "date_iso8601", "number": "integer"}
 FILL_IN = "FILL-IN"
 HUB_HEAD = f"""\
@@ -58,7 +58,7 @@ HUB_HEAD = f"""\
 
 
 def kind(setting: Json) -> str:
-    """Return what a setting must be, in a few words."""
+    """Return the type of a setting and its bounds, in a few words."""
     types = setting["type"]
     word = types if isinstance(types, str) else types[0]
     word = FORMATS.get(setting.get("format", ""), word)
@@ -70,7 +70,7 @@ def kind(setting: Json) -> str:
 
 
 def rows(schema: Json, prefix: str = "") -> Iterator[str]:
-    """Yield a row for each setting, and for each part of one."""
+    """Yield a row for each setting, and for each property of an object."""
     for name, setting in schema["properties"].items():
         default = json.dumps(setting["default"]) if "default" in setting else ""
         default = "required" if name in schema.get("required", ()) else default
@@ -81,7 +81,7 @@ def rows(schema: Json, prefix: str = "") -> Iterator[str]:
 
 
 def readme() -> str:
-    """Return the README with the tables of the settings and of the cost in place."""
+    """Return the README with the current tables of settings and cost."""
     head = "| setting | kind | default | what it does |\n|:--|:--|:--|:--|\n"
     table = head + "".join(f"{row}\n" for row in rows(SETTINGS))
     page = replace_section(README.read_text(encoding="utf-8"), "settings", table)
@@ -90,14 +90,14 @@ def readme() -> str:
 
 
 def dotenv() -> str:
-    """Return `.env.example`: the required settings, the others as comments."""
+    """Return `.env.example`: required settings are active, the others are comments."""
     lines = [
         "# Copy this to .env, which git ignores. Meltano reads it from the project's",
         "# folder; `tap-mega --config=ENV` reads the variables themselves.",
         "",
     ]
     for name, setting in SETTINGS["properties"].items():
-        default = setting.get("default", FAKE.get(name))
+        default = setting.get("default", EXAMPLES.get(name))
         value = default if isinstance(default, str) else json.dumps(default)
         off = "" if name in SETTINGS["required"] else "# "
         lines += [f"# {setting['title']}: {kind(setting)}"]
@@ -106,15 +106,15 @@ def dotenv() -> str:
 
 
 def pythons() -> list[str]:
-    """Return the versions of Python that the package says it is for."""
+    """Return the Python versions that the package supports."""
     texts = (it.rpartition(" :: ")[2] for it in PROJECT["classifiers"])
     return [text for text in texts if re.fullmatch(r"3\.\d+", text)]
 
 
 def plugin() -> Json:
-    """Return what Meltano has to know of the tap, of which the code has the truth.
+    """Return the tap's settings and capabilities in Meltano's format.
 
-    No defaults: those are the tap's own, and a newer one may have others.
+    Defaults are left out: they belong to the tap, and may change with its version.
     """
     TapMega.append_builtin_config(TapMega.config_jsonschema)
     settings = TapMega.config_jsonschema["properties"]
@@ -126,7 +126,7 @@ def plugin() -> Json:
 
 
 def meltano_setting(name: str, setting: Json) -> Json:
-    """Return a setting as Meltano describes one."""
+    """Return a setting in Meltano's format."""
     types = setting["type"]
     word = types if isinstance(types, str) else types[0]
     return {
@@ -139,18 +139,18 @@ def meltano_setting(name: str, setting: Json) -> Json:
 
 
 def dump(content: Json, *, sort: bool) -> str:
-    """Return YAML as Meltano and its hub write it: a line for each text."""
+    """Return YAML in the format of Meltano and its hub, with one line per text."""
     return yaml.safe_dump(content, sort_keys=sort, allow_unicode=True, width=math.inf)
 
 
 def meltano() -> str:
-    """Return `meltano.yml` with the tap's capabilities and settings in their place."""
+    """Return `meltano.yml` with the tap's current capabilities and settings."""
     block = textwrap.indent(dump(plugin(), sort=False), "    ")
     return PLUGIN.sub(lambda _: block.rstrip(), MELTANO.read_text(encoding="utf-8"))
 
 
 def hub() -> str:
-    """Return the definition for MeltanoHub, in the hub's own order: by name."""
+    """Return the definition for MeltanoHub, which sorts settings by name."""
     definition = plugin()
     definition["settings"].sort(key=operator.itemgetter("name"))
     definition |= {

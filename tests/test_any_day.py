@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: the copy ends up as the source is."""
+"""Run syncs amid random changes and faults: the copy ends up equal to the source."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 import typing as t
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,14 +21,16 @@ from hypothesis.stateful import (
 
 from sandbox import NO_LIMITS, Fault, Sandbox
 from testing.clock import FakeClock
-from testing.harness import Command, Run
+from testing.harness import Command, Run, bookmark_of
 
 if t.TYPE_CHECKING:
     Json: t.TypeAlias = dict[str, t.Any]
 
+pytestmark = pytest.mark.slow
+
 LOOKBACK_SECONDS = 60
 MICROSECOND = 1e-6
-"""What a moment is rounded to."""
+"""The precision of timestamps."""
 KINDS = (
     "error",
     "html",
@@ -52,8 +55,8 @@ faults = st.builds(
 )
 
 
-def settled(fault: Fault) -> Fault:
-    """Return a fault that can happen: some kinds have a status of their own."""
+def valid_fault(fault: Fault) -> Fault:
+    """Return the fault with a status that its kind allows."""
     own_status = {"body": 200, "html": 502}
     if fault.kind == "error":
         return fault
@@ -61,11 +64,11 @@ def settled(fault: Fault) -> Fault:
 
 
 class AnyDay(RuleBasedStateMachine):
-    """An API whose leads change, a tap that is run now and then, and a copy."""
+    """Model an API whose leads change, a tap that runs now and then, and a copy."""
 
     @initialize(leads=st.integers(0, 60), page_size=st.integers(1, 30))
     def begin(self, leads: int, page_size: int) -> None:
-        """Start with some leads, and nothing copied."""
+        """Start with some leads and an empty copy."""
         self.resources = contextlib.ExitStack()
         folder = self.resources.enter_context(tempfile.TemporaryDirectory())
         self.tap = Command(Path(folder))
@@ -80,59 +83,59 @@ class AnyDay(RuleBasedStateMachine):
         self.copy: dict[str, Json] = {}
 
     def teardown(self) -> None:
-        """See that the next good day makes up for all of it."""
+        """Check that one sync without faults completes the copy."""
         with contextlib.ExitStack() as resources:
             if hasattr(self, "resources"):
                 resources.push(self.resources)
-                self.a_sync_on_a_good_day({})
+                self.a_sync_without_faults({})
 
     @rule(seconds=st.sampled_from([0.001, 1, 59, 61, 4000]))
     def time_passes(self, seconds: float) -> None:
-        """Some time goes by."""
+        """Let some time pass."""
         self.clock.sleep(seconds)
 
     @rule(count=st.integers(1, 20))
     def leads_change(self, count: int) -> None:
-        """Some leads change, all within a moment."""
+        """Change some leads within milliseconds."""
         self.sandbox.leads.change(min(count, self.sandbox.leads.count()))
 
     @rule(count=st.integers(1, 20))
     def leads_appear(self, count: int) -> None:
-        """Some leads are new, all at the same moment."""
+        """Add leads that share one timestamp."""
         self.sandbox.leads.add(count)
 
     @rule(count=st.integers(1, 5))
     def leads_are_deleted(self, count: int) -> None:
-        """Some leads stop being listed."""
+        """Delete leads, so that the API no longer lists them."""
         self.sandbox.leads.delete(min(count, self.sandbox.leads.count()))
 
     @rule(seconds=st.floats(0.001, LOOKBACK_SECONDS - 1))
-    def a_commit_lands_late(self, seconds: float) -> None:
-        """A lead appears with an `updated_at` of a little while ago."""
+    def a_lead_is_committed_late(self, seconds: float) -> None:
+        """Add a lead whose `updated_at` is a little in the past."""
         then = dt.datetime.fromtimestamp(self.clock.now - seconds, dt.UTC)
         self.sandbox.leads.add(1, updated_at=then.isoformat())
 
     @rule()
-    def a_lead_is_of_the_future(self) -> None:
-        """A lead appears whose `updated_at` is years from now."""
+    def a_lead_is_dated_in_the_future(self) -> None:
+        """Add a lead whose `updated_at` is years in the future."""
         self.sandbox.leads.add(1, updated_at="2130-01-01T00:00:00.000Z")
 
     @rule(
         script=st.lists(faults, max_size=3),
         killed=st.floats(0, 2),
-        longest_wait=st.sampled_from([0, 3900]),
+        max_wait=st.sampled_from([0, 3900]),
         filters=st.sampled_from(FILTERS),
     )
-    def a_sync_on_a_bad_day(
-        self, script: list[Fault], killed: float, longest_wait: int, filters: Json
+    def a_sync_with_faults(
+        self, script: list[Fault], killed: float, max_wait: int, filters: Json
     ) -> None:
-        """The tap runs while faults happen, and may be killed at any byte."""
+        """Run the tap while faults happen; it may be killed at any byte."""
         self.filters = filters
-        during = [
-            dataclasses.replace(settled(it), before=self._change) for it in script
+        faults_with_changes = [
+            dataclasses.replace(valid_fault(it), before=self._change) for it in script
         ]
-        self.sandbox.script(*during)
-        run = self._run(max_wait_seconds=longest_wait)
+        self.sandbox.script(*faults_with_changes)
+        run = self._run(max_wait_seconds=max_wait)
         if killed < 1:
             whole = run.stdout[: int(len(run.stdout) * killed)].rpartition("\n")[0]
             run = Run(-9, whole, "")
@@ -143,8 +146,8 @@ class AnyDay(RuleBasedStateMachine):
         self.sandbox.leads.change(min(3, self.sandbox.leads.count()))
 
     @rule(filters=st.sampled_from(FILTERS))
-    def a_sync_on_a_good_day(self, filters: Json) -> None:
-        """The tap runs undisturbed: the copy has every lead as the source has it."""
+    def a_sync_without_faults(self, filters: Json) -> None:
+        """Run the tap without faults: the copy has every lead as the source has it."""
         self.filters = filters
         self.sandbox.script()
         run = self._run()
@@ -170,7 +173,7 @@ class AnyDay(RuleBasedStateMachine):
         return run
 
     def _load(self, run: Run) -> None:
-        """Do as a target does: keep the records, and the last state."""
+        """Keep the records and the last state, as a target does."""
         self.copy.update({lead["id"]: lead for lead in run.records})
         if run.states:
             self.state = run.states[-1]
@@ -181,14 +184,12 @@ class AnyDay(RuleBasedStateMachine):
         return all(found[name] == value for name, value in self.filters.items())
 
     @invariant()
-    def the_bookmark_is_not_of_the_future(self) -> None:
-        """No state ever has a bookmark ahead of now."""
+    def the_bookmark_is_never_in_the_future(self) -> None:
+        """Check that no bookmark is later than the current time."""
         state = getattr(self, "state", None)
-        if isinstance(state, dict):
-            leads = state["bookmarks"].get("leads", {})
-            if value := leads.get("replication_key_value"):
-                moment = dt.datetime.fromisoformat(value)
-                assert moment.timestamp() <= self.clock.now + MICROSECOND
+        if isinstance(state, dict) and (value := bookmark_of(state)):
+            moment = dt.datetime.fromisoformat(value)
+            assert moment.timestamp() <= self.clock.now + MICROSECOND
 
 
 AnyDay.TestCase.settings = settings(

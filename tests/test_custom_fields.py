@@ -1,4 +1,4 @@
-"""Chosen custom fields in columns of their own, whatever their values are."""
+"""Test the typed columns of custom fields, whatever the fields contain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from singer_sdk.singerlib.json import serialize_json
 
 from sandbox import Fault
 from tap_mega import custom_fields
-from tap_mega.settings import FIELD_TYPES
+from tap_mega.config.schema import FIELD_TYPES
 
 if t.TYPE_CHECKING:
     from sandbox import Sandbox
@@ -25,7 +25,7 @@ if t.TYPE_CHECKING:
     Json: t.TypeAlias = dict[str, t.Any]
 
 DECIMAL = decimal.Decimal
-READ: list[tuple[str, t.Any, t.Any]] = [
+CONVERSIONS: list[tuple[str, t.Any, t.Any]] = [
     ("string", "São Conrado", "São Conrado"),
     ("string", "", ""),
     ("string", 750000, "750000"),
@@ -87,33 +87,35 @@ scalars = st.one_of(
 )
 
 
-@pytest.mark.parametrize(("kind", "value", "expected"), READ, ids=repr)
-def test_a_value_is_read_as_its_type(
+@pytest.mark.parametrize(("kind", "value", "expected"), CONVERSIONS, ids=repr)
+def test_a_value_is_converted_to_its_type(
     kind: str, value: object, expected: object
 ) -> None:
-    """A value that says the same in another type is read, any other is null."""
+    """A value that converts to the type without loss is kept; any other is null."""
     read = custom_fields.read_as(kind, value)
     assert read == expected
     assert isinstance(read, bool) == isinstance(expected, bool)
 
 
 @given(kind=st.sampled_from(FIELD_TYPES), value=scalars)
-def test_a_column_holds_nothing_but_its_type(kind: str, value: object) -> None:
-    """Whatever is in a custom field, the column fits its schema and a database."""
+def test_a_column_contains_only_its_type(kind: str, value: object) -> None:
+    """Every value in a column fits the schema and a database."""
     schema: Json = {"properties": {}}
-    custom_fields.add_columns(schema, {"x": kind})
+    fields = custom_fields.CustomFields({"x": kind})
+    fields.add_columns(schema)
     lead: Json = {"custom_fields": {"x": value}}
-    unreadable = custom_fields.fill_columns([lead], {"x": kind})
+    fields.fill(lead)
     validator = Draft202012Validator(schema, format_checker=FormatChecker())
     written = serialize_json({"custom_field_x": lead["custom_field_x"]})
     assert validator.is_valid(json.loads(written))
-    assert unreadable["x"] == (value is not None and lead["custom_field_x"] is None)
+    unreadable = value is not None and lead["custom_field_x"] is None
+    assert bool(list(fields.warnings())) == unreadable
     assert lead["custom_fields"] == {"x": value} or value != value  # noqa: PLR0124
 
 
 @given(value=st.integers(-(2**63), 2**63 - 1) | st.floats(-1e300, 1e300))
 def test_a_number_keeps_its_value(value: float) -> None:
-    """As text or as a number, it comes to the same."""
+    """A number has the same value whether the API sends a number or a text."""
     kind = "integer" if isinstance(value, int) else "number"
     for written in (value, repr(value), DECIMAL(repr(value))):
         read = custom_fields.read_as(kind, written)
@@ -123,7 +125,7 @@ def test_a_number_keeps_its_value(value: float) -> None:
 def test_columns_are_added_to_schema_and_records(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """The columns are there beside the JSON, which is as it was."""
+    """The columns appear next to `custom_fields`, which does not change."""
     types = {"budget": "number", "pre_approved": "boolean", "unknown": "date"}
     config = {**sandbox.config(), "custom_field_types": types}
     run = tap(config=config, clock=clock)
@@ -145,10 +147,10 @@ def test_columns_are_added_to_schema_and_records(
         assert read["custom_field_unknown"] is None
 
 
-def test_what_could_not_be_read_is_counted(
+def test_unreadable_values_are_counted(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """One warning for a field says how many, and never what: it is a lead's."""
+    """One warning per field gives the number of unreadable values, but no value."""
     config = {
         **sandbox.config(),
         "custom_field_types": {"budget": "number", "bedrooms": "integer"},
@@ -163,10 +165,10 @@ def test_what_could_not_be_read_is_counted(
 
 
 @pytest.mark.parametrize("given", [{}, {"custom_fields": None}], ids=["absent", "null"])
-def test_no_custom_fields_are_no_values(
+def test_missing_custom_fields_become_null(
     tap: Command, sandbox: Sandbox, clock: FakeClock, given: Json
 ) -> None:
-    """Leads whose `custom_fields` are absent or null have null in the columns."""
+    """The columns are null in leads whose `custom_fields` is absent or null."""
     lead = sandbox.leads.all()[0]
     del lead["custom_fields"]
     page = {"leads": [{**lead, **given}], "next_cursor": None, "total": 1}
@@ -177,10 +179,10 @@ def test_no_custom_fields_are_no_values(
     assert "The custom field" not in run.log
 
 
-def test_the_columns_can_be_had_without_the_rest(
+def test_columns_are_filled_without_custom_fields(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Where `custom_fields` is deselected, the columns are filled all the same."""
+    """The columns are filled even if `custom_fields` is deselected."""
     config = {**sandbox.config(), "custom_field_types": {"bedrooms": "integer"}}
     catalog = json.loads(tap("--discover", config=config).stdout)
     for entry in catalog["streams"][0]["metadata"]:
@@ -193,20 +195,20 @@ def test_the_columns_can_be_had_without_the_rest(
     assert [it["custom_field_bedrooms"] for it in run.records] == expected
 
 
-def test_a_catalog_without_the_columns_is_warned_of(
+def test_a_catalog_without_the_columns_logs_a_warning(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A catalog that is older than the setting leaves them out, and that is said."""
+    """A catalog that predates the setting omits the columns, and the log says so."""
     catalog = json.loads(tap("--discover").stdout)
     config = {**sandbox.config(), "custom_field_types": {"bedrooms": "integer"}}
     run = tap(config=config, catalog=catalog, clock=clock)
-    assert "Properties ('custom_field_bedrooms',) were present" in run.log
+    assert "the schema does not have them: 'custom_field_bedrooms'" in run.log
     assert run.records == sandbox.leads.all()
 
 
-def test_without_the_setting_nothing_is_done(
+def test_without_the_setting_no_column_is_filled(
     tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It costs nothing: the function is not even called."""
-    monkeypatch.delattr(custom_fields, "fill_columns")
+    """Without `custom_field_types`, the tap does not process custom fields."""
+    monkeypatch.delattr(custom_fields, "read_as")
     assert tap(config=sandbox.config(), clock=clock).code == 0

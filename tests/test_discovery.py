@@ -1,4 +1,4 @@
-"""What the tap says of itself, and the SDK's own tests of it."""
+"""Test the catalog, `--test` and `--about`, and run the SDK's standard tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
 
 
 def test_discovery_needs_no_settings(tap: Command) -> None:
-    """`--discover` without a configuration prints the catalog of the one stream."""
+    """`--discover` without a configuration prints the catalog of the only stream."""
     run = tap("--discover")
     (stream,) = json.loads(run.stdout)["streams"]
     assert run.code == 0
@@ -33,14 +33,14 @@ def test_discovery_needs_no_settings(tap: Command) -> None:
     assert stream["replication_method"] == "INCREMENTAL"
 
 
-def test_discovery_sends_nothing(tap: Command, sandbox: Sandbox) -> None:
+def test_discovery_sends_no_request(tap: Command, sandbox: Sandbox) -> None:
     """`--discover` with a configuration sends no request."""
     assert tap("--discover", config=sandbox.config()).code == 0
     assert not sandbox.requests
 
 
-def test_the_schema_is_that_of_the_vendors_document(tap: Command) -> None:
-    """Each property of `Lead` is there, with its type, format and nothing made up."""
+def test_the_schema_matches_the_vendors_document(tap: Command) -> None:
+    """The schema has each property of `Lead` with its type and format, and no other."""
     path = importlib.resources.files("tap_mega") / "openapi/openapi.yaml"
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     schemas = document["components"]["schemas"]
@@ -62,28 +62,28 @@ def test_the_schema_is_that_of_the_vendors_document(tap: Command) -> None:
 
 @pytest.mark.parametrize("name", ["current_stage", "owner"])
 def test_both_notations_of_null_are_read(tap: Command, name: str) -> None:
-    """`nullable: true` and `["object", "null"]` come to the same."""
+    """`nullable: true` and `["object", "null"]` give the same type."""
     emitted = json.loads(tap("--discover").stdout)["streams"][0]["schema"]
     assert emitted["properties"][name]["type"] == ["object", "null"]
 
 
 def test_the_test_mode_sends_one_request(tap: Command, sandbox: Sandbox) -> None:
-    """`--test` proves the credentials with a single request."""
+    """`--test` checks the credentials with a single request."""
     run = tap("--test", config=sandbox.config())
     assert run.code == 0
     assert len(run.records) == 1
     assert len(sandbox.requests) == 1
 
 
-def test_the_schema_test_mode_sends_nothing(tap: Command, sandbox: Sandbox) -> None:
-    """`--test=schema` writes the SCHEMA message without a request."""
+def test_the_schema_test_mode_sends_no_request(tap: Command, sandbox: Sandbox) -> None:
+    """`--test=schema` writes the SCHEMA message and sends no request."""
     run = tap("--test=schema", config=sandbox.config())
     assert [message["type"] for message in run.messages] == ["SCHEMA"]
     assert not sandbox.requests
 
 
 def test_about_as_json_is_complete(tap: Command) -> None:
-    """`--about --format=json` has a title, a description and a type of each setting."""
+    """`--about --format=json` gives the title, description and type of each setting."""
     about = json.loads(tap("--about", "--format=json").stdout)
     settings = about["settings"]["properties"]
     assert about["name"] == "tap-mega"
@@ -96,7 +96,7 @@ def test_about_as_json_is_complete(tap: Command) -> None:
 
 
 def test_about_as_markdown_is_complete(tap: Command) -> None:
-    """`--about --format=markdown` has a row for each setting and each filter."""
+    """`--about --format=markdown` has a row for every setting and every filter."""
     rows = tap("--about", "--format=markdown").stdout
     for name in TapMega.config_jsonschema["properties"]:
         assert f"| {name} |" in rows
@@ -116,25 +116,25 @@ def test_the_command_is_installed(command: list[str | Path]) -> None:
 
 
 SUITE = SuiteConfig(max_records_limit=150)
-NOWHERE = {
+UNUSED_CONFIG = {
     "auth_token": "mega_0123456789abcdef",
     "customer_id": "00000000-0000-4000-8000-000000000000",
     "api_url": "http://127.0.0.1:9",
 }
-"""Enough to list the tests; none of them runs with it."""
+"""Enough to collect the tests; none of them uses these values."""
 
 
 class TestStandard(
-    get_tap_test_class(  # type: ignore[misc]  # a class that is made at run time
-        TapMega, config=NOWHERE, suite_config=SUITE, parse_env_config=False
+    get_tap_test_class(  # type: ignore[misc]  # the class is created at run time
+        TapMega, config=UNUSED_CONFIG, suite_config=SUITE, parse_env_config=False
     )
 ):
-    """The SDK's standard tests, against the sandbox instead of the live API."""
+    """Run the SDK's standard tests against the sandbox instead of the live API."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def runner(cls) -> Iterator[TapTestRunner]:
-        """Return a runner whose tap reads the sandbox."""
+        """Provide a runner whose tap reads the sandbox."""
         with Sandbox(leads=250) as api:
             runner = TapTestRunner(
                 tap_class=TapMega,

@@ -1,4 +1,4 @@
-"""A bookmark is true: whatever the order, the dates and the state that is handed in."""
+"""Test that the bookmark is correct for any order, timestamps and input state."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typing as t
 import pytest
 
 from sandbox import Fault, Sandbox
+from testing.harness import bookmark_of, part_of
 
 if t.TYPE_CHECKING:
     from testing.clock import FakeClock
@@ -17,10 +18,10 @@ if t.TYPE_CHECKING:
     Json: t.TypeAlias = dict[str, t.Any]
 
 
-def at(clock: FakeClock, seconds: float) -> str:
-    """Return the moment so many seconds from now, as the API writes it."""
-    moment = dt.datetime.fromtimestamp(clock.now + seconds, dt.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def timestamp_at(clock: FakeClock, seconds: float) -> str:
+    """Return the timestamp so many seconds from now in the API's format."""
+    then = dt.datetime.fromtimestamp(clock.now + seconds, dt.UTC)
+    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def state(bookmark: object, **more: t.Any) -> Json:
@@ -30,8 +31,8 @@ def state(bookmark: object, **more: t.Any) -> Json:
 
 
 @pytest.fixture
-def few(clock: FakeClock) -> t.Iterator[Sandbox]:
-    """An API without leads yet."""
+def empty(clock: FakeClock) -> t.Iterator[Sandbox]:
+    """Provide an API without leads."""
     with Sandbox(leads=0, clock=clock.time) as sandbox:
         yield sandbox
 
@@ -47,17 +48,17 @@ SAME_ORDER = [
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 100])
-def test_moments_are_compared_as_time(
-    tap: Command, few: Sandbox, clock: FakeClock, page_size: int
+def test_timestamps_are_compared_as_time(
+    tap: Command, empty: Sandbox, clock: FakeClock, page_size: int
 ) -> None:
-    """Other digits and other offsets are no disorder, and the newest is the newest."""
-    for moment in SAME_ORDER:
-        few.leads.add(1, updated_at=moment)
-    run = tap(config={**few.config(), "page_size": page_size}, clock=clock)
+    """Different fraction digits and offsets do not affect order or bookmark."""
+    for timestamp in SAME_ORDER:
+        empty.leads.add(1, updated_at=timestamp)
+    run = tap(config={**empty.config(), "page_size": page_size}, clock=clock)
     assert run.code == 0
     assert [lead["updated_at"] for lead in run.records] == SAME_ORDER
     assert run.bookmark == "2026-06-01T12:00:01.250100Z"
-    again = tap(config=few.config(), state=run.state, clock=clock)
+    again = tap(config=empty.config(), state=run.state, clock=clock)
     assert again.code == 0
     assert again.bookmark == run.bookmark
 
@@ -71,10 +72,10 @@ def test_moments_are_compared_as_time(
         ("2026-06-01T12:00:00.123456789Z", "2026-06-01T12:00:00.123456Z"),
     ],
 )
-def test_each_notation_of_the_standard_is_understood(
+def test_each_notation_of_the_standard_is_accepted(
     tap: Command, sandbox: Sandbox, clock: FakeClock, written: str, bookmark: str
 ) -> None:
-    """Small letters, leap seconds and nanoseconds are legal, and leave as they came."""
+    """Lowercase letters, leap seconds and nanoseconds are valid and stay unchanged."""
     lead = {**sandbox.leads.all()[0], "updated_at": written}
     page = {"leads": [lead], "next_cursor": None, "total": 1}
     sandbox.script(Fault("body", body=json.dumps(page)))
@@ -85,51 +86,49 @@ def test_each_notation_of_the_standard_is_understood(
 
 
 @pytest.mark.parametrize("page_size", [1, 100])
-def test_a_lead_of_the_future_hides_nothing(
-    tap: Command, few: Sandbox, clock: FakeClock, page_size: int
+def test_a_lead_dated_in_the_future_hides_nothing(
+    tap: Command, empty: Sandbox, clock: FakeClock, page_size: int
 ) -> None:
-    """The bookmark never passes the moment at which the sync began."""
-    few.leads.add(1)
-    few.leads.add(1, updated_at="2130-01-01T00:00:00.000Z")
-    config = {**few.config(), "page_size": page_size}
+    """The bookmark never passes the time at which the sync started."""
+    empty.leads.add(1)
+    empty.leads.add(1, updated_at="2130-01-01T00:00:00.000Z")
+    config = {**empty.config(), "page_size": page_size}
     clock.sleep(5)
     first = tap(config=config, clock=clock)
     assert len(first.records) == 2
-    assert first.bookmark == at(clock, 0)
+    assert first.bookmark == timestamp_at(clock, 0)
     clock.sleep(1000)
-    changed = few.leads.add(1)
+    changed = empty.leads.add(1)
     clock.sleep(1000)
     second = tap(config=config, state=first.state, clock=clock)
     assert changed[0] in {lead["id"] for lead in second.records}
 
 
-def test_a_late_commit_is_read(tap: Command, few: Sandbox, clock: FakeClock) -> None:
-    """A lead that appears behind the bookmark is found by the look-back."""
-    few.leads.add(3)
-    first = tap(config=few.config(), clock=clock)
-    late = few.leads.add(1, updated_at=at(clock, -59))
-    second = tap(config=few.config(), state=first.state, clock=clock)
+def test_a_late_commit_is_read(tap: Command, empty: Sandbox, clock: FakeClock) -> None:
+    """The look-back reads a lead that appears behind the bookmark."""
+    empty.leads.add(3)
+    first = tap(config=empty.config(), clock=clock)
+    late = empty.leads.add(1, updated_at=timestamp_at(clock, -59))
+    second = tap(config=empty.config(), state=first.state, clock=clock)
     assert late[0] in {lead["id"] for lead in second.records}
 
 
 def test_the_bookmark_never_goes_back(
-    tap: Command, few: Sandbox, clock: FakeClock
+    tap: Command, empty: Sandbox, clock: FakeClock
 ) -> None:
-    """A poll that reads nothing but older leads leaves the bookmark where it was."""
-    few.leads.add(1, updated_at=at(clock, -30))
-    bookmark = at(clock, 0)
-    run = tap(config=few.config(), state=state(bookmark), clock=clock)
+    """A poll that reads only older leads does not move the bookmark."""
+    empty.leads.add(1, updated_at=timestamp_at(clock, -30))
+    bookmark = timestamp_at(clock, 0)
+    run = tap(config=empty.config(), state=state(bookmark), clock=clock)
     assert len(run.records) == 1
-    assert {it["bookmarks"]["leads"]["replication_key_value"] for it in run.states} == {
-        bookmark
-    }
+    assert {bookmark_of(it) for it in run.states} == {bookmark}
 
 
 @pytest.mark.parametrize("page", [1, 2])
-def test_leads_that_change_while_they_are_paged_come_again(
+def test_leads_that_change_during_a_sync_are_read_again(
     tap: Command, sandbox: Sandbox, clock: FakeClock, page: int
 ) -> None:
-    """Their newest version comes, in this sync or the next."""
+    """The newest version of a lead is read in this sync or in the next one."""
 
     def change() -> None:
         clock.sleep(1)
@@ -142,10 +141,10 @@ def test_leads_that_change_while_they_are_paged_come_again(
     assert read == {lead["id"]: lead for lead in sandbox.leads.all()}
 
 
-def test_leads_that_vanish_while_they_are_paged_take_none_along(
+def test_leads_that_disappear_during_a_sync_hide_no_others(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Deleted and merged leads shift no page: the others all come."""
+    """Leads that are deleted or merged during a sync hide none of the others."""
 
     def vanish() -> None:
         clock.sleep(1)
@@ -160,25 +159,25 @@ def test_leads_that_vanish_while_they_are_paged_take_none_along(
         assert read[lead["id"]] == lead
 
 
-def test_an_order_that_is_wrong_ends_the_sync(
+def test_a_wrong_order_ends_the_sync(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """It is said in one line, and the bookmark stays before the disorder."""
+    """The sync ends with one line, and the bookmark stays before the disorder."""
     sandbox.script(Fault("disorder", at=2))
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 1
     assert len(run.errors) == 1
-    assert "order" in run.errors[0]
+    assert "sorts by updated_at" in run.errors[0]
     assert run.bookmark == run.records[-1]["updated_at"]
     rest = tap(config=sandbox.config(), state=run.state, clock=clock)
     ids = {lead["id"] for lead in run.records + rest.records}
     assert ids == {lead["id"] for lead in sandbox.leads.all()}
 
 
-def test_other_filters_start_over(
+def test_changed_filters_start_over(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A lead that matches now, but changed before the bookmark, is read."""
+    """A lead that matches the new filters is read, even behind the bookmark."""
     won = {**sandbox.config(), "filters": {"status": "won"}}
     lost = {**sandbox.config(), "filters": {"status": "lost"}}
     first = tap(config=won, clock=clock)
@@ -215,47 +214,50 @@ def test_other_filters_start_over(
         state("2027-01-15T08:05:01Z"),
     ],
 )
-def test_a_state_of_another_shape_starts_over(
+def test_an_unusable_state_starts_over(
     tap: Command, sandbox: Sandbox, clock: FakeClock, shape: Json
 ) -> None:
-    """It is said why, and all leads are read."""
+    """A warning gives the reason, and all leads are read."""
     run = tap(config=sandbox.config(), state=shape, clock=clock)
     assert run.code == 0
     assert "Starting over: the state" in run.log
     assert len(run.records) == 250
 
 
-def test_a_bookmark_a_little_ahead_is_brought_back(
-    tap: Command, few: Sandbox, clock: FakeClock
+def test_a_bookmark_slightly_ahead_moves_back(
+    tap: Command, empty: Sandbox, clock: FakeClock
 ) -> None:
-    """Another machine's clock may be ahead: no bookmark stays later than the sync."""
-    few.leads.add(1)
-    run = tap(config=few.config(), state=state(at(clock, 299)), clock=clock)
+    """If another clock was ahead, the bookmark moves back to the sync's start."""
+    empty.leads.add(1)
+    run = tap(config=empty.config(), state=state(timestamp_at(clock, 299)), clock=clock)
     assert run.code == 0
     assert len(run.records) == 1
-    assert run.bookmark == at(clock, 0)
+    assert run.bookmark == timestamp_at(clock, 0)
 
 
-def test_a_state_is_of_the_filters_it_was_made_with(
+def test_a_sync_without_filters_saves_none(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Filters that found nothing leave no trace in the state of a sync without."""
+    """Filters that matched nothing do not remain in the state of the next sync."""
     nothing = {**sandbox.config(), "filters": {"status": "nowhere"}}
     first = tap(config=nothing, clock=clock)
     second = tap(config=sandbox.config(), state=first.state, clock=clock)
-    assert "filters" not in second.state["bookmarks"]["leads"]
+    assert "filters" not in part_of(second.state)
     third = tap(config=sandbox.config(), state=second.state, clock=clock)
     assert len(third.records) < 5
 
 
-def test_what_else_is_in_a_bookmark_is_left_out(
+def test_unknown_keys_in_a_bookmark_are_dropped(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Leftovers of another tap or an older run do no harm."""
-    odd = state(at(clock, -9000), partitions=None, progress_markers="x")
+    """Keys that another tap or an older run left in the bookmark are dropped."""
+    odd = state(timestamp_at(clock, -9000), partitions=None, progress_markers="x")
     run = tap(config=sandbox.config(), state=odd, clock=clock)
     assert run.code == 0
-    assert set(run.state["bookmarks"]["leads"]) == {
+    assert set(run.state["bookmarks"]["leads"]) == {"partitions"}
+    assert set(part_of(run.state)) == {
+        "context",
+        "api_url",
         "replication_key",
         "replication_key_value",
     }
@@ -265,7 +267,7 @@ def test_what_else_is_in_a_bookmark_is_left_out(
 def test_a_state_without_a_bookmark_is_a_first_run(
     tap: Command, sandbox: Sandbox, clock: FakeClock, shape: object
 ) -> None:
-    """An empty state is no reason for a warning."""
+    """A state without a bookmark starts a first run and logs no warning."""
     run = tap(config=sandbox.config(), state=shape, clock=clock)
     assert run.code == 0
     assert "WARNING" not in run.log
@@ -273,10 +275,10 @@ def test_a_state_without_a_bookmark_is_a_first_run(
 
 
 @pytest.mark.parametrize("bookmark", ["soon", "", 2026, ["2026-01-01"], {}])
-def test_a_bookmark_that_is_no_date_is_one_line(
+def test_an_invalid_bookmark_is_one_line(
     tap: Command, sandbox: Sandbox, clock: FakeClock, bookmark: object
 ) -> None:
-    """Nothing is guessed, and nothing is sent."""
+    """A bookmark that is not a date ends the run in one line, before any request."""
     run = tap(config=sandbox.config(), state=state(bookmark), clock=clock)
     assert run.code == 1
     assert len(run.errors) == 1
@@ -285,11 +287,42 @@ def test_a_bookmark_that_is_no_date_is_one_line(
     assert not sandbox.requests
 
 
-def test_a_bookmark_of_another_maker_is_understood(
+def test_a_bookmark_from_another_tap_is_accepted(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A bookmark in another notation, such as of another tap, is compared as time."""
+    """A bookmark in another notation, for example from another tap, is accepted."""
     foreign = state("2026-06-30T14:00:00+02:00", starting_replication_value="x")
     run = tap(config=sandbox.config(), state=foreign, clock=clock)
     assert run.code == 0
     assert sandbox.requests[0].query["updated_since"] == "2026-06-30T11:59:00.000Z"
+
+
+def test_a_state_of_another_api_starts_over(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A state that was made on one API loses no lead of another."""
+    first = tap(config=sandbox.config(), clock=clock)
+    with Sandbox(leads=120, clock=clock.time) as other:
+        run = tap(config=other.config(), state=first.state, clock=clock)
+        assert run.code == 0
+        assert run.records == other.leads.all()
+        assert "Starting over: the state was made with another 'api_url'" in run.log
+        again = tap(config=other.config(), state=run.state, clock=clock)
+        assert len(again.records) < 5
+
+
+def test_a_state_of_another_customer_starts_over(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """It is not used, and it is kept for the day on which that customer is back."""
+    part = {
+        **part_of(tap(config=sandbox.config(), clock=clock).state),
+        "context": {"customer_id": "11111111-1111-4111-8111-111111111111"},
+    }
+    other = {"bookmarks": {"leads": {"partitions": [part]}}}
+    run = tap(config=sandbox.config(), state=other, clock=clock)
+    assert len(run.records) == 250
+    assert "Starting over: the state is of another 'customer_id'" in run.log
+    assert part in run.state["bookmarks"]["leads"]["partitions"]
+    again = tap(config=sandbox.config(), state=run.state, clock=clock)
+    assert len(again.records) < 5

@@ -1,4 +1,4 @@
-"""What the documents say is what the code does."""
+"""Test that the documents match the code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import typing as t
 
 import yaml
 
-from tap_mega.settings import SETTINGS, find_errors, find_unknown
+from tap_mega.config.schema import SETTINGS
+from tap_mega.config.validation import find_errors, find_unknown
 from tests import tables
 from tests.loaders import LOADERS, PLUGINS
 
@@ -20,25 +21,25 @@ if t.TYPE_CHECKING:
 
     from testing.harness import Command
 
-# From the hub's schemas/: the kinds of a setting, and what a definition must have.
+# From the hub's schemas/: the kinds of a setting, and the keys that are required.
 HUB_KINDS = {"array", "boolean", "date_iso8601", "integer", "object", "string"}
 HUB_REQUIRED = {"name", "namespace", "quality", "variant"}
 
 
 def test_the_readme_has_the_settings() -> None:
-    """Its table is the one that the code makes."""
+    """The tables in the README are those that the code generates."""
     assert tables.README.read_text(encoding="utf-8") == tables.readme()
 
 
 def test_the_env_example_has_the_settings() -> None:
-    """`.env.example` is the one that the code makes."""
+    """`.env.example` is the file that the code generates."""
     assert tables.DOTENV.read_text(encoding="utf-8") == tables.dotenv()
 
 
 def test_the_env_example_is_valid(
     tap: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With every line in force it is a configuration that nothing is wrong with."""
+    """With every line active, `.env.example` is a valid configuration."""
     lines = tables.DOTENV.read_text(encoding="utf-8").splitlines()
     pairs = [re.fullmatch(r"(?:# )?(TAP_MEGA_\w+)=(.*)", line) for line in lines]
     values = {pair[1]: pair[2] for pair in pairs if pair}
@@ -51,7 +52,7 @@ def test_the_env_example_is_valid(
 
 
 def test_the_sample_configuration_is_valid() -> None:
-    """`sample_config.json` has what is required, nothing unknown, nothing real."""
+    """`sample_config.json` is complete and valid, and has no real token."""
     sample = json.loads((tables.ROOT / "sample_config.json").read_text())
     assert set(SETTINGS["required"]) <= set(sample)
     assert find_unknown(sample, SETTINGS) == []
@@ -60,15 +61,15 @@ def test_the_sample_configuration_is_valid() -> None:
 
 
 def test_meltano_yml_has_the_settings() -> None:
-    """The tap's capabilities and settings there are those that the code makes."""
+    """`meltano.yml` has the capabilities and settings that the code generates."""
     assert tables.MELTANO.read_text(encoding="utf-8") == tables.meltano()
     project = yaml.safe_load(tables.meltano())
     plugin, _full = project["plugins"]["extractors"]
     assert {name: plugin[name] for name in tables.plugin()} == tables.plugin()
 
 
-def test_the_hub_definition_is_of_today() -> None:
-    """It is the one that the code makes, and only its three gaps are to be filled."""
+def test_the_hub_definition_is_current() -> None:
+    """The hub definition is the generated one, and has only three values to fill in."""
     assert tables.HUB.read_text(encoding="utf-8") == tables.hub()
     definition = yaml.safe_load(tables.hub())
     gaps = {name for name, it in definition.items() if it == tables.FILL_IN}
@@ -79,8 +80,8 @@ def test_the_hub_definition_is_of_today() -> None:
     assert secrets == ["auth_token"]
 
 
-def test_the_readme_has_the_loaders_that_are_tested() -> None:
-    """Its matrix has each in the version that is tested, and so has `meltano.yml`."""
+def test_the_readme_has_the_tested_loaders() -> None:
+    """The README and `meltano.yml` name each loader in the version that is tested."""
     readme = tables.README.read_text(encoding="utf-8")
     section = readme.partition("\n## Loaders\n")[2].partition("\n## ")[0]
     tested = [loader.requirement for loader in LOADERS]
@@ -90,8 +91,8 @@ def test_the_readme_has_the_loaders_that_are_tested() -> None:
     assert set(project["dependency-groups"]["loader"]) <= set(tested)
 
 
-def test_the_document_is_packaged_as_the_vendor_wrote_it() -> None:
-    """The wheel's only data is the OpenAPI document, and it is of the version known."""
+def test_the_vendors_document_is_packaged() -> None:
+    """The package contains the vendor's OpenAPI document with its only path."""
     path = importlib.resources.files("tap_mega") / "openapi/openapi.yaml"
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert document["info"]["title"] == "MEGA Public CRM Lead API"
@@ -99,7 +100,7 @@ def test_the_document_is_packaged_as_the_vendor_wrote_it() -> None:
 
 
 def test_the_constraints_are_names_and_versions() -> None:
-    """No address, no option, and never the distribution that `backoff` must not be."""
+    """Each line is a name and a version, and `backoff` is not among them."""
     lines = (tables.ROOT / "constraints.txt").read_text().splitlines()
     assert lines == sorted(lines)
     assert all(re.fullmatch(r"[a-z0-9.-]+==[a-z0-9.]+", line) for line in lines)
@@ -107,7 +108,7 @@ def test_the_constraints_are_names_and_versions() -> None:
 
 
 def test_the_workflow_has_every_python() -> None:
-    """It runs on each version of the classifiers, and all it uses is pinned."""
+    """The workflow runs on every Python of the classifiers and pins each action."""
     path = tables.ROOT / ".github" / "workflows" / "test.yml"
     text = path.read_text(encoding="utf-8")
     workflow = yaml.safe_load(text)
@@ -119,25 +120,25 @@ def test_the_workflow_has_every_python() -> None:
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", it) for it in used)
 
 
-def test_the_house_is_the_tree() -> None:
-    """Its picture in CONTRIBUTING.md names each module, and only what is there."""
+def test_the_map_of_modules_matches_the_tree() -> None:
+    """The map in CONTRIBUTING.md names every module, and no folder that is missing."""
     page = (tables.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     picture = page.split("```")[1]
-    modules = {it.name for it in (tables.ROOT / "tap_mega").glob("[!_]*.py")}
+    modules = {it.name for it in (tables.ROOT / "tap_mega").rglob("[!_]*.py")}
     assert set(re.findall(r"\w+\.py", picture)) == modules
     for folder in re.findall(r"(\w+)/", picture):
         assert [*tables.ROOT.glob(folder), *tables.ROOT.glob(f"tap_mega/{folder}")]
 
 
 def test_the_changelog_has_the_version() -> None:
-    """What is released is written down."""
+    """The changelog has a section for the current version."""
     project = tomllib.loads((tables.ROOT / "pyproject.toml").read_text())
     changelog = (tables.ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"## {project['project']['version']} " in changelog
 
 
 def test_each_behaviour_names_tests_that_exist() -> None:
-    """A row of docs/behaviour.md without its test fails."""
+    """Every row of docs/behaviour.md names at least one test, and each test exists."""
     page = (tables.ROOT / "docs" / "behaviour.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if re.match(r"\| \d+ ", line)]
     assert len(rows) > 20

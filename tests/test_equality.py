@@ -1,4 +1,4 @@
-"""Speed changes nothing else: what leaves is what the SDK's own ways would write."""
+"""Test that the fast code writes the same messages as the SDK's own code."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.io_base import SingerWriter
 from singer_sdk.singerlib.json import serialize_json
+from typing_extensions import override
 
 from sandbox import Fault, Sandbox
-from tap_mega import pagination
+from tap_mega import page as page_module
 from tap_mega.openapi import DOCUMENT
 from tap_mega.streams import LeadsStream
 from tap_mega.tap import TapMega
@@ -25,6 +27,8 @@ from testing.harness import Command, Run
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from singer_sdk.helpers.types import Context
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -41,7 +45,7 @@ values = st.recursive(
 
 
 def objects(schema: Json) -> st.SearchStrategy[Json]:
-    """Return random objects: with and without what the schema names, and more."""
+    """Return random objects: with and without the named properties, and with others."""
     named = {
         name: objects(inner) | values if "properties" in inner else values
         for name, inner in schema["properties"].items()
@@ -62,52 +66,60 @@ shapes: st.SearchStrategy[Json] = st.sampled_from(
 
 
 class PlainLeads(LeadsStream):
-    """Leaves each lead to the SDK, whether it would change anything or not."""
+    """Leave selection, mapping and type conformance to the SDK."""
 
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.RECURSIVE
     _is_plain = False
+
+    @override
+    def post_process(self, row: Json, context: Context | None = None) -> Json:
+        """Change nothing."""
+        return row
 
 
 class PlainWriter(SingerWriter):
-    """Writes each message by itself."""
+    """Write each message separately."""
+
+    has_records = False
 
     def flush(self) -> None:
-        """Do nothing: all is out."""
+        """Do nothing, because every message is already written."""
 
 
 class PlainTap(TapMega):
-    """Writes with the SDK's own writer."""
+    """Use the SDK's own writer."""
 
     message_writer_class = PlainWriter  # type: ignore[assignment]
 
     def discover_streams(self) -> list[LeadsStream]:
-        """Return the one stream that the API has."""
-        return [PlainLeads(self, self.clock)]
+        """Return the only stream."""
+        return [PlainLeads(self)]
 
 
 class NoDecoder:
-    """In the place of the fast decoder: leaves all to the standard library's."""
+    """Replace the fast decoder, so that the standard library decodes instead."""
 
     def decode(self, _: bytes) -> t.NoReturn:
-        """Decode nothing."""
+        """Fail to decode."""
         raise msgspec.DecodeError
 
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[Sandbox]:
-    """An API that answers with what it is told."""
+    """Provide an API that returns scripted bodies."""
     with Sandbox(leads=0) as sandbox:
         yield sandbox
 
 
 def body_of(page: list[Json]) -> str:
-    """Return the answer with these leads, in UTF-8 where that can be."""
-    answer = {"leads": page, "next_cursor": None, "total": len(page)}
-    body = serialize_json(answer, ensure_ascii=False)
-    return body if body.isprintable() else serialize_json(answer)
+    """Return a response with these leads, in UTF-8 if possible."""
+    response = {"leads": page, "next_cursor": None, "total": len(page)}
+    body = serialize_json(response, ensure_ascii=False)
+    return body if body.isprintable() else serialize_json(response)
 
 
 def messages(run: Run) -> list[str]:
-    """Return all that a run wrote, each digit of it, but for the time."""
+    """Return every message of a run in full precision, without its timestamp."""
     read = [json.loads(it, parse_float=decimal.Decimal) for it in run.lines]
     return [repr({k: v for k, v in it.items() if k != "time_extracted"}) for it in read]
 
@@ -115,14 +127,14 @@ def messages(run: Run) -> list[str]:
 @settings(max_examples=40, deadline=None)
 @given(page=pages, shape=shapes)
 def test_speed_changes_no_message(api: Sandbox, page: list[Json], shape: Json) -> None:
-    """Whatever the API sends, the messages are those of a tap without any of it."""
+    """For any response, the messages are the same with and without the fast code."""
     api.script(Fault("body", times=None, body=body_of(page)))
     config = {**api.config(), **shape}
     with tempfile.TemporaryDirectory() as folder:
         tap = Command(Path(folder))
         fast = tap(config=config, clock=FakeClock())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pagination, "DECODER", NoDecoder())
+            patch.setattr(page_module, "DECODER", NoDecoder())
             plain = tap(config=config, clock=FakeClock(), tap=PlainTap)
     assert (fast.code, fast.errors) == (plain.code, plain.errors)
     assert messages(fast) == messages(plain)

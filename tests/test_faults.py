@@ -1,4 +1,4 @@
-"""One request, however the API behaves: what is tried again, and what ends a sync."""
+"""Test which faults of a request are retried, and which ones end the sync."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ LEAD = {
 
 
 def body(**page: t.Any) -> str:
-    """Return a page of the API as text, with parts of it replaced."""
+    """Return a page of the API as text, with some of its keys replaced."""
     good: Json = {"leads": [LEAD], "total": 1, "next_cursor": None}
     return json.dumps({**good, **page})
 
 
-PASSING: dict[str, Fault] = {
+TRANSIENT: dict[str, Fault] = {
     "500": Fault("error", status=500),
     "503": Fault("error", status=503),
     "408": Fault("error", status=408),
@@ -42,10 +42,10 @@ PASSING: dict[str, Fault] = {
     "html-200": Fault("html", status=200),
     "reset": Fault("reset"),
     "truncated": Fault("truncate"),
-    "no-json": Fault("body", body="{"),
-    "nothing": Fault("body", body=""),
+    "invalid-json": Fault("body", body="{"),
+    "empty-body": Fault("body", body=""),
     "not-utf-8": Fault("body", body="\udcff"),
-    "no-end": Fault("body", body="[" * 100_000),
+    "endless-nesting": Fault("body", body="[" * 100_000),
     "array": Fault("body", body="[]"),
     "text": Fault("body", body='"leads"'),
     "null": Fault("body", body="null"),
@@ -55,8 +55,8 @@ PASSING: dict[str, Fault] = {
     "cursor-missing": Fault("body", body='{"leads": [], "total": 0}'),
     "cursor-number": Fault("body", body=body(next_cursor=7)),
     "cursor-empty": Fault("body", body=body(next_cursor="")),
-    "number-without-end": Fault("body", body='{"leads": [{"x": 1e%s}]}' % (20 * "9")),
-    "cursor-no-text": Fault("body", body=body(next_cursor="\ud800")),
+    "endless-exponent": Fault("body", body='{"leads": [{"x": 1e%s}]}' % (20 * "9")),
+    "cursor-not-unicode": Fault("body", body=body(next_cursor="\ud800")),
     "lead-null": Fault("body", body=body(leads=[None])),
     "lead-without-id": Fault("body", body=body(leads=[{**LEAD, "id": None}])),
     "lead-without-date": Fault("body", body=body(leads=[{**LEAD, "updated_at": ""}])),
@@ -64,12 +64,12 @@ PASSING: dict[str, Fault] = {
 }
 
 
-@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+@pytest.mark.parametrize("fault", TRANSIENT.values(), ids=TRANSIENT)
 @pytest.mark.parametrize("at", [1, 2], ids=["first-page", "second-page"])
-def test_what_passes_is_tried_again(
+def test_a_transient_fault_is_retried(
     tap: Command, sandbox: Sandbox, clock: FakeClock, fault: Fault, at: int
 ) -> None:
-    """A fault that passes costs its tries and no lead."""
+    """A transient fault costs attempts, but no lead."""
     fault = Fault(**{**vars(fault), "at": at, "times": 2})
     sandbox.script(fault)
     run = tap(config=sandbox.config(), clock=clock)
@@ -78,11 +78,11 @@ def test_what_passes_is_tried_again(
     assert len(sandbox.requests) == 3 + 2
 
 
-@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-def test_what_does_not_pass_ends_in_one_line(
+@pytest.mark.parametrize("fault", TRANSIENT.values(), ids=TRANSIENT)
+def test_a_persistent_fault_ends_in_one_line(
     tap: Command, sandbox: Sandbox, clock: FakeClock, fault: Fault
 ) -> None:
-    """After `backoff_max_tries` a request is given up, with the state gone out."""
+    """After `backoff_max_tries` attempts the sync fails, and its state is written."""
     sandbox.script(Fault(**{**vars(fault), "at": 2, "times": None}))
     config = {**sandbox.config(), "backoff_max_tries": 4}
     run = tap(config=config, clock=clock)
@@ -95,19 +95,19 @@ def test_what_does_not_pass_ends_in_one_line(
     assert run.bookmark == run.records[-1]["updated_at"]
 
 
-def test_a_test_of_the_connection_does_not_try_for_long(
+def test_the_test_mode_gives_up_after_three_attempts(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """`--test` gives up after three tries: somebody waits for it."""
+    """`--test` gives up after three attempts, because a person is waiting."""
     sandbox.script(Fault("error", times=None))
     assert tap("--test", config=sandbox.config(), clock=clock).code == 1
     assert len(sandbox.requests) == 3
 
 
-def test_waits_between_tries_grow(
+def test_waits_between_attempts_grow(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Exponential backoff with jitter, up to a minute; ten tries by default."""
+    """Waits double with jitter up to a minute, over ten attempts by default."""
     sandbox.script(Fault("error", times=None))
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 1
@@ -118,13 +118,13 @@ def test_waits_between_tries_grow(
     assert len({wait % 1 for wait in clock.sleeps}) > 1
 
 
-def test_a_refused_connection_is_tried_again(
+def test_a_refused_connection_is_retried(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Where nobody listens, all tries are spent, and the line names the host."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    """A refused connection is retried, and the error names the host."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
     run = tap(config={**sandbox.config(), "api_url": url}, clock=clock)
     assert run.code == 1
     assert len(run.errors) == 1
@@ -133,33 +133,31 @@ def test_a_refused_connection_is_tried_again(
     )
 
 
-def test_no_answer_in_time_is_tried_again(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """A server that hangs costs `request_timeout` and a try."""
+def test_a_timeout_is_retried(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
+    """A server that hangs costs `request_timeout` and one attempt."""
     sandbox.script(Fault("hang", at=2))
     run = tap(config={**sandbox.config(), "request_timeout": 0.2}, clock=clock)
     assert run.code == 0
     assert run.records == sandbox.leads.all()
-    assert "Try 1 of 10 failed: no answer within 0.2 s" in run.log
+    assert "Try 1 of 10 failed: no response within 0.2 s" in run.log
 
 
-@pytest.mark.parametrize(("asked", "least"), [("120", 120), ("0", 1), ("soon", 1)])
-def test_a_5xx_with_retry_after_waits_as_long(
+@pytest.mark.parametrize(("header", "least"), [("120", 120), ("0", 1), ("soon", 1)])
+def test_retry_after_of_a_5xx_is_obeyed(
     tap: Command,
     sandbox: Sandbox,
     clock: FakeClock,
-    asked: str,
+    header: str,
     least: float,
 ) -> None:
-    """`Retry-After` of a 503 is obeyed; what is no time is not."""
-    sandbox.script(Fault("error", retry_after=asked))
+    """The tap obeys `Retry-After` of a 503, and ignores an invalid one."""
+    sandbox.script(Fault("error", retry_after=header))
     assert tap(config=sandbox.config(), clock=clock).code == 0
     (wait,) = clock.sleeps
     assert least <= wait <= least + 1
 
 
-def test_a_5xx_with_a_date_waits_until_then(
+def test_retry_after_of_a_5xx_may_be_a_date(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """`Retry-After` may be an HTTP date."""
@@ -169,7 +167,7 @@ def test_a_5xx_with_a_date_waits_until_then(
     assert clock.sleeps == [90]
 
 
-FATAL: list[tuple[Fault, list[str]]] = [
+PERMANENT: list[tuple[Fault, list[str]]] = [
     (Fault("error", status=400), ["400", "filters"]),
     (Fault("error", status=401), ["401", "auth_token"]),
     (Fault("error", status=403), ["403", "public_api:leads:read", "customer_id"]),
@@ -181,11 +179,11 @@ FATAL: list[tuple[Fault, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "words"), FATAL, ids=lambda it: str(it)[:60])
-def test_what_will_not_pass_ends_at_once(
+@pytest.mark.parametrize(("fault", "words"), PERMANENT, ids=lambda it: str(it)[:60])
+def test_a_permanent_error_ends_the_sync_at_once(
     tap: Command, sandbox: Sandbox, clock: FakeClock, fault: Fault, words: list[str]
 ) -> None:
-    """One request, one line that says what to do, exit 1."""
+    """A permanent error ends the sync after one request, with one line of advice."""
     sandbox.script(Fault(**{**vars(fault), "times": None}))
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 1
@@ -204,10 +202,10 @@ WRONG = {
 
 
 @pytest.mark.parametrize("setting", WRONG)
-def test_wrong_credentials_are_named(
+def test_wrong_credentials_name_the_setting(
     tap: Command, sandbox: Sandbox, clock: FakeClock, setting: str
 ) -> None:
-    """The API's own 401 and 403, for another token and another customer."""
+    """The error for a wrong token or customer ID names the setting."""
     wrong = {
         "auth_token": "mega_wrong",
         "customer_id": "1" * 8 + "-1111-4111-8111-" + "1" * 12,
@@ -222,7 +220,7 @@ def test_wrong_credentials_are_named(
 def test_a_redirect_is_never_followed(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Nothing reaches the host that a redirect names: it would get the credentials."""
+    """The target of a redirect gets no request, and so no credentials."""
     with Sandbox(leads=1, clock=clock.time) as other:
         sandbox.script(Fault("redirect", location=f"{other.url}/api/agents/crm/leads"))
         assert tap(config=sandbox.config(), clock=clock).code == 1
@@ -232,7 +230,7 @@ def test_a_redirect_is_never_followed(
 def test_an_empty_page_with_a_cursor_is_not_the_last(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Leads behind an empty page are read."""
+    """Leads after an empty page are read."""
     sandbox.script(Fault("empty_page", at=1), Fault("empty_page", at=3, times=2))
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 0
@@ -240,22 +238,22 @@ def test_an_empty_page_with_a_cursor_is_not_the_last(
     assert len(sandbox.requests) == 6
 
 
-def test_a_cursor_that_comes_twice_ends_the_sync(
+def test_a_repeated_cursor_ends_the_sync(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Pages without an end are an error after a handful of requests."""
+    """A repeated cursor ends the sync after a few requests."""
     sandbox.script(Fault("repeat_cursor", at=2, times=None))
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 1
     assert len(run.errors) == 1
-    assert "a cursor for the second time" in run.errors[0]
+    assert "the same cursor twice" in run.errors[0]
     assert len(sandbox.requests) <= 5
 
 
-def test_two_cursors_in_turn_end_the_sync_too(
+def test_a_cycle_of_cursors_ends_the_sync(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Also a circle of more than one page is seen."""
+    """A cycle of two cursors is detected as well."""
     pages = [body(next_cursor=cursor) for cursor in ("a", "b", "a", "b", "a", "b")]
     faults = [Fault("body", at, body=page) for at, page in enumerate(pages, start=1)]
     sandbox.script(*faults)
@@ -265,10 +263,10 @@ def test_two_cursors_in_turn_end_the_sync_too(
 
 
 @pytest.mark.parametrize("mode", ["incremental", "full table"])
-def test_a_refused_cursor_resumes_from_the_last_lead(
+def test_a_rejected_cursor_resumes_from_the_last_lead(
     tap: Command, sandbox: Sandbox, clock: FakeClock, mode: str
 ) -> None:
-    """A 400 for a cursor starts over from the last lead's `updated_at`."""
+    """After a 400 for a cursor, the sync resumes from the last lead's `updated_at`."""
     sandbox.script(Fault("refuse_cursor", at=3))
     catalog = full_table(tap) if mode == "full table" else None
     run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
@@ -281,20 +279,20 @@ def test_a_refused_cursor_resumes_from_the_last_lead(
     assert resumed["updated_since"] == run.records[199]["updated_at"]
 
 
-def test_cursors_that_are_always_refused_still_get_on(
+def test_a_sync_completes_if_every_cursor_is_rejected(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Without a single cursor the leads can be read, a page at a time."""
+    """If the API rejects every cursor, the sync still reads all leads."""
     sandbox.script(Fault("refuse_cursor", times=None))
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 0
     assert {it["id"] for it in run.records} == {it["id"] for it in sandbox.leads.all()}
 
 
-def test_a_refused_cursor_without_progress_ends_the_sync(
+def test_a_rejected_cursor_without_progress_ends_the_sync(
     tap: Command, clock: FakeClock
 ) -> None:
-    """More leads of one moment than a page holds cannot be read without cursors."""
+    """A rejected cursor is fatal if more leads share a timestamp than fit on a page."""
     with Sandbox(leads=0, clock=clock.time) as sandbox:
         sandbox.leads.add(250, updated_at="2026-01-01T00:00:00.000Z")
         sandbox.script(Fault("refuse_cursor", times=None))

@@ -1,4 +1,4 @@
-"""A full refresh into a real PostgreSQL: no hole meanwhile, and what is gone goes."""
+"""Test a full refresh of a PostgreSQL table: no row is missing while it runs."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ CRON = re.compile(
 
 
 def listed(sandbox: Sandbox) -> dict[str, int]:
-    """Return the leads of the source; the number grows with each change of one."""
+    """Return the interaction count of each lead, which grows with every change."""
     return {lead["id"]: lead["interaction_count"] for lead in sandbox.leads.all()}
 
 
 def has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Tell whether it has, and leave it the machine for a moment if not."""
+    """Return whether the process has ended, after a short wait."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(TICK_SECONDS)
     return process.returncode is not None
@@ -69,7 +69,7 @@ def has_ended(process: subprocess.Popen[bytes]) -> bool:
 
 @dataclasses.dataclass
 class Warehouse:
-    """A table, and the loader that meltano.yml describes, in smaller batches."""
+    """Load a table with the loader from meltano.yml, in smaller batches."""
 
     table: Table
     folder: Path
@@ -77,16 +77,16 @@ class Warehouse:
     hard_delete: bool
 
     def live(self) -> dict[str, int]:
-        """Return the leads that are there and not marked, as `listed` does."""
+        """Return the rows that are not marked as deleted, in the form of `listed`."""
         rows = self.table.select(LIVE)
         return {row["id"]: row["interaction_count"] for row in rows}
 
     def counts(self) -> dict[str, int]:
-        """Return how many rows are live, and how many a refresh has brought."""
+        """Return how many rows are live, and how many a refresh has loaded."""
         return self.table.select(COUNTS)[0]
 
     def load(self, messages: str) -> None:
-        """Load what a tap wrote."""
+        """Load the output of a tap."""
         with self.target() as target:
             target.communicate(messages.encode())
         assert target.returncode == 0
@@ -113,51 +113,51 @@ class Warehouse:
 
 @dataclasses.dataclass
 class Refresh:
-    """A full-table sync under way; the test is the pipe between tap and target."""
+    """Run a full-table sync, in which the test forwards messages from tap to target."""
 
     warehouse: Warehouse
     tap: subprocess.Popen[bytes]
     target: subprocess.Popen[bytes]
     seen: list[dict[str, int]] = dataclasses.field(default_factory=list)
-    """What readers saw, moment for moment."""
+    """The counts that readers saw, in order."""
 
-    def batches(self, number: int) -> None:
-        """Hand on so many batches, and read the table until each is in it."""
+    def load_batches(self, number: int) -> None:
+        """Forward so many batches, and read the table until each one is loaded."""
         for _ in range(number):
-            enough = self.look()["refreshed"] + BATCH
-            self._hand_on(b"RECORD", BATCH)
-            while self.look()["refreshed"] < enough:
+            enough = self.sample()["refreshed"] + BATCH
+            self._forward(b"RECORD", BATCH)
+            while self.sample()["refreshed"] < enough:
                 assert not has_ended(self.target)
 
-    def all_but_the_end(self) -> bytes:
-        """Hand on all rows, and return the messages that come after them."""
+    def load_rows(self) -> bytes:
+        """Forward all rows, and return the messages that follow them."""
         assert self.tap.stdout
         rest = list(self.tap.stdout)
         end = next(i for i, line in enumerate(rest) if b"ACTIVATE_VERSION" in line)
         self._write(b"".join(rest[:end]))
         return b"".join(rest[end:])
 
-    def rest(self) -> None:
-        """Hand on whatever the tap still writes."""
+    def load_rest(self) -> None:
+        """Forward everything that the tap still writes."""
         assert self.tap.stdout
-        self.end(self.tap.stdout.read())
+        self.finish(self.tap.stdout.read())
 
-    def end(self, messages: bytes) -> None:
-        """Hand on the last messages, and read the table until the loader has ended."""
+    def finish(self, messages: bytes) -> None:
+        """Forward the last messages, and read the table until the loader has ended."""
         assert self.target.stdin
         self._write(messages)
         self.target.stdin.close()
         while not has_ended(self.target):
-            self.look()
-        self.look()
+            self.sample()
+        self.sample()
 
-    def look(self) -> dict[str, int]:
-        """Read the table, as anybody might at this moment."""
+    def sample(self) -> dict[str, int]:
+        """Read the table once, as any reader may."""
         self.seen.append(self.warehouse.counts())
         return self.seen[-1]
 
-    def _hand_on(self, kind: bytes, number: int) -> None:
-        """Hand on messages up to so many of a kind."""
+    def _forward(self, kind: bytes, number: int) -> None:
+        """Forward messages up to the given number of one kind."""
         assert self.tap.stdout
         found = itertools.count(1)
         for line in self.tap.stdout:
@@ -175,7 +175,7 @@ class Refresh:
 def refreshing(
     warehouse: Warehouse, sandbox: Sandbox, tap: Command
 ) -> Iterator[Refresh]:
-    """Start a full refresh, as `tap-mega-full` is."""
+    """Start a full refresh with the settings of `tap-mega-full`."""
     config, catalog = warehouse.folder / "full.json", warehouse.folder / "all.json"
     settings = {**sandbox.config(), "emit_activate_version_messages": True}
     config.write_text(json.dumps(settings))
@@ -194,14 +194,14 @@ def refreshing(
 
 @pytest.fixture(scope="module")
 def database_url() -> Iterator[str]:
-    """A PostgreSQL."""
+    """Provide the URL of a database."""
     with postgres_server() as url:
         yield url
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """An API with the time of day: the commands are other processes."""
+    """Provide an API on the real clock, because the commands are other processes."""
     with Sandbox(leads=LEADS) as api:
         yield api
 
@@ -210,7 +210,7 @@ def sandbox() -> Iterator[Sandbox]:
 def warehouse(
     request: pytest.FixtureRequest, database_url: str, sandbox: Sandbox, tmp_path: Path
 ) -> Iterator[Warehouse]:
-    """An empty warehouse, whose loader deletes or marks."""
+    """Provide an empty warehouse whose loader deletes rows or marks them."""
     Pipeline(tmp_path, sandbox.config(), database_url, SCHEMA).install()
     with temporary_schema(database_url, SCHEMA) as table:
         yield Warehouse(table, tmp_path, database_url, request.param == "hard")
@@ -219,19 +219,19 @@ def warehouse(
 only_hard = pytest.mark.parametrize("warehouse", ["hard"], indirect=True)
 
 
-def test_the_table_is_never_short(
+def test_the_table_is_always_complete(
     warehouse: Warehouse, sandbox: Sandbox, tap: Command
 ) -> None:
-    """Readers see every lead always; what is gone goes, and may come back."""
+    """Readers always see every lead; deleted ones go at the end, and may return."""
     first = tap(config=sandbox.config())
     warehouse.load(first.stdout)
     gone = {*sandbox.leads.delete(30), *sandbox.leads.merge(20)}
     with refreshing(warehouse, sandbox, tap) as refresh:
-        refresh.batches(5)
+        refresh.load_batches(5)
         assert gone <= set(warehouse.live())
-        refresh.rest()
-    assert min(moment["live"] for moment in refresh.seen) >= sandbox.leads.count()
-    assert len({moment["refreshed"] for moment in refresh.seen}) >= 6
+        refresh.load_rest()
+    assert min(counts["live"] for counts in refresh.seen) >= sandbox.leads.count()
+    assert len({counts["refreshed"] for counts in refresh.seen}) >= 6
     assert warehouse.live() == listed(sandbox)
     kept = warehouse.table.select("SELECT id FROM leads")
     assert len(kept) == (LEADS - 50 if warehouse.hard_delete else LEADS)
@@ -240,22 +240,22 @@ def test_the_table_is_never_short(
     assert warehouse.live() == listed(sandbox)
 
 
-@pytest.mark.parametrize("death", ["killed", "refused"])
+@pytest.mark.parametrize("cause", ["killed", "rejected"])
 @only_hard
-def test_a_refresh_that_dies_changes_nothing_about_the_rest(
-    warehouse: Warehouse, sandbox: Sandbox, tap: Command, death: str
+def test_a_failed_refresh_does_not_change_other_rows(
+    warehouse: Warehouse, sandbox: Sandbox, tap: Command, cause: str
 ) -> None:
-    """Rows that it did not bring stay as they are; the next refresh removes some."""
+    """Rows that the refresh did not load stay unchanged until the next refresh."""
     warehouse.load(tap(config=sandbox.config()).stdout)
     before = {row["id"]: row for row in warehouse.table.select("SELECT * FROM leads")}
     gone = {*sandbox.leads.delete(30), *sandbox.leads.merge(20)}
-    if death == "refused":
+    if cause == "rejected":
         sandbox.script(Fault("error", at=4, status=403))
     with refreshing(warehouse, sandbox, tap) as refresh:
-        refresh.batches(2)
-        if death == "killed":
+        refresh.load_batches(2)
+        if cause == "killed":
             refresh.tap.kill()
-        refresh.rest()
+        refresh.load_rest()
     assert refresh.tap.wait() != 0
     rest = warehouse.table.select(
         "SELECT * FROM leads WHERE _sdc_table_version IS NULL"
@@ -265,47 +265,47 @@ def test_a_refresh_that_dies_changes_nothing_about_the_rest(
     assert len(warehouse.live()) == LEADS
     sandbox.script()
     with refreshing(warehouse, sandbox, tap) as refresh:
-        refresh.rest()
+        refresh.load_rest()
     assert warehouse.live() == listed(sandbox)
 
 
 @only_hard
-def test_an_hourly_run_in_the_middle_loses_nothing(
+def test_an_hourly_run_during_a_refresh_loses_nothing(
     warehouse: Warehouse, sandbox: Sandbox, tap: Command
 ) -> None:
-    """What it writes has no version; the refresh reads it again before its end."""
+    """The refresh reads the changes of an hourly run again before its end."""
     first = tap(config=sandbox.config())
     warehouse.load(first.stdout)
     sandbox.leads.delete(30)
     with refreshing(warehouse, sandbox, tap) as refresh:
-        refresh.batches(3)
+        refresh.load_batches(3)
         sandbox.leads.change(200)
         sandbox.leads.add(5)
         warehouse.load(tap(config=sandbox.config(), state=first.state).stdout)
         assert listed(sandbox).items() <= warehouse.live().items()
-        refresh.rest()
-    assert min(moment["live"] for moment in refresh.seen) >= LEADS - 30
+        refresh.load_rest()
+    assert min(counts["live"] for counts in refresh.seen) >= LEADS - 30
     assert warehouse.live() == listed(sandbox)
 
 
 @only_hard
-def test_an_hourly_run_at_the_very_end_is_what_the_lock_is_for(
+def test_an_hourly_run_after_the_last_page_needs_the_lock(
     warehouse: Warehouse, sandbox: Sandbox, tap: Command
 ) -> None:
-    """A lead that it adds after the last page is taken for one that is gone."""
+    """Without the lock, the refresh removes a lead added after its last page."""
     first = tap(config=sandbox.config())
     warehouse.load(first.stdout)
     with refreshing(warehouse, sandbox, tap) as refresh:
-        end = refresh.all_but_the_end()
+        end = refresh.load_rows()
         (added,) = sandbox.leads.add(1)
         warehouse.load(tap(config=sandbox.config(), state=first.state).stdout)
         assert added in warehouse.live()
-        refresh.end(end)
+        refresh.finish(end)
     assert added not in warehouse.live()
 
 
 def test_the_cron_lines_never_run_at_once(tmp_path: Path) -> None:
-    """With one lock the hourly run is skipped, and the weekly one waits."""
+    """With one lock, the hourly run is skipped and the weekly one waits."""
     jobs = {it["job"] for it in read_project()["schedules"]}
     lines = {
         found["weekday"]: found["line"]
@@ -335,7 +335,7 @@ def test_the_cron_lines_never_run_at_once(tmp_path: Path) -> None:
 
 
 def test_the_job_refreshes_the_same_table(database_url: str, tmp_path: Path) -> None:
-    """`meltano run` marks what is gone, with the same variables, and no hole."""
+    """`meltano run` marks deleted leads in the same table, which is always complete."""
     with (
         Sandbox(leads=LEADS) as sandbox,
         temporary_schema(database_url, SCHEMA) as table,
@@ -352,7 +352,7 @@ def test_the_job_refreshes_the_same_table(database_url: str, tmp_path: Path) -> 
         while not futures.wait([run], TICK_SECONDS).done:
             seen.append(warehouse.counts())
         run.result()
-        assert min(moment["live"] for moment in seen) >= sandbox.leads.count()
+        assert min(counts["live"] for counts in seen) >= sandbox.leads.count()
         assert warehouse.live() == listed(sandbox)
         marked = table.select("SELECT * FROM leads WHERE _sdc_deleted_at IS NOT NULL")
         assert {row["id"] for row in marked} == gone

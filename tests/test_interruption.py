@@ -1,4 +1,4 @@
-"""A sync that is stopped: by a signal, by a kill, or by a reader that goes away."""
+"""Test how a sync stops: by a signal, by a kill, or by a closed pipe."""
 
 from __future__ import annotations
 
@@ -27,24 +27,26 @@ if t.TYPE_CHECKING:
 
     Process: t.TypeAlias = subprocess.Popen[bytes]
 
+pytestmark = pytest.mark.slow
+
 TAP = Path(sys.executable).parent / "tap-mega"
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
-MOMENT_SECONDS = 0.3
-MUCH = 20_000
-"""Bytes; no pipe is full with less, and the SCHEMA message alone is not as long."""
-PATIENCE_SECONDS = 20
+QUIET_SECONDS = 0.3
+BLOCKED_BYTES = 20_000
+"""A full pipe holds more than this, and the SCHEMA message alone is shorter."""
+TIMEOUT_SECONDS = 20
 
 
 @pytest.fixture
 def api() -> Iterator[Sandbox]:
-    """An API by the real clock, which a process of its own goes by."""
+    """Provide an API on the real clock, because the tap is another process."""
     with Sandbox(leads=250) as sandbox:
         yield sandbox
 
 
 @contextlib.contextmanager
 def started(folder: Path, sandbox: Sandbox, **more: t.Any) -> Iterator[Process]:
-    """Start the command as a process whose output nobody reads, and see it end."""
+    """Start the command, leave its output unread, and kill it afterwards."""
     config = folder / "config.json"
     config.write_text(json.dumps({**sandbox.config(), **more}))
     with subprocess.Popen(
@@ -59,60 +61,60 @@ def started(folder: Path, sandbox: Sandbox, **more: t.Any) -> Iterator[Process]:
 
 
 class Reader(threading.Thread):
-    """Reads what a process writes, line by line, as it comes."""
+    """Read the output of a process, line by line."""
 
     def __init__(self, stream: t.IO[bytes] | None) -> None:
-        """Read nothing yet."""
+        """Start without text."""
         super().__init__()
         self.stream = stream
         self.text = ""
-        self._come = threading.Condition()
+        self._changed = threading.Condition()
 
     def run(self) -> None:
         """Read to the end."""
         for line in self.stream or ():
-            with self._come:
+            with self._changed:
                 self.text += line.decode()
-                self._come.notify_all()
+                self._changed.notify_all()
 
     def wait_for(self, words: str) -> None:
-        """Return when the words are there."""
-        with self._come:
-            assert self._come.wait_for(lambda: words in self.text, PATIENCE_SECONDS)
+        """Wait until the text contains these words."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: words in self.text, TIMEOUT_SECONDS)
 
 
-def reading(stream: t.IO[bytes] | None) -> Reader:
-    """Return a reader that has begun."""
+def start_reader(stream: t.IO[bytes] | None) -> Reader:
+    """Return a reader that has started."""
     reader = Reader(stream)
     reader.start()
     return reader
 
 
 def stop(process: Process, number: signal.Signals, out: Reader, log: Reader) -> Run:
-    """Send a signal, read on or begin to, and return what the process left."""
+    """Send a signal, read to the end, and return the run."""
     process.send_signal(number)
     if out.ident is None:
         out.start()
-    process.wait(PATIENCE_SECONDS)
+    process.wait(TIMEOUT_SECONDS)
     for reader in (out, log):
-        reader.join(PATIENCE_SECONDS)
+        reader.join(TIMEOUT_SECONDS)
     return Run(process.returncode, out.text, log.text)
 
 
 def wait_until_blocked(process: Process) -> None:
-    """Return when the pipe that nobody reads has been full for a moment."""
+    """Wait until the unread pipe has been full for a while."""
     assert process.stdout
-    filled, since, begun = 0, time.monotonic(), time.monotonic()
+    filled, since, started_at = 0, time.monotonic(), time.monotonic()
     waiting = array.array("i", [0])
-    while filled < MUCH or time.monotonic() < since + MOMENT_SECONDS:
+    while filled < BLOCKED_BYTES or time.monotonic() < since + QUIET_SECONDS:
         fcntl.ioctl(process.stdout, termios.FIONREAD, waiting)
         if waiting[0] != filled:
             filled, since = waiting[0], time.monotonic()
-        assert time.monotonic() < begun + PATIENCE_SECONDS
+        assert time.monotonic() < started_at + TIMEOUT_SECONDS
 
 
 def check_stopped(run: Run, number: signal.Signals) -> None:
-    """See that a run ended by a signal as it should."""
+    """Check that the run stopped cleanly after a signal."""
     assert run.code == 128 + number
     assert run.stdout.endswith("\n")
     assert run.messages[-1]["type"] == "STATE"
@@ -124,12 +126,12 @@ def check_stopped(run: Run, number: signal.Signals) -> None:
 def test_a_signal_while_the_api_is_silent(
     tmp_path: Path, api: Sandbox, number: signal.Signals
 ) -> None:
-    """It ends at once with a last STATE, and the exit code says that it is not done."""
-    asked = threading.Event()
-    api.script(Fault("hang", at=3, before=asked.set))
+    """The tap stops at once, writes a last STATE, and exits with the signal's code."""
+    requested = threading.Event()
+    api.script(Fault("hang", at=3, before=requested.set))
     with started(tmp_path, api) as process:
-        out, log = reading(process.stdout), reading(process.stderr)
-        assert asked.wait(PATIENCE_SECONDS)
+        out, log = start_reader(process.stdout), start_reader(process.stderr)
+        assert requested.wait(TIMEOUT_SECONDS)
         run = stop(process, number, out, log)
     check_stopped(run, number)
     assert len(run.records) == 200
@@ -140,17 +142,19 @@ def test_a_signal_while_the_api_is_silent(
 def test_a_signal_while_waiting_for_quota(
     tmp_path: Path, api: Sandbox, number: signal.Signals
 ) -> None:
-    """It ends at once, not after the wait."""
+    """The tap stops at once and skips the rest of the wait."""
     api.script(Fault("error", 2, None, status=429, retry_after=3600))
     with started(tmp_path, api) as process:
-        out, log = reading(process.stdout), reading(process.stderr)
+        out, log = start_reader(process.stdout), start_reader(process.stderr)
         log.wait_for("Waiting 1 h 0 min")
         run = stop(process, number, out, log)
     check_stopped(run, number)
     assert run.bookmark == run.records[-1]["updated_at"]
 
 
-BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "not"])
+BUFFERING = pytest.mark.parametrize(
+    "unbuffered", ["", "1"], ids=["buffered", "unbuffered"]
+)
 
 
 @BUFFERING
@@ -158,12 +162,12 @@ BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "n
 def test_a_signal_while_the_reader_is_slow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, unbuffered: str
 ) -> None:
-    """The page that waits for the reader is finished, then comes the last STATE."""
+    """The tap finishes writing the current page, and then writes the last STATE."""
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with Sandbox(leads=0) as api:
         api.leads.add(900, custom_fields={"notes": size * "x"})
         with started(tmp_path, api) as process:
-            log = reading(process.stderr)
+            log = start_reader(process.stderr)
             wait_until_blocked(process)
             run = stop(process, signal.SIGTERM, Reader(process.stdout), log)
     check_stopped(run, signal.SIGTERM)
@@ -172,50 +176,50 @@ def test_a_signal_while_the_reader_is_slow(
 
 
 def test_a_signal_before_the_first_lead(tmp_path: Path, api: Sandbox) -> None:
-    """Stopped before it has read anything, it leaves a state without a bookmark."""
-    asked = threading.Event()
-    api.script(Fault("hang", at=1, before=asked.set))
+    """A tap that has read no lead writes a state without a bookmark."""
+    requested = threading.Event()
+    api.script(Fault("hang", at=1, before=requested.set))
     with started(tmp_path, api) as process:
-        out, log = reading(process.stdout), reading(process.stderr)
-        assert asked.wait(PATIENCE_SECONDS)
+        out, log = start_reader(process.stdout), start_reader(process.stderr)
+        assert requested.wait(TIMEOUT_SECONDS)
         run = stop(process, signal.SIGTERM, out, log)
     check_stopped(run, signal.SIGTERM)
     assert run.bookmark is None
 
 
 def test_a_signal_before_a_batch_is_written(tmp_path: Path, api: Sandbox) -> None:
-    """No STATE says that leads are out which are in no file yet."""
-    asked = threading.Event()
-    api.script(Fault("hang", at=3, before=asked.set))
+    """The tap writes no STATE for leads that are in no file yet."""
+    requested = threading.Event()
+    api.script(Fault("hang", at=3, before=requested.set))
     batch = {
         "encoding": {"format": "jsonl", "compression": "none"},
         "storage": {"root": (tmp_path / "batches").as_uri()},
     }
     with started(tmp_path, api, batch_config=batch) as process:
-        out, log = reading(process.stdout), reading(process.stderr)
-        assert asked.wait(PATIENCE_SECONDS)
+        out, log = start_reader(process.stdout), start_reader(process.stderr)
+        assert requested.wait(TIMEOUT_SECONDS)
         run = stop(process, signal.SIGTERM, out, log)
     assert run.code == 128 + signal.SIGTERM
     assert [message["type"] for message in run.messages] == ["SCHEMA"]
 
 
-def test_a_reader_that_goes_away(tmp_path: Path, api: Sandbox) -> None:
-    """The tap ends quietly, and its exit code is that of a broken pipe."""
+def test_a_closed_pipe_ends_the_run_quietly(tmp_path: Path, api: Sandbox) -> None:
+    """If the reader closes the pipe, the tap exits quietly with code 141."""
     with started(tmp_path, api) as process:
         assert process.stdout
         assert process.stdout.readline()
         process.stdout.close()
         assert process.stderr
         log = process.stderr.read().decode()
-        process.wait(PATIENCE_SECONDS)
+        process.wait(TIMEOUT_SECONDS)
     assert process.returncode == 141
     assert "ERROR" not in log
     assert "Traceback" not in log
     assert "BrokenPipe" not in log
 
 
-def test_a_stdout_that_is_closed(tmp_path: Path, api: Sandbox) -> None:
-    """It is said in one line, with exit code 1."""
+def test_a_closed_stdout_is_one_line(tmp_path: Path, api: Sandbox) -> None:
+    """A closed stdout is reported in one line, with exit code 1."""
     config = tmp_path / "config.json"
     config.write_text(json.dumps(api.config()))
     command = ["/bin/sh", "-c", f"'{TAP}' --config '{config}' >&-"]
@@ -226,10 +230,10 @@ def test_a_stdout_that_is_closed(tmp_path: Path, api: Sandbox) -> None:
 
 
 @BUFFERING
-def test_a_disk_that_is_full(
+def test_a_full_disk_is_one_line(
     tmp_path: Path, api: Sandbox, monkeypatch: pytest.MonkeyPatch, unbuffered: str
 ) -> None:
-    """What cannot be written is one line, with exit code 1."""
+    """A full disk is reported in one line, with exit code 1."""
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     config = tmp_path / "config.json"
     config.write_text(json.dumps(api.config()))
@@ -246,10 +250,10 @@ def test_a_disk_that_is_full(
     assert "Traceback" not in log.log
 
 
-def test_a_kill_at_any_instant_loses_nothing(
+def test_a_kill_at_any_time_loses_nothing(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """From the last whole STATE line the rest comes, and at most a page comes twice."""
+    """After a kill, the rest is read, and at most a page and the look-back repeat."""
     page_size = 20
     config = {**sandbox.config(), "page_size": page_size}
     whole = tap(config=config, clock=clock)
@@ -269,7 +273,7 @@ def test_a_kill_at_any_instant_loses_nothing(
 def test_a_killed_process_is_resumed(
     tmp_path: Path, api: Sandbox, tap: Command
 ) -> None:
-    """SIGKILL in the middle of a page: what was read and what comes next is all."""
+    """After SIGKILL in the middle of a page, the next run reads all other leads."""
     with started(tmp_path, api) as process:
         wait_until_blocked(process)
         process.kill()

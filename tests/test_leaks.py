@@ -1,4 +1,4 @@
-"""Nothing leaks: no token and no lead in any log, at any level."""
+"""Test that no log contains a token or a lead, at any level."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if t.TYPE_CHECKING:
 
     Json: t.TypeAlias = dict[str, t.Any]
 
-SECRET_SEARCH = "secret-needle"  # noqa: S105  # what a filter looks for
+SECRET_SEARCH = "secret-needle"  # noqa: S105  # a search term
 
-DAYS: dict[str, tuple[Fault, ...]] = {
-    "good": (),
+CASES: dict[str, tuple[Fault, ...]] = {
+    "no-fault": (),
     "error": (Fault("error", 2, None),),
     "html": (Fault("html", 2, None, status=502),),
     "echo": (Fault("body", 1, status=401, body="{token}"),),
     "reset": (Fault("reset", 2, None),),
     "truncated": (Fault("truncate", 1, None),),
-    "no-page": (Fault("body", 1, None, body='{"leads": [{"id": "needle"}]}'),),
-    "refused-cursor": (Fault("refuse_cursor", 1, None),),
+    "invalid-page": (Fault("body", 1, None, body='{"leads": [{"id": "needle"}]}'),),
+    "rejected-cursor": (Fault("refuse_cursor", 1, None),),
     "repeated-cursor": (Fault("repeat_cursor", 1, None),),
     "disorder": (Fault("disorder", 2),),
     "long-echo": (Fault("body", 1, status=401, body="{long}"),),
@@ -38,27 +38,29 @@ DAYS: dict[str, tuple[Fault, ...]] = {
 
 
 def traces(lead: Json) -> set[str]:
-    """Return what would give a lead away."""
+    """Return the values that identify a lead."""
     names = ("id", "contact_name", "contact_email", "contact_phone")
     return {lead[name] for name in names if lead[name]}
 
 
-@pytest.mark.parametrize("day", DAYS.values(), ids=DAYS)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
 def test_no_token_and_no_lead_is_in_the_log(
     tap: Command,
     sandbox: Sandbox,
     clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
-    day: tuple[Fault, ...],
+    case: tuple[Fault, ...],
     level: str,
 ) -> None:
-    """Whatever goes wrong, and with the debug output of all libraries."""
+    """The log has no token and no lead for any fault, even at level DEBUG."""
     monkeypatch.setenv("LOGLEVEL", level)
     echo = json.dumps({"error": {"message": f"no such key: {sandbox.token}"}})
     long = json.dumps({"error": {"message": 150 * "x" + sandbox.token}})
     bodies = {"{token}": echo, "{long}": long}
-    faults = [Fault(**{**vars(it), "body": bodies.get(it.body, it.body)}) for it in day]
+    faults = [
+        Fault(**{**vars(it), "body": bodies.get(it.body, it.body)}) for it in case
+    ]
     sandbox.script(*faults)
     run = tap(config={**sandbox.config(), "page_size": 20}, clock=clock)
     assert "tap-mega" in run.log
@@ -71,7 +73,7 @@ def test_no_token_and_no_lead_is_in_the_log(
 
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
 @pytest.mark.parametrize("reachable", [True, False])
-def test_what_is_searched_for_is_not_in_the_log(
+def test_a_search_term_is_not_in_the_log(
     tap: Command,
     sandbox: Sandbox,
     clock: FakeClock,
@@ -80,11 +82,11 @@ def test_what_is_searched_for_is_not_in_the_log(
     *,
     reachable: bool,
 ) -> None:
-    """`search` may be a lead's e-mail: libraries that log the query are kept quiet."""
+    """No library logs the query, because `search` may be the e-mail of a lead."""
     monkeypatch.setenv("LOGLEVEL", level)
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        dead = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{unused.getsockname()[1]}"
     config = {**sandbox.config(), "filters": {"search": SECRET_SEARCH}}
     if not reachable:
         config["api_url"] = dead
@@ -104,7 +106,7 @@ EXPRESSIONS = [
 
 @pytest.mark.parametrize("expression", EXPRESSIONS, ids=str)
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
-def test_a_stream_map_that_fails_does_not_quote_the_lead(
+def test_a_failing_stream_map_does_not_quote_the_lead(
     tap: Command,
     sandbox: Sandbox,
     clock: FakeClock,
@@ -112,7 +114,7 @@ def test_a_stream_map_that_fails_does_not_quote_the_lead(
     expression: dict[str, str],
     level: str,
 ) -> None:
-    """One line names the setting; the error's own words would hold the lead's."""
+    """One line names the setting, without the message that would quote the lead."""
     monkeypatch.setenv("LOGLEVEL", level)
     config = {**sandbox.config(), "stream_maps": {"leads": expression}}
     run = tap(config=config, clock=clock)
@@ -124,10 +126,10 @@ def test_a_stream_map_that_fails_does_not_quote_the_lead(
         assert not [trace for trace in traces(lead) if trace in run.log]
 
 
-def test_a_proxy_does_not_get_what_is_for_this_machine(
+def test_a_proxy_does_not_get_local_requests(
     tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Plain http to a loopback host goes there, whatever proxy is named."""
+    """Requests by plain HTTP to a loopback host bypass a configured proxy."""
     with Sandbox(leads=1, clock=clock.time) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         run = tap(config=sandbox.config(), clock=clock)
@@ -143,7 +145,7 @@ def test_a_netrc_does_not_replace_the_token(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """What a `.netrc` says of the host is not sent."""
+    """The tap does not send the credentials that a `.netrc` has for the host."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password something\n")
     netrc.chmod(0o600)

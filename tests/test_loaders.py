@@ -1,6 +1,6 @@
-"""The real loaders, fed by the tap: what lands is the source, and stays it.
+"""Test that real loaders, fed by the tap, produce rows that equal the source.
 
-Those of `meltano.yml` run in the suite; the others with `-m loaders`.
+By default only the loaders of `meltano.yml` run; `-m loaders` runs the others.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ FIELDS: tuple[Json, ...] = (
 
 @pytest.fixture(scope="module")
 def database_url() -> Iterator[str]:
-    """A database."""
+    """Provide the URL of a database."""
     with postgres_server() as url:
         yield url
 
 
 @pytest.fixture
 def place(database_url: str, tmp_path: Path) -> Iterator[Place]:
-    """An empty place."""
+    """Provide an empty place to load into."""
     with temporary_schema(database_url, SCHEMA) as table:
         yield Place(tmp_path, database_url, table)
 
@@ -89,7 +89,7 @@ def place(database_url: str, tmp_path: Path) -> Iterator[Place]:
     ]
 )
 def loader(request: pytest.FixtureRequest) -> Loader:
-    """A loader that is installed."""
+    """Provide an installed loader."""
     loader: Loader = request.param
     if sys.version_info[:2] > loader.newest_python:
         newest = ".".join(map(str, loader.newest_python))
@@ -98,8 +98,8 @@ def loader(request: pytest.FixtureRequest) -> Loader:
     return loader
 
 
-def add_odd_leads(sandbox: Sandbox) -> None:
-    """Add leads with what is easily broken on the way."""
+def add_difficult_leads(sandbox: Sandbox) -> None:
+    """Add leads with values that loaders are likely to damage."""
     for text in TEXTS:
         sandbox.leads.add(1, contact_name=text)
     for value in VALUES:
@@ -108,15 +108,15 @@ def add_odd_leads(sandbox: Sandbox) -> None:
         sandbox.leads.add(1, **fields)
 
 
-def test_what_lands_is_the_source(
+def test_the_rows_equal_the_source(
     loader: Loader, place: Place, tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Each lead is there in its newest version, after several batches and two runs.
+    """Each lead has a row in its newest version, after several batches and two runs.
 
-    The second run starts from what the loader wrote as the state. Where rows are only
-    added, a lead that came twice is there twice.
+    The second run starts from the state that the loader wrote. A loader that only
+    appends rows has a row for each time that a lead was read.
     """
-    add_odd_leads(sandbox)
+    add_difficult_leads(sandbox)
     config: Config = {**sandbox.config(), **loader.tap}
     first = tap(config=config, clock=clock)
     state = loader.load(first.stdout, place, batch_size_rows=BATCH)
@@ -138,10 +138,10 @@ def test_what_lands_is_the_source(
         assert {name: row[name] for name in expected} == expected
 
 
-def test_who_removes_what_is_gone(
+def test_only_target_postgres_removes_deleted_leads(
     loader: Loader, place: Place, tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Only target-postgres acts on ACTIVATE_VERSION; the others take no harm by it."""
+    """Only target-postgres acts on ACTIVATE_VERSION; the others ignore it."""
     config: Config = {
         **sandbox.config(),
         **loader.tap,

@@ -1,4 +1,4 @@
-"""The real `meltano run tap-mega target-postgres`, into a real PostgreSQL."""
+"""Test the real `meltano run tap-mega target-postgres` with a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
 LEADS = 345
 CHANGED = 37
 SCHEMA = "mega_test"
-# Where times that go through the session's zone would be hours off.
+# In this zone, a time that is converted to the session's zone is hours off.
 NEW_YORK = "options=-c%20timezone%3DAmerica/New_York"
 TIMES = ("created_at", "updated_at", "last_interaction_at")
 TYPES = {
@@ -54,22 +54,22 @@ WHERE indisprimary AND indrelid = 'leads'::regclass
 
 @dataclasses.dataclass
 class Synced:
-    """What two runs, and a change of leads between them, have left."""
+    """Hold the result of two runs, with changed leads in between."""
 
     pipeline: Pipeline
     sandbox: Sandbox
     table: Table
     requests: tuple[int, int]
-    """How many each run sent."""
+    """The number of requests of each run."""
     rows: tuple[int, int]
-    """How many the table held after each."""
-    asked_others: bool
-    """Whether anything was asked of another machine."""
+    """The number of rows after each run."""
+    contacted_others: bool
+    """Whether a request was sent to another machine."""
 
 
 @pytest.fixture(scope="module")
 def database_url() -> Iterator[str]:
-    """A database whose sessions are in New York."""
+    """Provide the URL of a database whose sessions are in New York."""
     with postgres_server() as url:
         yield f"{url}{'&' if '?' in url else '?'}{NEW_YORK}"
 
@@ -78,7 +78,7 @@ def database_url() -> Iterator[str]:
 def synced(
     database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Synced]:
-    """A full load, a change of some leads, and an incremental run."""
+    """Run a full load, change some leads, and run an incremental sync."""
     with (
         Sandbox(leads=LEADS) as sandbox,
         socket.create_server(("127.0.0.1", 0)) as proxy,
@@ -87,8 +87,8 @@ def synced(
     ):
         folder, config = tmp_path_factory.mktemp("meltano"), sandbox.config()
         Pipeline(folder, config, database_url, SCHEMA).install()
-        # All that goes to another machine comes to the proxy. The others must not
-        # count: they are the developer's.
+        # Requests to other machines reach the proxy. The other variables are the
+        # developer's own, and must have no effect.
         proxy_url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
         for name, value in {
             "HTTP_PROXY": proxy_url,
@@ -106,20 +106,20 @@ def synced(
         sandbox.leads.add(1)
         second = run(pipeline, sandbox, table)
         requests, rows = zip(first, second, strict=True)
-        asked = has_caller(proxy)
-        yield Synced(pipeline, sandbox, table, requests, rows, asked_others=asked)
+        others = has_caller(proxy)
+        yield Synced(pipeline, sandbox, table, requests, rows, contacted_others=others)
 
 
 def run(pipeline: Pipeline, sandbox: Sandbox, table: Table) -> tuple[int, int]:
-    """Run it, and return the requests sent and the rows there are then."""
+    """Run the pipeline, and return the numbers of requests and rows."""
     sandbox.requests.clear()
     pipeline.run()
     return len(sandbox.requests), len(table.select("SELECT 1 FROM leads"))
 
 
 def has_caller(server: socket.socket) -> bool:
-    """Tell whether somebody has connected."""
-    server.setblocking(False)  # noqa: FBT003 - it takes no name
+    """Return whether a client has connected."""
+    server.setblocking(False)  # noqa: FBT003 - the parameter has no name
     try:
         server.accept()[0].close()
     except BlockingIOError:
@@ -128,25 +128,25 @@ def has_caller(server: socket.socket) -> bool:
 
 
 def as_stored(lead: dict[str, t.Any]) -> dict[str, t.Any]:
-    """Return a lead as its row should be: times in UTC, without a zone."""
+    """Return the expected row of a lead: its times are in UTC, without a zone."""
     times = {name: lead[name] and in_utc(lead[name]) for name in TIMES}
     return {**lead, **times}
 
 
 def test_the_first_run_loads_everything(synced: Synced) -> None:
-    """A full load brings every lead, with a request for each hundred."""
+    """The first run loads every lead, with one request per hundred."""
     assert synced.rows[0] == LEADS
     assert synced.requests[0] == 4
 
 
 def test_the_second_run_reads_the_changes_only(synced: Synced) -> None:
-    """An incremental run sends one or two requests, and the new lead is there."""
+    """The second run sends one or two requests, and loads the new lead."""
     assert synced.rows[1] == LEADS + 1
     assert synced.requests[1] in {1, 2}
 
 
 def test_the_table_equals_the_source(synced: Synced) -> None:
-    """Each row is the lead in its newest version: JSON as it was, times in UTC."""
+    """Each row is the newest version of its lead, with unchanged JSON and UTC times."""
     rows = synced.table.select("SELECT * FROM leads")
     stored = {row["id"]: {name: row[name] for name in TYPES} for row in rows}
     leads = synced.sandbox.leads.all()
@@ -154,7 +154,7 @@ def test_the_table_equals_the_source(synced: Synced) -> None:
 
 
 def test_the_columns_have_the_right_types(synced: Synced) -> None:
-    """JSON is jsonb, a time a timestamp, a whole number bigint, a truth boolean."""
+    """Objects are jsonb, times timestamp, whole numbers bigint and booleans boolean."""
     columns = synced.table.select(
         "SELECT column_name, data_type FROM information_schema.columns "
         "WHERE table_schema = %s AND table_name = 'leads'",
@@ -165,7 +165,7 @@ def test_the_columns_have_the_right_types(synced: Synced) -> None:
 
 
 def test_the_table_has_its_primary_key(synced: Synced) -> None:
-    """The database itself knows that `id` is the key."""
+    """The primary key of the table is `id`."""
     assert synced.table.select(PRIMARY_KEY) == [{"name": "id"}]
 
 
@@ -175,13 +175,13 @@ def test_the_state_holds_the_bookmark(synced: Synced) -> None:
     assert in_utc(synced.pipeline.bookmark()) == in_utc(newest)
 
 
-def test_no_other_machine_is_asked(synced: Synced) -> None:
-    """Neither Meltano's hub nor anything else on the network is needed to run."""
-    assert not synced.asked_others
+def test_no_other_machine_is_contacted(synced: Synced) -> None:
+    """A run contacts neither Meltano's hub nor any other machine."""
+    assert not synced.contacted_others
 
 
 def test_the_schedules_run_the_jobs(synced: Synced) -> None:
-    """Every hour what has changed goes into PostgreSQL, and every week all leads."""
+    """The changes are loaded into PostgreSQL every hour, and all leads every week."""
     schedules = json.loads(
         synced.pipeline.meltano("schedule", "list", "--format=json").stdout
     )
@@ -193,7 +193,7 @@ def test_the_schedules_run_the_jobs(synced: Synced) -> None:
 
 
 def test_a_run_that_fails_says_why(synced: Synced, tmp_path: Path) -> None:
-    """The error names the command, and holds what the tap said."""
+    """The error names the command and contains the output of the tap."""
     config = {**synced.sandbox.config(), "auth_token": "mega_wrong"}
     pipeline = Pipeline(tmp_path, config, "postgresql://127.0.0.1/none", SCHEMA)
     with pytest.raises(CommandError, match="meltano run tap-mega") as failure:

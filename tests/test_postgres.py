@@ -1,4 +1,4 @@
-"""A PostgreSQL for the time of a `with`, and nothing of it afterwards."""
+"""Test the PostgreSQL that a `with` block starts and removes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from demo.postgres import postgres_server
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE_SECONDS = 20
-# Where the tests run in the background, Ctrl-C is ignored: not so here.
+pytestmark = pytest.mark.slow
+
+TIMEOUT_SECONDS = 20
+# In the background a process ignores SIGINT; this one must not.
 HOLD = """
 import signal, time
 from demo.postgres import postgres_server
@@ -36,7 +38,7 @@ with postgres_server() as url:
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder for temporary files; unlike `tmp_path` not closed to `nobody`."""
+    """Provide a folder that the user `nobody` can read, unlike `tmp_path`."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
     path = Path(tempfile.mkdtemp())
     path.chmod(0o755)
@@ -46,7 +48,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def is_up(url: str) -> bool:
-    """Tell whether a server answers."""
+    """Return whether a server accepts connections."""
     try:
         psycopg.connect(url).close()
     except psycopg.OperationalError:
@@ -54,17 +56,17 @@ def is_up(url: str) -> bool:
     return True
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait, and fail when it takes too long."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until the condition is true, and fail after a timeout."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 @pytest.mark.usefixtures("folder")
-def test_it_answers() -> None:
-    """It is a PostgreSQL that does what it is asked to."""
+def test_it_answers_queries() -> None:
+    """The server is a PostgreSQL that answers queries."""
     with postgres_server() as url, psycopg.connect(url) as connection:
         row = connection.execute("SELECT version(), 6 * 7").fetchone()
     assert row is not None
@@ -73,8 +75,8 @@ def test_it_answers() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_nobody_else_gets_in() -> None:
-    """It listens on this machine alone, and asks for the password."""
+def test_it_requires_its_password() -> None:
+    """The server listens on this machine only, and requires its password."""
     with postgres_server() as url:
         with psycopg.connect(url) as connection:
             assert connection.execute("SHOW listen_addresses").fetchone() == (
@@ -85,16 +87,16 @@ def test_nobody_else_gets_in() -> None:
             psycopg.connect(other)
 
 
-def test_it_is_gone_afterwards(folder: Path) -> None:
-    """Server and files are gone as soon as the block is left."""
+def test_it_is_removed_afterwards(folder: Path) -> None:
+    """The server and its files are removed when the block ends."""
     with postgres_server() as url:
         assert list(folder.iterdir())
     assert not is_up(url)
     assert not list(folder.iterdir())
 
 
-def test_it_is_gone_after_an_exception(folder: Path) -> None:
-    """An exception in the block comes out of it, and leaves nothing either."""
+def test_it_is_removed_after_an_exception(folder: Path) -> None:
+    """An exception leaves the block, and the server and its files are removed."""
     with pytest.raises(ZeroDivisionError), postgres_server() as url:
         raise ZeroDivisionError
     assert not is_up(url)
@@ -102,8 +104,8 @@ def test_it_is_gone_after_an_exception(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_it_dies_with_its_user(folder: Path, number: signal.Signals) -> None:
-    """It goes when the process that asked for it is ended, in whatever way."""
+def test_it_ends_with_its_parent(folder: Path, number: signal.Signals) -> None:
+    """The server ends with the process that started it, however that process ends."""
     command = [sys.executable, "-c", HOLD]
     with subprocess.Popen(
         command,
@@ -120,8 +122,8 @@ def test_it_dies_with_its_user(folder: Path, number: signal.Signals) -> None:
     assert not is_up(url)
 
 
-def test_database_url_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `DATABASE_URL`, that is the database, and nothing is started."""
+def test_database_url_replaces_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If `DATABASE_URL` is set, its database is used and no server starts."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://db.example.com/mine")
     monkeypatch.delattr(subprocess, "Popen")
     with postgres_server() as url:
@@ -130,7 +132,7 @@ def test_database_url_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_variables_of_libpq_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The developer's own PG* variables change neither the server nor our access."""
+    """The developer's PG* variables affect neither the server nor the connection."""
     for name, value in {"PGSSLMODE": "verify-full", "PGDATA": "/none"}.items():
         monkeypatch.setenv(name, value)
     with postgres_server() as url, temporary_schema(url, "mega_test") as table:
@@ -142,7 +144,7 @@ def test_variables_of_libpq_are_not_read(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_server_that_does_not_start_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error holds what the program wrote, and names a way out."""
+    """The error contains the output of the program and suggests `DATABASE_URL`."""
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho no space left >&2\nexit 1\n")
     python.chmod(0o755)

@@ -1,4 +1,4 @@
-"""How the tap spends the quota: none refused that could have waited, no time lost."""
+"""Test how the tap paces requests: it avoids 429 responses and wastes no time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import Fault, Limits, Sandbox
-from tap_mega.quota import Quota
+from tap_mega.rate_limit import RateLimiter
 from testing.clock import FakeClock
 from testing.harness import Command, full_table
 from testing.least_times import (
@@ -27,15 +27,16 @@ if t.TYPE_CHECKING:
 
 YEAR_99999 = "Thu, 01 Jan 99999 00:00:00 GMT"
 START = 1_800_000_000
-"""The beginning of an hour."""
+"""The start of an hour."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [0, 40])
 @pytest.mark.parametrize("window", ["sliding", "fixed"])
 def test_a_long_sync_takes_the_least_time_and_gets_no_429(
     tap: Command, window: t.Literal["sliding", "fixed"], minutes: int
 ) -> None:
-    """2,300 pages at the default limits: within 1 % of the least, and none refused."""
+    """A sync of 2,300 pages gets no 429 and takes the least time, within 1 %."""
     start = START + minutes * MINUTE + 17
     clock = FakeClock(start)
     with Sandbox(leads=2300, clock=clock.time, limits=Limits(window=window)) as sandbox:
@@ -53,7 +54,7 @@ def test_a_long_sync_takes_the_least_time_and_gets_no_429(
 def test_a_short_sync_does_not_wait(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Sixty requests go out at once."""
+    """A sync that fits into the quota of a minute does not wait."""
     run = tap(config={**sandbox.config(), "page_size": 5}, clock=clock)
     assert run.code == 0
     assert len(sandbox.requests) == 50
@@ -63,7 +64,7 @@ def test_a_short_sync_does_not_wait(
 def test_pacing_can_be_turned_off(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """With both limits 0 nothing waits."""
+    """If both limits are 0, no request waits."""
     sandbox.limits = Limits(per_minute=0, per_hour=0)
     off = {"page_size": 1, "requests_per_minute": 0, "requests_per_hour": 0}
     assert tap(config={**sandbox.config(), **off}, clock=clock).code == 0
@@ -76,27 +77,27 @@ def test_pacing_can_be_turned_off(
     per_hour=st.integers(1, 30),
     steps=st.lists(st.floats(0, 300), min_size=1, max_size=80),
 )
-def test_no_span_holds_more_than_the_limit(
+def test_no_minute_and_no_hour_exceeds_its_limit(
     per_minute: int, per_hour: int, steps: list[float]
 ) -> None:
-    """However long answers take, no minute and no hour gets more than its share."""
-    quota, now, sent = Quota(per_minute, per_hour), 0.0, list[float]()
+    """However long responses take, no minute and no hour exceeds its limit."""
+    limiter, now, sent = RateLimiter(per_minute, per_hour), 0.0, list[float]()
     for seconds in steps:
-        now += quota.wait(now)
+        now += limiter.delay(now)
         sent.append(now)
         now += seconds
-        quota.spend(now)
+        limiter.record(now)
     for limit, span in ((per_minute, MINUTE), (per_hour, HOUR)):
         for first, later in zip(sent, sent[limit:], strict=False):
             assert later - first >= span
 
 
-def test_the_time_for_requests_is_what_they_take() -> None:
-    """`seconds_for` foretells the schedule, and changes nothing."""
-    quota = Quota(PER_MINUTE, PER_HOUR)
-    foretold = quota.seconds_for(2300, now=0)
-    assert foretold == pytest.approx(least_seconds_sliding(2300), rel=0.01)
-    assert quota.seconds_for(2300, now=0) == foretold
+def test_the_predicted_time_matches_the_schedule() -> None:
+    """`seconds_for` predicts the schedule and does not change it."""
+    limiter = RateLimiter(PER_MINUTE, PER_HOUR)
+    predicted = limiter.seconds_for(2300, now=0)
+    assert predicted == pytest.approx(least_seconds_sliding(2300), rel=0.01)
+    assert limiter.seconds_for(2300, now=0) == predicted
 
 
 def seconds(clock: FakeClock) -> str:
@@ -110,38 +111,38 @@ def date(clock: FakeClock) -> str:
     return email.utils.formatdate(clock.now + 40, usegmt=True)
 
 
-def one_of_two(clock: FakeClock) -> str:
-    """Return a wait of forty seconds as a proxy joins two headers."""
+def joined(clock: FakeClock) -> str:
+    """Return a wait of forty seconds twice, as a proxy joins two headers."""
     assert clock
     return "40, 40"
 
 
 def fraction(clock: FakeClock) -> str:
-    """Return a wait of forty seconds that is not of the standard's form."""
+    """Return a wait of forty seconds with a fraction, which the standard forbids."""
     assert clock
     return "40.0"
 
 
-@pytest.mark.parametrize("retry_after", [seconds, date, one_of_two, fraction])
-def test_a_429_waits_as_long_as_the_api_says(
+@pytest.mark.parametrize("retry_after", [seconds, date, joined, fraction])
+def test_retry_after_of_a_429_is_obeyed(
     tap: Command,
     sandbox: Sandbox,
     clock: FakeClock,
     retry_after: Callable[[FakeClock], str],
 ) -> None:
-    """`Retry-After` is obeyed, be it seconds or a date, without spending tries."""
-    asked = retry_after(clock)
-    sandbox.script(Fault("error", 2, status=429, retry_after=asked))
+    """The tap obeys `Retry-After` in each notation, and uses up no attempts."""
+    header = retry_after(clock)
+    sandbox.script(Fault("error", 2, status=429, retry_after=header))
     run = tap(config={**sandbox.config(), "backoff_max_tries": 1}, clock=clock)
     assert run.code == 0
     assert clock.sleeps == [40]
     assert run.records == sandbox.leads.all()
 
 
-def test_a_429_may_come_as_often_as_it_likes(
+def test_any_number_of_429s_is_waited_out(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A hundred refusals for want of quota are no failure."""
+    """A hundred 429 responses do not fail the sync."""
     sandbox.script(Fault("error", 2, 100, status=429, retry_after=30))
     run = tap(config={**sandbox.config(), "backoff_max_tries": 1}, clock=clock)
     assert run.code == 0
@@ -149,31 +150,31 @@ def test_a_429_may_come_as_often_as_it_likes(
     assert sum(clock.sleeps) >= 3000
 
 
-@pytest.mark.parametrize("asked", [None, "", "soon", "-3", YEAR_99999])
-def test_a_429_that_does_not_say_how_long_backs_off(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, asked: str | None
+@pytest.mark.parametrize("header", [None, "", "soon", "-3", YEAR_99999])
+def test_a_429_without_retry_after_backs_off(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, header: str | None
 ) -> None:
-    """Without a usable `Retry-After` the waits grow."""
-    sandbox.script(Fault("error", 1, 4, status=429, retry_after=asked))
+    """Without a usable `Retry-After`, the waits grow."""
+    sandbox.script(Fault("error", 1, 4, status=429, retry_after=header))
     assert tap(config=sandbox.config(), clock=clock).code == 0
     for wait, least in zip(clock.sleeps, [1, 2, 4, 8], strict=True):
         assert least <= wait <= least + 1
 
 
-@pytest.mark.parametrize("asked", ["0", "Thu, 01 Jan 1970 00:00:00 GMT"])
-def test_a_429_that_says_now_waits_a_moment(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, asked: str
+@pytest.mark.parametrize("header", ["0", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_a_429_with_a_zero_wait_waits_a_second(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, header: str
 ) -> None:
-    """A wait of nothing does not become a storm of requests."""
-    sandbox.script(Fault("error", 1, 3, status=429, retry_after=asked))
+    """After a `Retry-After` of zero, the tap still waits a second."""
+    sandbox.script(Fault("error", 1, 3, status=429, retry_after=header))
     assert tap(config=sandbox.config(), clock=clock).code == 0
     assert clock.sleeps == [1, 1, 1]
 
 
-def test_an_hour_that_another_run_spent_is_waited_for(
+def test_quota_that_another_run_spent_is_waited_for(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A run that begins with an empty quota reads all, after the API's own wait."""
+    """A run that starts without quota waits as long as the API says, and reads all."""
     off = {"page_size": 1, "requests_per_minute": 0, "requests_per_hour": 0}
     sandbox.limits = Limits(per_minute=0, per_hour=300)
     tap(config={**sandbox.config(), **off}, clock=clock)
@@ -185,10 +186,10 @@ def test_an_hour_that_another_run_spent_is_waited_for(
     assert [it.status for it in sandbox.requests].count(429) == 1
 
 
-def test_the_state_goes_out_before_a_wait(
+def test_the_state_is_written_before_a_wait(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """When the waiting begins, all that was read is out, and its state behind it."""
+    """Before a wait, all leads that were read and their state are written."""
     config = {**sandbox.config(), "requests_per_minute": 2}
     run = tap(config=config, clock=clock)
     third_page = [it["type"] for it in run.messages].index("RECORD") + 200
@@ -196,8 +197,8 @@ def test_the_state_goes_out_before_a_wait(
     assert clock.sleeps == [pytest.approx(60, abs=0.2)]
 
 
-def test_a_wait_is_told(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
-    """One line says how long and why, for a wait of more than a few seconds only."""
+def test_a_wait_is_logged(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
+    """The log gives the length and reason of each wait of more than a few seconds."""
     sandbox.script(
         Fault("error", 1, status=429, retry_after=4),
         Fault("error", 2, status=429, retry_after=1800),
@@ -207,16 +208,18 @@ def test_a_wait_is_told(tap: Command, sandbox: Sandbox, clock: FakeClock) -> Non
     assert lines == ["Waiting 30 min: the API answered 429: the key has no quota left"]
     run = tap(config={**sandbox.config(), "requests_per_minute": 2}, clock=clock)
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
-    assert lines == ["Waiting 1 min: 2 requests a minute and 1000 an hour are spent"]
+    assert lines == [
+        "Waiting 1 min: the limit of 2 requests per minute and 1000 per hour is reached"
+    ]
 
 
 TOO_LONG = Fault("error", 2, None, status=429, retry_after=7200)
 
 
-def test_a_wait_that_is_too_long_ends_an_incremental_sync_well(
+def test_a_wait_over_the_maximum_ends_an_incremental_sync(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Exit 0, a warning that says how much is left, and a state to resume from."""
+    """An incremental sync exits with 0, logs how much is left, and can be resumed."""
     sandbox.script(TOO_LONG)
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 0
@@ -232,10 +235,10 @@ def test_a_wait_that_is_too_long_ends_an_incremental_sync_well(
 
 
 @pytest.mark.parametrize("mode", ["nothing read", "full table"])
-def test_a_wait_that_is_too_long_fails_where_nothing_is_won(
+def test_a_wait_over_the_maximum_fails_without_progress(
     tap: Command, sandbox: Sandbox, clock: FakeClock, mode: str
 ) -> None:
-    """Exit 1 if nothing was read, or if a full-table sync would have to start over."""
+    """The run exits with 1 if it read nothing or a full-table sync must start over."""
     catalog = full_table(tap) if mode == "full table" else None
     at = 2 if mode == "full table" else 1
     sandbox.script(Fault("error", at, None, status=429, retry_after=7200))
@@ -246,10 +249,8 @@ def test_a_wait_that_is_too_long_fails_where_nothing_is_won(
     assert "max_wait_seconds" in run.errors[0]
 
 
-def test_a_run_that_gets_no_further_is_no_success(
-    tap: Command, clock: FakeClock
-) -> None:
-    """Where the look-back is more than a run can read, each would be in vain."""
+def test_a_run_without_progress_fails(tap: Command, clock: FakeClock) -> None:
+    """A run that cannot read beyond the look-back fails."""
     with Sandbox(leads=0, clock=clock.time) as sandbox:
         sandbox.leads.add(100)
         config = {**sandbox.config(), "page_size": 1, "max_wait_seconds": 0}
@@ -261,10 +262,10 @@ def test_a_run_that_gets_no_further_is_no_success(
         assert "max_wait_seconds" in second.errors[0]
 
 
-def test_the_longest_wait_can_be_set(
+def test_the_maximum_wait_can_be_set(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A higher `max_wait_seconds` sits the same wait out."""
+    """With a higher `max_wait_seconds`, the tap accepts the same wait."""
     sandbox.script(Fault("error", 2, status=429, retry_after=7200))
     run = tap(config={**sandbox.config(), "max_wait_seconds": 7200}, clock=clock)
     assert run.code == 0
@@ -272,18 +273,18 @@ def test_the_longest_wait_can_be_set(
     assert run.records == sandbox.leads.all()
 
 
-def test_the_longest_wait_is_not_for_failures(
+def test_the_maximum_wait_does_not_limit_retries(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """With `max_wait_seconds: 0` a request that fails is tried again all the same."""
+    """With `max_wait_seconds: 0`, a failed request is still retried."""
     sandbox.script(Fault("error", 2, 3))
     run = tap(config={**sandbox.config(), "max_wait_seconds": 0}, clock=clock)
     assert run.code == 0
     assert run.records == sandbox.leads.all()
 
 
-def test_an_hour_of_the_users_own_is_kept(tap: Command, clock: FakeClock) -> None:
-    """A pace below the API's holds, also where its number is that of another limit."""
+def test_a_lower_limit_is_kept(tap: Command, clock: FakeClock) -> None:
+    """A limit below the API's is kept, even if it equals another limit of the API."""
     with Sandbox(leads=200, clock=clock.time, limits=Limits(window="fixed")) as sandbox:
         pace = {"requests_per_minute": 10, "requests_per_hour": 60}
         run = tap(config={**sandbox.config(), **pace, "page_size": 1}, clock=clock)
@@ -293,10 +294,10 @@ def test_an_hour_of_the_users_own_is_kept(tap: Command, clock: FakeClock) -> Non
             assert later - first >= HOUR
 
 
-def test_a_wait_without_end_is_too_long(
+def test_an_endless_wait_is_over_the_maximum(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A `Retry-After` of more digits than a number has is refused like any other."""
+    """A `Retry-After` with hundreds of digits is over the maximum."""
     sandbox.script(Fault("error", 2, None, status=429, retry_after="9" * 400))
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 0

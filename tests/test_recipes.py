@@ -1,4 +1,4 @@
-"""Each block of docs/recipes.md does what the page says, on real output."""
+"""Test that each block of docs/recipes.md does what the page says."""
 
 from __future__ import annotations
 
@@ -44,40 +44,40 @@ COLUMNS = {
 
 
 def blocks(heading: str, language: str) -> list[str]:
-    """Return the blocks below a heading of the page."""
+    """Return the code blocks under a heading of the page."""
     sections = re.split(r"^## ", PAGE, flags=re.MULTILINE)
     (section,) = [it for it in sections if it.startswith(f"{heading}\n")]
     return re.findall(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
 
 
 def recipe(heading: str, number: int = 0) -> Json:
-    """Return a block of JSON."""
+    """Return a JSON block."""
     return t.cast("Json", json.loads(blocks(heading, "json")[number]))
 
 
-def salted(text: str | None) -> str | None:
-    """Return the hash that a text should have."""
+def salted_hash(text: str | None) -> str | None:
+    """Return the expected hash of a text."""
     return text and hashlib.sha256(f"{SALT}{text}".encode()).hexdigest()
 
 
 def email_hash(lead: Json) -> str | None:
-    """Return the hash that the e-mail address of a lead should have."""
-    return salted(lead["contact_email"] and lead["contact_email"].strip().lower())
+    """Return the expected hash of the e-mail address of a lead."""
+    return salted_hash(lead["contact_email"] and lead["contact_email"].strip().lower())
 
 
 def phone_hash(lead: Json) -> str | None:
-    """Return the hash that the phone of a lead should have."""
+    """Return the expected hash of the phone number of a lead."""
     phone = lead["contact_phone"]
-    return salted(phone and re.sub(r"\D", "", phone)[-10:])
+    return salted_hash(phone and re.sub(r"\D", "", phone)[-10:])
 
 
-def only(run: Run, name: str) -> None:
-    """Check that SCHEMA, RECORD and ACTIVATE_VERSION are all of one stream."""
+def check_stream(run: Run, name: str) -> None:
+    """Check that SCHEMA, RECORD and ACTIVATE_VERSION all belong to this stream."""
     assert {it["stream"] for it in run.messages if it["type"] != "STATE"} == {name}
 
 
-def deselecting(catalog: Json) -> Json:
-    """Return a catalog with the entries that the page shows."""
+def deselect(catalog: Json) -> Json:
+    """Return the catalog with the entries that the page shows."""
     shown = json.loads(blocks("Drop a field", "json")[0])
     entries = catalog["streams"][0]["metadata"]
     for new in shown:
@@ -86,17 +86,17 @@ def deselecting(catalog: Json) -> Json:
     return catalog
 
 
-def test_every_block_is_of_a_kind_that_is_run() -> None:
-    """No block is passed over for want of a test: there are these."""
+def test_every_block_is_tested() -> None:
+    """The page has no blocks other than those that are tested here."""
     found = collections.Counter(re.findall(r"^```(\w+)$", PAGE, re.MULTILINE))
     assert found == {"json": 7, "sh": 1, "sql": 1, "yaml": 1}
 
 
-def test_a_deselected_field_is_nowhere(
+def test_a_deselected_field_is_absent(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """It is neither in the schema nor in a record, nor is the part of an object."""
-    catalog = deselecting(json.loads(tap("--discover").stdout))
+    """Schema and records lack a deselected field, and a deselected nested field."""
+    catalog = deselect(json.loads(tap("--discover").stdout))
     run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
     properties = run.schema["schema"]["properties"]
     assert "contact_name" not in properties
@@ -108,10 +108,10 @@ def test_a_deselected_field_is_nowhere(
     assert run.records == leads
 
 
-def test_a_dropped_field_is_nowhere(
+def test_a_dropped_field_is_absent(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A stream map takes it out of schema and records; the owner's id is a column."""
+    """A stream map drops fields from schema and records, and adds the owner's id."""
     config = {**sandbox.config(), **recipe("Drop a field", 1)}
     run = tap(config=config, clock=clock)
     properties = run.schema["schema"]["properties"]
@@ -143,10 +143,10 @@ def test_email_and_phone_are_hashed(
     assert SALT not in run.stdout + run.log
 
 
-def test_notations_have_one_hash(
+def test_all_notations_have_the_same_hash(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Capitals, blanks and the notation of a phone make no difference."""
+    """Case, spaces and the notation of a phone number do not change a hash."""
     sandbox.leads.add(1, contact_email=" Ana@Example.COM", contact_phone="4155550100")
     sandbox.leads.add(
         1, contact_email="ana@example.com", contact_phone="+1 (415) 555-0100"
@@ -160,7 +160,7 @@ def test_notations_have_one_hash(
 def test_the_salt_comes_from_the_environment(
     tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command of the page makes one, which is read from the variable."""
+    """The page's command generates a salt, and the tap reads it from the variable."""
     program, option, code = blocks("Hash e-mail and phone", "sh")[0].split(" ", 2)
     assert (program, option) == ("python3", "-c")
     made = subprocess.check_output([sys.executable, "-c", code.strip()[1:-1]])
@@ -175,10 +175,10 @@ def test_the_salt_comes_from_the_environment(
     assert len(salt) >= 64
 
 
-def test_without_the_salt_no_address_leaves(
+def test_without_a_salt_no_address_leaves(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """It ends at the first address, with one line that names the setting."""
+    """Without a salt, the sync ends at the first address and names the setting."""
     config = {**sandbox.config(), **recipe("Hash e-mail and phone")}
     run = tap(config=config, clock=clock)
     assert run.code == 1
@@ -187,10 +187,10 @@ def test_without_the_salt_no_address_leaves(
     assert all(it["contact_email_hash"] is None for it in run.records)
 
 
-def test_an_empty_salt_makes_no_hash(
+def test_an_empty_salt_gives_no_hash(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A hash without a salt could be looked up in a list of addresses."""
+    """An empty salt gives null, because an unsalted hash can be looked up."""
     config = {**sandbox.config(), **recipe("Hash e-mail and phone")}
     config["stream_map_config"] = {"hash_salt": ""}
     run = tap(config=config, clock=clock)
@@ -199,10 +199,10 @@ def test_an_empty_salt_makes_no_hash(
     assert {it["contact_phone_hash"] for it in run.records} == {None}
 
 
-def test_what_the_api_leaves_out_ends_no_recipe(
+def test_absent_properties_break_no_recipe(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Properties that the vendor's document does not require may be absent."""
+    """The recipes work for leads that lack properties which are not required."""
     names = ("contact_email", "contact_phone", "owner", "custom_fields")
     lead = {k: v for k, v in sandbox.leads.all()[0].items() if k not in names}
     page = {"leads": [lead], "next_cursor": None, "total": 1}
@@ -216,14 +216,14 @@ def test_what_the_api_leaves_out_ends_no_recipe(
 
 
 def hash_maps() -> Json:
-    """Return the maps that hash e-mail and phone."""
+    """Return the stream maps that hash e-mail and phone."""
     return t.cast("Json", recipe("Hash e-mail and phone")["stream_maps"]["leads"])
 
 
 def test_a_filter_of_the_api_saves_requests(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Exactly the matching leads come, with fewer requests."""
+    """A filter of the API selects the matching leads, and saves requests."""
     config = {**sandbox.config(), **recipe("Keep only some leads")}
     run = tap(config=config, clock=clock)
     assert run.records == [it for it in sandbox.leads.all() if it["status"] == "won"]
@@ -233,7 +233,7 @@ def test_a_filter_of_the_api_saves_requests(
 def test_a_filter_of_the_stream_map_is_exact(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Exactly the matching leads come, for the requests of all; and it is logged."""
+    """A `__filter__` selects the matching leads, saves no requests, and is logged."""
     config = {**sandbox.config(), **recipe("Keep only some leads", 1)}
     run = tap(config=config, clock=clock)
     matching = [it for it in sandbox.leads.all() if it["source_platform"] in ADS]
@@ -248,10 +248,10 @@ def test_a_filter_of_the_stream_map_is_exact(
     [(0, {"status": "lost"}), (1, {"source_platform": "direct"})],
     ids=["filters", "__filter__"],
 )
-def test_a_lead_that_stops_matching_is_not_heard_of(
+def test_a_lead_that_stops_matching_is_not_read(
     tap: Command, sandbox: Sandbox, clock: FakeClock, number: int, change: Json
 ) -> None:
-    """The next sync does not bring it: its row in a warehouse stays as it was."""
+    """The next sync does not read a lead that stopped matching: its row stays."""
     config = {**sandbox.config(), **recipe("Keep only some leads", number)}
     first = tap(config=config, clock=clock)
     clock.sleep(600)
@@ -263,7 +263,7 @@ def test_a_lead_that_stops_matching_is_not_heard_of(
 def test_another_stream_map_filter_does_not_start_over(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Leads that match from now on, but did not change, do not come by themselves."""
+    """A sync with another `__filter__` does not read leads that did not change."""
     first = tap(
         config={**sandbox.config(), **recipe("Keep only some leads", 1)}, clock=clock
     )
@@ -271,19 +271,19 @@ def test_another_stream_map_filter_does_not_start_over(
     assert len(second.records) < 10
 
 
-def test_a_renamed_stream_goes_on_from_its_bookmark(
+def test_a_renamed_stream_keeps_its_bookmark(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Messages have the new name, the state the old one, and the next run resumes."""
+    """Messages have the new name, the state has the old, and the next run resumes."""
     config = {**sandbox.config(), **recipe("Rename the stream")}
     first = tap(config=config, clock=clock)
-    only(first, "crm_leads")
+    check_stream(first, "crm_leads")
     assert first.records == sandbox.leads.all()
     assert list(first.state["bookmarks"]) == ["leads"]
     clock.sleep(600)
     (changed,) = sandbox.leads.change(1)
     second = tap(config=config, state=first.state, clock=clock)
-    only(second, "crm_leads")
+    check_stream(second, "crm_leads")
     assert second.records[-1]["id"] == changed
     assert len(second.records) < 10
 
@@ -295,14 +295,14 @@ def test_a_renamed_full_table_activates_its_own_version(
     config = {**sandbox.config(), **recipe("Rename the stream")}
     config["emit_activate_version_messages"] = True
     run = tap(config=config, catalog=full_table(tap), clock=clock)
-    only(run, "crm_leads")
+    check_stream(run, "crm_leads")
     assert "ACTIVATE_VERSION" in {it["type"] for it in run.messages}
 
 
 def test_a_cast_in_a_stream_map_ends_the_sync(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Why custom fields have a setting: an expression cannot try."""
+    """A cast that fails ends the sync, which is why custom fields have a setting."""
     cast = "float(custom_fields['budget']) if custom_fields.get('budget') else None"
     maps = {"stream_maps": {"leads": {"budget": cast}}}
     run = tap(config={**sandbox.config(), **maps}, clock=clock)
@@ -312,20 +312,20 @@ def test_a_cast_in_a_stream_map_ends_the_sync(
 
 @dataclasses.dataclass
 class Loaded:
-    """What a run with all recipes of `meltano.yml` has left in PostgreSQL."""
+    """Hold what a run with all recipes of `meltano.yml` loaded into PostgreSQL."""
 
     leads: list[Json]
-    """Those that should have been loaded."""
+    """The leads that should be loaded."""
     rows: list[Json]
     types: dict[str, str]
     """The type of each column."""
     view: dict[str, Json]
-    """The rows of the view, by their id."""
+    """The rows of the view by their id."""
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
-    """`meltano run` with the page's `meltano.yml`, and the page's view."""
+    """Run `meltano run` with the page's `meltano.yml`, and create the page's view."""
     with (
         Sandbox(leads=345, limits=NO_LIMITS) as sandbox,
         postgres_server() as url,
@@ -356,12 +356,12 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
 
 
 def recipe_salt() -> Json:
-    """Return what the variable for the salt holds."""
+    """Return the value of the variable for the salt."""
     return SALTED["stream_map_config"]
 
 
 def write_project(path: Path) -> None:
-    """Write our `meltano.yml` with what the page adds, and one mistake."""
+    """Write our `meltano.yml` with the page's additions and a deliberate mistake."""
     project = read_project()
     shown = yaml.safe_load(blocks("All of it in meltano.yml", "yaml")[0])
     (added,) = shown["plugins"]["extractors"]
@@ -371,8 +371,8 @@ def write_project(path: Path) -> None:
     path.write_text(yaml.safe_dump(project), encoding="utf-8")
 
 
-def test_meltano_yml_hides_what_it_says(loaded: Loaded) -> None:
-    """The addresses are hashes, what is dropped has no column, a part is gone."""
+def test_the_meltano_yml_recipe_hides_fields(loaded: Loaded) -> None:
+    """Addresses are hashes, dropped fields have no column, and a nested one is gone."""
     assert [row["id"] for row in loaded.rows] == [lead["id"] for lead in loaded.leads]
     hashes = [row["contact_email_hash"] for row in loaded.rows]
     assert hashes == [email_hash(lead) for lead in loaded.leads]
@@ -381,14 +381,14 @@ def test_meltano_yml_hides_what_it_says(loaded: Loaded) -> None:
 
 
 def test_a_null_in_meltano_yml_drops_nothing(loaded: Loaded) -> None:
-    """Meltano takes it for a setting that is not set: hence `__NULL__`."""
+    """Meltano treats null as not set, so a field needs `__NULL__` to be dropped."""
     assert {row["customer_id"] for row in loaded.rows} == {
         lead["customer_id"] for lead in loaded.leads
     }
 
 
 def test_custom_fields_have_typed_columns(loaded: Loaded) -> None:
-    """Numbers are numbers also where they came as text; others and none are null."""
+    """Numbers sent as text become numbers; other text and absent values become null."""
     assert COLUMNS.items() <= loaded.types.items()
     for row, lead in zip(loaded.rows, loaded.leads, strict=True):
         fields = lead["custom_fields"]
@@ -401,8 +401,8 @@ def test_custom_fields_have_typed_columns(loaded: Loaded) -> None:
     }
 
 
-def test_a_view_reads_custom_fields_as_well(loaded: Loaded) -> None:
-    """The page's view has the same budgets, and each as it was written."""
+def test_a_view_reads_custom_fields(loaded: Loaded) -> None:
+    """The page's view has the same budgets, and their original text."""
     for lead in loaded.leads:
         row = loaded.view[lead["id"]]
         assert row["budget"] == budget(lead)
@@ -411,6 +411,6 @@ def test_a_view_reads_custom_fields_as_well(loaded: Loaded) -> None:
 
 
 def budget(lead: Json) -> float | None:
-    """Return a budget as a number, or None where it is none."""
+    """Return a budget as a number, or None if it is not a number."""
     written = lead["custom_fields"].get("budget")
     return None if written in {None, "1,2 Mio €"} else float(written)

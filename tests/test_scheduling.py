@@ -1,4 +1,4 @@
-"""What docs/scheduling.md says: short runs, several customers, and what it shows."""
+"""Test what docs/scheduling.md says: short runs, several customers, and its code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if t.TYPE_CHECKING:
 
 HOUR = 3600
 PER_MINUTE, PER_HOUR = 12, 200
-"""A fifth of the API's own, and so of as many minutes."""
+"""A fifth of the API's limits: an hour's quota is spent in as many minutes."""
 PAGE = (tables.ROOT / "docs" / "scheduling.md").read_text(encoding="utf-8")
 TOOLS = {"airflow", "dagster"}
 LEADS = {"acme": 30, "bravo": 20}
@@ -36,22 +36,22 @@ def blocks(language: str) -> list[str]:
 def run_until_all_is_read(
     tap: Command, sandbox: Sandbox, clock: FakeClock, *, wait: int, every: int
 ) -> list[tuple[Run, float]]:
-    """Run at each beginning of a period, and return the runs and how long they took."""
+    """Run once per period, and return each run with its duration."""
     pace = {"requests_per_minute": PER_MINUTE, "requests_per_hour": PER_HOUR}
     once = {"page_size": 1, "max_wait_seconds": wait}
     config = {**sandbox.config(), **pace, **once}
     runs: list[tuple[Run, float]] = []
     state, start = None, clock.now
     while not runs or "max_wait_seconds" in runs[-1][0].log:
-        began = clock.now = max(clock.now, start + len(runs) * every)
+        started_at = clock.now = max(clock.now, start + len(runs) * every)
         run = tap(config=config, state=state, clock=clock)
-        runs.append((run, clock.now - began))
+        runs.append((run, clock.now - started_at))
         state = run.state
     return runs
 
 
 def check_complete(runs: list[tuple[Run, float]], sandbox: Sandbox) -> None:
-    """See that every run ended well, and brought what the one before had left."""
+    """Check that every run succeeded, and that together they read every lead."""
     assert {run.code for run, _ in runs} == {0}
     ids = {lead["id"] for run, _ in runs for lead in run.records}
     assert ids == {lead["id"] for lead in sandbox.leads.all()}
@@ -59,10 +59,10 @@ def check_complete(runs: list[tuple[Run, float]], sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("minute", [7, 50])
 @pytest.mark.parametrize("window", ["sliding", "fixed"])
-def test_hourly_runs_that_wait_little_complete_a_load(
+def test_hourly_runs_with_short_waits_complete_a_load(
     tap: Command, clock: FakeClock, window: t.Literal["sliding", "fixed"], minute: int
 ) -> None:
-    """`max_wait_seconds: 300`: no run of more than 40 minutes, and no hour is lost."""
+    """With `max_wait_seconds: 300`, runs end within 40 minutes and waste no hour."""
     limits = Limits(PER_MINUTE, PER_HOUR, window)
     with Sandbox(leads=460, clock=clock.time, limits=limits) as sandbox:
         clock.now += minute * 60
@@ -70,13 +70,13 @@ def test_hourly_runs_that_wait_little_complete_a_load(
         check_complete(runs, sandbox)
         assert 2 <= len(runs) <= 3
         assert max(seconds for _, seconds in runs) < 40 * 60
-        # A page each, and the look-back once more for each run but the first.
+        # Each lead is a page. Each run but the first repeats the look-back.
         sent = [it for it in sandbox.requests if it.status == 200]
         assert len(sent) == sum(len(run.records) for run, _ in runs) < 460 + 10
 
 
 def test_runs_that_do_not_wait_complete_a_load(tap: Command, clock: FakeClock) -> None:
-    """`max_wait_seconds: 0` ends a run with the minute's quota, as serverless asks."""
+    """With `max_wait_seconds: 0`, a run ends when the minute's quota is spent."""
     with Sandbox(leads=50, clock=clock.time) as sandbox:
         runs = run_until_all_is_read(tap, sandbox, clock, wait=0, every=61)
         check_complete(runs, sandbox)
@@ -85,7 +85,7 @@ def test_runs_that_do_not_wait_complete_a_load(tap: Command, clock: FakeClock) -
 
 
 def test_the_code_names_jobs_that_exist() -> None:
-    """Each `meltano run` of the page runs a job of `meltano.yml` or of the page."""
+    """Each `meltano run` on the page runs a job of `meltano.yml` or of the page."""
     jobs = {job["name"] for job in read_project()["jobs"]}
     (customers,) = blocks("yaml")
     jobs |= {job["name"] for job in yaml.safe_load(customers)["jobs"]}
@@ -94,15 +94,15 @@ def test_the_code_names_jobs_that_exist() -> None:
     assert set(named) <= jobs
 
 
-def test_the_line_for_cron_is_that_of_the_readme() -> None:
-    """The page only adds what to do when a run fails."""
+def test_the_cron_line_matches_the_readme() -> None:
+    """The page repeats the README's cron line and adds only what happens on failure."""
     readme = tables.README.read_text(encoding="utf-8")
     (hourly,) = re.findall(r"^```cron\n(.*)\n", readme, re.MULTILINE)
     assert f"\n{hourly} || " in PAGE
 
 
-def test_the_python_code_is_of_airflow_and_dagster() -> None:
-    """Each block parses, imports one of them, and gives up after less than an hour."""
+def test_the_python_code_uses_airflow_and_dagster() -> None:
+    """Each block parses, imports Airflow or Dagster, and sets a maximum wait."""
     found = set()
     for block in blocks("python"):
         nodes = list(ast.walk(ast.parse(block)))
@@ -113,8 +113,9 @@ def test_the_python_code_is_of_airflow_and_dagster() -> None:
     assert found == TOOLS
 
 
+@pytest.mark.slow
 def test_several_customers_have_a_state_and_a_schema_each(tmp_path: Path) -> None:
-    """The plugins of the page load each customer's leads into a schema of its own."""
+    """Each customer's leads go into their own schema, with their own state."""
     (tmp_path / "meltano.yml").write_text(yaml.safe_dump(with_customers()))
     with (
         postgres_server() as url,
@@ -145,7 +146,7 @@ def new_folder(parent: Path) -> Path:
 
 
 def with_customers() -> dict[str, t.Any]:
-    """Return `meltano.yml` with what the page adds to it."""
+    """Return `meltano.yml` with the page's additions."""
     content = read_project()
     (block,) = blocks("yaml")
     added = yaml.safe_load(block)

@@ -1,4 +1,4 @@
-"""What may be set, and what is said of a setting that is wrong."""
+"""Test the settings, and the line that each invalid one gets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import typing as t
 
 import pytest
 
+from testing.harness import part_of
+
 if t.TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,7 +16,7 @@ if t.TYPE_CHECKING:
     from testing.clock import FakeClock
     from testing.harness import Command
 
-TOKEN = "mega_0123456789abcdef"  # noqa: S105  # plainly fake
+TOKEN = "mega_0123456789abcdef"  # noqa: S105  # a fake one
 CUSTOMER = "00000000-0000-4000-8000-000000000000"
 VALID = {
     "auth_token": TOKEN,
@@ -23,7 +25,7 @@ VALID = {
     "backoff_max_tries": 1,
 }
 
-WRONG: list[tuple[dict[str, t.Any], str]] = [
+INVALID: list[tuple[dict[str, t.Any], str]] = [
     ({"auth_token": None}, "'auth_token' is missing: set it to the Personal Access"),
     ({"auth_token": ""}, "'auth_token' must be text without white space"),
     ({"auth_token": "mega_ 123"}, "'auth_token' must be text without white space"),
@@ -87,23 +89,26 @@ WRONG: list[tuple[dict[str, t.Any], str]] = [
     ({"requests_per_hour": 10**30}, "'requests_per_hour' must be a whole number"),
     ({"user_agent": " acme"}, "'user_agent' must be plain text of one line"),
     ({"user_agent": "a\nb"}, "'user_agent' must be plain text of one line"),
-    ({"stream_maps": {"leds": {"x": "id"}}}, "'stream_maps' has 'leds', which is no"),
+    ({"stream_maps": {"leds": {"x": "id"}}}, "'stream_maps' has 'leds', which is n"),
     ({"stream_maps": {"crm": {"__source__": "leds"}}}, "'stream_maps' has 'crm', whi"),
-    ({"stream_maps": {"leds": None}}, "'stream_maps' has 'leds', which is no stream"),
+    (
+        {"stream_maps": {"leds": None}},
+        "'stream_maps' has 'leds', which is not a stream",
+    ),
     ({"stream_maps": {"leads": 5}}, "'stream_maps.leads' must be of the shape"),
 ]
 
 
-@pytest.mark.parametrize(("settings", "line"), WRONG, ids=lambda it: str(it)[:40])
+@pytest.mark.parametrize(("settings", "line"), INVALID, ids=lambda it: str(it)[:40])
 @pytest.mark.parametrize("mode", [(), ("--test",)], ids=["sync", "test"])
-def test_a_wrong_setting_is_one_line_and_nothing_else(
+def test_an_invalid_setting_is_one_line(
     tap: Command,
     sandbox: Sandbox,
     settings: dict[str, t.Any],
     line: str,
     mode: tuple[str, ...],
 ) -> None:
-    """A setting that is wrong: one line names it and the mend, exit 1, no request."""
+    """An invalid setting ends the run in one line, before any request or message."""
     run = tap(*mode, config={**sandbox.config(), **settings})
     assert run.code == 1
     assert len(run.errors) == 1
@@ -114,10 +119,10 @@ def test_a_wrong_setting_is_one_line_and_nothing_else(
     assert not sandbox.requests
 
 
-def test_a_batch_is_not_written_past_the_stream_maps(
+def test_batch_config_excludes_stream_maps(
     tap: Command, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """BATCH files hold leads unmapped: with both settings nothing is read."""
+    """BATCH files would bypass the stream maps, so the run ends before any request."""
     both = {
         "stream_maps": {"leads": {"contact_email": "__NULL__"}},
         "batch_config": {
@@ -133,7 +138,7 @@ def test_a_batch_is_not_written_past_the_stream_maps(
 
 
 def test_a_stream_can_be_mapped_to_another_name(tap: Command, sandbox: Sandbox) -> None:
-    """A map of another name is right where it says from which stream it is made."""
+    """A map may define another stream if `__source__` names the original."""
     maps = {"people": {"__source__": "leads", "id": "id", "__else__": None}}
     run = tap("--test", config={**sandbox.config(), "stream_maps": maps})
     assert run.code == 0
@@ -142,14 +147,14 @@ def test_a_stream_can_be_mapped_to_another_name(tap: Command, sandbox: Sandbox) 
     }
 
 
-def test_each_wrong_setting_has_its_line(tap: Command) -> None:
-    """Two mistakes are told at once, not one at a time."""
+def test_each_invalid_setting_has_its_own_line(tap: Command) -> None:
+    """All invalid settings are reported at once."""
     run = tap(config={**VALID, "page_size": 0, "lookback_seconds": -1})
     assert len(run.errors) == 2
 
 
-def test_the_value_of_a_wrong_setting_is_not_told(tap: Command) -> None:
-    """A mistyped token is a secret still."""
+def test_the_value_of_an_invalid_setting_is_not_logged(tap: Command) -> None:
+    """The value is not logged, because it may be a mistyped token."""
     run = tap(config={**VALID, "auth_token": f"{TOKEN} "})
     assert run.code == 1
     assert TOKEN not in run.log
@@ -163,15 +168,13 @@ def test_the_value_of_a_wrong_setting_is_not_told(tap: Command) -> None:
         ("colour", ""),
     ],
 )
-def test_an_unknown_setting_is_warned_of(tap: Command, name: str, hint: str) -> None:
-    """A setting that does not exist is named, with the one that was likely meant."""
+def test_an_unknown_setting_logs_a_warning(tap: Command, name: str, hint: str) -> None:
+    """A warning names an unknown setting and suggests a similar one."""
     run = tap(config={**VALID, name: "2026-01-01"})
     assert f"The setting '{name}' does not exist and is ignored{hint}\n" in run.log
 
 
-def test_a_null_is_as_if_the_setting_was_not_there(
-    tap: Command, sandbox: Sandbox
-) -> None:
+def test_a_null_setting_has_its_default(tap: Command, sandbox: Sandbox) -> None:
     """A setting that is null has its default."""
     nothing = dict.fromkeys(["start_date", "page_size", "filters", "user_agent"])
     run = tap(config={**sandbox.config(), **nothing})
@@ -182,7 +185,7 @@ def test_a_null_is_as_if_the_setting_was_not_there(
 def test_settings_come_from_the_environment(
     tap: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`--config=ENV` reads `TAP_MEGA_…`: text, numbers, booleans and objects."""
+    """`--config=ENV` reads text, numbers, booleans and objects from `TAP_MEGA_…`."""
     variables = {
         **{name.upper(): value for name, value in sandbox.config().items()},
         "PAGE_SIZE": "50",
@@ -212,17 +215,17 @@ def test_settings_come_from_the_environment(
         ),
     ],
 )
-def test_a_variable_that_cannot_be_read_is_one_line(
+def test_an_invalid_variable_is_one_line(
     tap: Command, monkeypatch: pytest.MonkeyPatch, name: str, value: str, line: str
 ) -> None:
-    """A variable of the wrong type is named, like a setting."""
+    """One line names a variable whose value has the wrong type."""
     monkeypatch.setenv(f"TAP_MEGA_{name}", value)
     run = tap("--config=ENV")
     assert (run.code, run.errors) == (1, [line])
 
 
-def test_discovery_does_not_mind_a_wrong_setting(tap: Command) -> None:
-    """`--discover` with settings that are wrong prints the catalog all the same."""
+def test_discovery_ignores_invalid_settings(tap: Command) -> None:
+    """`--discover` prints the catalog even if settings are invalid."""
     wrong = {"requests_per_minute": "sixty", "page_size": -5, "api_url": "https://[::1"}
     wrong["custom_field_types"] = "number"
     run = tap("--discover", config=wrong)
@@ -230,22 +233,22 @@ def test_discovery_does_not_mind_a_wrong_setting(tap: Command) -> None:
     assert "leads" in run.stdout
 
 
-def test_a_null_filter_is_none(
+def test_a_null_filter_is_ignored(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A filter that is null is as if it was not there, also for the state."""
+    """A filter that is null is neither sent nor saved in the state."""
     config = {**sandbox.config(), "filters": {"status": None}}
     run = tap(config=config, clock=clock)
     assert "status" not in sandbox.requests[0].query
-    assert "filters" not in run.state["bookmarks"]["leads"]
+    assert "filters" not in part_of(run.state)
 
 
 @pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
 @pytest.mark.parametrize("content", ["{", "\x00", "[1]", "\udcff"])
-def test_a_file_that_is_no_json_object_is_one_line(
+def test_an_invalid_file_is_one_line(
     tap: Command, sandbox: Sandbox, tmp_path: Path, option: str, content: str
 ) -> None:
-    """A broken file is named by its option, before any request."""
+    """One line names the option of a broken file, before any request."""
     path = tmp_path / "broken.json"
     path.write_bytes(content.encode(errors="surrogateescape"))
     given = [] if option == "--config" else [f"--config={tap.folder}/good.json"]
@@ -258,8 +261,8 @@ def test_a_file_that_is_no_json_object_is_one_line(
 
 
 @pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
-def test_a_file_that_is_not_there_is_one_line(tap: Command, option: str) -> None:
-    """A missing file is named, with exit code 1."""
+def test_a_missing_file_is_one_line(tap: Command, option: str) -> None:
+    """One line names a missing file, and the exit code is 1."""
     run = tap(f"{option}=/nowhere/file.json")
     assert run.code == 1
     assert len(run.errors) == 1
@@ -267,7 +270,7 @@ def test_a_file_that_is_not_there_is_one_line(tap: Command, option: str) -> None
 
 
 def test_an_unknown_option_is_one_line(tap: Command) -> None:
-    """A mistyped option is named, with exit code 1."""
+    """One line names an unknown option, and the exit code is 1."""
     run = tap("--catalogue=x")
     assert run.code == 1
     assert len(run.errors) == 1

@@ -1,4 +1,4 @@
-"""What a sync asks for, what comes out of it, and which state it leaves."""
+"""Test the requests, the records and the state of a sync."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from sandbox import Fault, Sandbox
 from tap_mega.tap import TapMega
-from testing.harness import full_table
+from testing.harness import bookmark_of, full_table
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -26,27 +26,27 @@ if t.TYPE_CHECKING:
 
 
 def by_id(leads: list[Json]) -> dict[str, Json]:
-    """Return leads by their id; the last version of each."""
+    """Return the last version of each lead, by its id."""
     return {lead["id"]: lead for lead in leads}
 
 
-def refreshed(
+def full_refresh(
     tap: Command, sandbox: Sandbox, clock: FakeClock, **settings: t.Any
 ) -> Run:
-    """Run a full-table sync that lets the loader remove what it does not bring."""
+    """Run a full-table sync with ACTIVATE_VERSION turned on."""
     emit = {"emit_activate_version_messages": True}
     config = {**sandbox.config(), **settings, **emit}
     return tap(config=config, catalog=full_table(tap), clock=clock)
 
 
-def earlier(moment: str, **duration: float) -> str:
-    """Return the moment that is so much before another, as the API writes it."""
-    then = dt.datetime.fromisoformat(moment) - dt.timedelta(**duration)
+def earlier(timestamp: str, **duration: float) -> str:
+    """Return an earlier timestamp in the API's format."""
+    then = dt.datetime.fromisoformat(timestamp) - dt.timedelta(**duration)
     return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def test_a_full_sync_reads_every_lead_once(tap: Command, clock: FakeClock) -> None:
-    """2,345 leads are 24 requests and 2,345 records, just as the API has them."""
+    """A sync of 2,345 leads sends 24 requests and reads each lead once, unchanged."""
     with Sandbox(leads=2345, clock=clock.time) as sandbox:
         run = tap(config=sandbox.config(), clock=clock)
         assert run.code == 0
@@ -58,7 +58,7 @@ def test_a_full_sync_reads_every_lead_once(tap: Command, clock: FakeClock) -> No
 def test_an_idle_poll_is_one_request(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A poll that finds nothing new is one request, and repeats the look-back only."""
+    """A poll without changes sends one request and repeats only the look-back."""
     first = tap(config=sandbox.config(), clock=clock)
     sandbox.requests.clear()
     poll = tap(config=sandbox.config(), state=first.state, clock=clock)
@@ -70,10 +70,10 @@ def test_an_idle_poll_is_one_request(
     assert poll.bookmark == first.bookmark
 
 
-def test_a_poll_brings_what_changed(
+def test_a_poll_reads_what_changed(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """After 137 changes a poll brings all of them and little else, in two requests."""
+    """A poll after 137 changes reads all of them and little else, in two requests."""
     first = tap(config=sandbox.config(), clock=clock)
     sandbox.requests.clear()
     clock.sleep(600)
@@ -86,10 +86,10 @@ def test_a_poll_brings_what_changed(
     assert {**by_id(first.records), **read} == by_id(sandbox.leads.all())
 
 
-def test_each_request_says_all_of_what_is_asked(
+def test_each_request_has_all_parameters(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Order, limit, custom fields and `updated_since` are on each page's request."""
+    """Every page is requested with order, limit, custom fields and `updated_since`."""
     config = {**sandbox.config(), "start_date": "2020-01-01"}
     tap(config=config, clock=clock)
     pages = [request.query for request in sandbox.requests]
@@ -105,10 +105,10 @@ def test_each_request_says_all_of_what_is_asked(
     assert all(same.items() <= page.items() for page in pages)
 
 
-def test_requests_carry_the_credentials_and_the_name_of_the_tap(
+def test_requests_have_credentials_and_a_user_agent(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Both headers of the vendor's, `tap-mega/VERSION`, and compression is welcome."""
+    """Each request has the vendor's two headers and a user agent, and accepts gzip."""
     tap(config=sandbox.config(), clock=clock)
     for request in sandbox.requests:
         assert request.headers["authorization"] == f"Bearer {sandbox.token}"
@@ -118,7 +118,7 @@ def test_requests_carry_the_credentials_and_the_name_of_the_tap(
 
 
 def test_the_user_agent_can_be_set(tap: Command, sandbox: Sandbox) -> None:
-    """The setting `user_agent` replaces the tap's own."""
+    """The setting `user_agent` replaces the tap's default."""
     tap(config={**sandbox.config(), "user_agent": "acme-etl (ops@acme.example)"})
     assert sandbox.requests[0].headers["user-agent"] == "acme-etl (ops@acme.example)"
 
@@ -126,14 +126,14 @@ def test_the_user_agent_can_be_set(tap: Command, sandbox: Sandbox) -> None:
 def test_connections_are_reused(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """All pages of a sync come over one connection."""
+    """All pages of a sync use one connection."""
     taps = []
 
     class Watched(TapMega):
-        """A tap that can be looked into."""
+        """Give the test access to the tap."""
 
         def load_state(self, state: Json) -> None:
-            """Take the chance to keep it."""
+            """Keep a reference to the tap."""
             taps.append(self)
             super().load_state(state)
 
@@ -141,11 +141,11 @@ def test_connections_are_reused(
     session = taps[0].streams["leads"].requests_session  # type: ignore[attr-defined]
     pools = session.get_adapter(sandbox.url).poolmanager.pools
     assert len(sandbox.requests) == 3
-    assert [pools[key].num_connections for key in pools.keys()] == [1]  # noqa: SIM118  # no dict
+    assert [pools[key].num_connections for key in pools.keys()] == [1]  # noqa: SIM118  # not a dict
 
 
-def picked(name: str, lead: Json) -> str:
-    """Return a value of a lead that a filter can look for."""
+def filter_value(name: str, lead: Json) -> str:
+    """Return the value of a lead that the filter compares."""
     values = {
         "status": lead["status"],
         "stage_id": (lead["current_stage"] or {}).get("id"),
@@ -169,10 +169,10 @@ def picked(name: str, lead: Json) -> str:
 def test_each_filter_reaches_the_api(
     tap: Command, sandbox: Sandbox, clock: FakeClock, setting: str, parameter: str
 ) -> None:
-    """A filter is passed on each page, and what comes matches it."""
+    """A filter is sent with each page, and every record matches it."""
     leads = sandbox.leads.all()
-    lead = next(it for it in leads[len(leads) // 2 :] if picked(setting, it))
-    filters = {setting: picked(setting, lead)}
+    lead = next(it for it in leads[len(leads) // 2 :] if filter_value(setting, it))
+    filters = {setting: filter_value(setting, lead)}
     run = tap(config={**sandbox.config(), "filters": filters}, clock=clock)
     assert all(
         request.query[parameter] == filters[setting] for request in sandbox.requests
@@ -180,7 +180,7 @@ def test_each_filter_reaches_the_api(
     assert lead["id"] in by_id(run.records)
     assert 0 < len(run.records) < len(leads)
     if setting != "created_since":
-        assert {str(picked(setting, it)).lower() for it in run.records} == {
+        assert {str(filter_value(setting, it)).lower() for it in run.records} == {
             filters[setting].lower()
         }
 
@@ -188,7 +188,7 @@ def test_each_filter_reaches_the_api(
 def test_custom_fields_can_be_left_out(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """`include_custom_fields: false` asks for none, and the schema has none."""
+    """With `include_custom_fields: false`, requests and schema omit custom fields."""
     run = tap(config={**sandbox.config(), "include_custom_fields": False}, clock=clock)
     assert "include_custom_fields" not in sandbox.requests[0].query
     assert all("custom_fields" not in lead for lead in run.records)
@@ -198,7 +198,7 @@ def test_custom_fields_can_be_left_out(
 def test_deselecting_custom_fields_does_the_same(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A deselected `custom_fields` is not even asked for."""
+    """A deselected `custom_fields` is not requested."""
     catalog = json.loads(tap("--discover").stdout)
     for entry in catalog["streams"][0]["metadata"]:
         selected = entry["breadcrumb"] != ["properties", "custom_fields"]
@@ -221,7 +221,7 @@ def test_deselecting_custom_fields_does_the_same(
 def test_a_first_sync_starts_at_the_start_date(
     tap: Command, sandbox: Sandbox, clock: FakeClock, start_date: str, since: str
 ) -> None:
-    """`start_date` is a date or a date-time, in UTC where it names no zone."""
+    """`start_date` is a date or a date-time, in UTC unless it names a zone."""
     run = tap(config={**sandbox.config(), "start_date": start_date}, clock=clock)
     assert sandbox.requests[0].query["updated_since"] == since
     assert {it["id"] for it in run.records} == {
@@ -254,23 +254,23 @@ STATE = {
         ),
     ],
 )
-def test_a_poll_starts_a_little_before_the_bookmark(
+def test_a_poll_starts_before_the_bookmark(
     tap: Command,
     sandbox: Sandbox,
     clock: FakeClock,
     settings: Json,
     since: str | None,
 ) -> None:
-    """It starts `lookback_seconds` before it, but never before `start_date`."""
+    """A poll starts `lookback_seconds` before the bookmark, not before `start_date`."""
     run = tap(config={**sandbox.config(), **settings}, state=STATE, clock=clock)
     assert run.code == 0
     assert sandbox.requests[0].query.get("updated_since") == since
 
 
-def test_a_full_table_sync_reads_everything_whatever_the_state(
+def test_a_full_table_sync_ignores_the_state(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """With FULL_TABLE in the catalog all leads come, and the bookmark stays."""
+    """A FULL_TABLE sync reads all leads and does not move the bookmark."""
     catalog = full_table(tap)
     run = tap(config=sandbox.config(), catalog=catalog, state=STATE, clock=clock)
     assert run.records == sandbox.leads.all()
@@ -280,7 +280,7 @@ def test_a_full_table_sync_reads_everything_whatever_the_state(
 def test_each_record_satisfies_the_schema(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """What is written fits what the SCHEMA message promised."""
+    """Every record fits the SCHEMA message."""
     run = tap(config=sandbox.config(), clock=clock)
     schema = Draft202012Validator(run.schema["schema"], format_checker=FormatChecker())
     assert run.schema["key_properties"] == ["id"]
@@ -291,7 +291,7 @@ def test_each_record_satisfies_the_schema(
 def test_values_leave_as_the_api_sent_them(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Text stays text, a number keeps each of its digits, and null is null."""
+    """Text, numbers, booleans and nulls leave unchanged."""
     values: Json = {
         "digits": 1.25,
         "text": "500000",
@@ -309,7 +309,7 @@ def test_values_leave_as_the_api_sent_them(
 def test_a_number_of_many_digits_is_not_rounded(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A decimal leaves with the digits it came with, though no float holds them."""
+    """A decimal keeps its digits even if no float can hold them."""
     number = "1234567890.12345678901234567890"
     lead = json.dumps(sandbox.leads.all()[0])[:-1] + f', "score": {number}}}'
     body = f'{{"leads": [{lead}], "next_cursor": null, "total": 1}}'
@@ -319,10 +319,10 @@ def test_a_number_of_many_digits_is_not_rounded(
     assert record["record"]["score"] == decimal.Decimal(number)
 
 
-def test_a_property_that_the_document_does_not_name_is_left_out(
+def test_an_undocumented_property_is_left_out(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """No loader meets a column that the schema did not announce."""
+    """A property that is not in the schema is left out of records and objects."""
     lead = {**sandbox.leads.all()[0], "shoe_size": 44}
     lead["current_stage"] = {"id": "1", "shelf": "top"}
     page = {"leads": [lead], "next_cursor": None, "total": 1}
@@ -333,10 +333,10 @@ def test_a_property_that_the_document_does_not_name_is_left_out(
     assert run.records[0]["current_stage"] == {"id": "1"}
 
 
-def test_half_an_emoji_leaves_as_it_came(
+def test_half_an_emoji_leaves_unchanged(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A text that was cut inside of an emoji is no UTF-8, and no reason to stop."""
+    """A text that was cut inside an emoji leaves unchanged."""
     lead = {**sandbox.leads.all()[0], "contact_name": "Zoë \ud83c"}
     page = {"leads": [lead], "next_cursor": None, "total": 1}
     sandbox.script(Fault("body", body=json.dumps(page)))
@@ -345,10 +345,10 @@ def test_half_an_emoji_leaves_as_it_came(
 
 
 @pytest.mark.parametrize("depth", [0, 1, 5])
-def test_flattening_announces_every_key(
+def test_flattened_records_have_every_column(
     tap: Command, sandbox: Sandbox, clock: FakeClock, depth: int
 ) -> None:
-    """A lead has the columns that the schema names, also where an object is null."""
+    """Every record has exactly the columns of the schema, even if an object is null."""
     sandbox.leads.add(1, current_stage=None, owner=None, custom_fields={})
     flattening = {"flattening_enabled": True, "flattening_max_depth": depth}
     run = tap(config={**sandbox.config(), **flattening}, clock=clock)
@@ -358,20 +358,18 @@ def test_flattening_announces_every_key(
     assert [it for it in run.records if it.get("owner__id", it.get("owner")) is None]
 
 
-def test_a_page_goes_out_in_one_write(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """Its leads and its STATE are one write, whatever Python buffers."""
+def test_a_page_is_one_write(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
+    """The leads of a page and its STATE are one write."""
     run = tap(config=sandbox.config(), clock=clock)
     others = [it for it in run.messages if it["type"] != "RECORD"]
     assert run.writes == len(others)
     assert len(others) < 10
 
 
-def test_a_map_that_reshapes_an_object_is_not_flattened(
+def test_a_map_that_replaces_an_object_is_not_flattened(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """What no schema announces ends the sync in one line, and reaches no loader."""
+    """A stream map that replaces an object cannot be flattened, and ends the sync."""
     config = {
         **sandbox.config(),
         "flattening_enabled": True,
@@ -386,27 +384,27 @@ def test_a_map_that_reshapes_an_object_is_not_flattened(
 
 
 @pytest.mark.parametrize("method", ["FULL_TABLE", "INCREMENTAL"])
-def test_a_page_is_out_before_the_next_request(
+def test_a_page_is_written_before_the_next_request(
     tap: Command, sandbox: Sandbox, clock: FakeClock, method: str
 ) -> None:
-    """No lead is held back while the API is slow, be there a new state or not."""
-    seen: list[int] = []
+    """A page is written before the next request, with or without a new state."""
+    counts: list[int] = []
 
-    def look() -> None:
+    def count_records() -> None:
         out = t.cast("Written", sys.stdout.buffer).getvalue()
-        seen.append(out.count(b'"RECORD"'))
+        counts.append(out.count(b'"RECORD"'))
 
     catalog = full_table(tap)
     catalog["streams"][0]["replication_method"] = method
-    sandbox.script(*(Fault(at=page, before=look) for page in (1, 2, 3)))
+    sandbox.script(*(Fault(at=page, before=count_records) for page in (1, 2, 3)))
     tap(config=sandbox.config(), catalog=catalog, clock=clock)
-    assert seen == [0, 100, 200]
+    assert counts == [0, 100, 200]
 
 
-def test_a_state_goes_out_about_once_a_page(
+def test_each_page_is_followed_by_a_state(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """After each page comes a STATE whose bookmark is the page's newest lead."""
+    """Each page is followed by a STATE with the page's newest `updated_at`."""
     run = tap(config={**sandbox.config(), "page_size": 50}, clock=clock)
     newest, records = None, 0
     for message in run.messages:
@@ -415,8 +413,7 @@ def test_a_state_goes_out_about_once_a_page(
             records += 1
         elif message["type"] == "STATE" and records:
             assert records % 50 == 0
-            bookmark = message["value"]["bookmarks"]["leads"]
-            assert bookmark["replication_key_value"] == newest
+            assert bookmark_of(message["value"]) == newest
     assert records == 250
     assert len(run.states) >= 5
 
@@ -424,32 +421,39 @@ def test_a_state_goes_out_about_once_a_page(
 def test_the_last_message_is_a_state_with_the_newest_lead(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """The bookmark is the newest `updated_at` read, and nothing follows it."""
+    """The last message is a STATE with the newest `updated_at` that was read."""
+    newest = sandbox.leads.all()[-1]["updated_at"]
     run = tap(config=sandbox.config(), clock=clock)
     assert run.messages[-1] == {
         "type": "STATE",
         "value": {
             "bookmarks": {
                 "leads": {
-                    "replication_key": "updated_at",
-                    "replication_key_value": sandbox.leads.all()[-1]["updated_at"],
+                    "partitions": [
+                        {
+                            "context": {"customer_id": sandbox.customer_id},
+                            "api_url": sandbox.url,
+                            "replication_key": "updated_at",
+                            "replication_key_value": newest,
+                        }
+                    ]
                 }
             }
         },
     }
 
 
-def test_an_idle_poll_ends_with_a_state_as_well(
+def test_an_idle_poll_ends_with_a_state(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Also where nothing changed, the last message is the STATE."""
+    """A poll without changes also ends with a STATE."""
     first = tap(config=sandbox.config(), clock=clock)
     poll = tap(config=sandbox.config(), state=first.state, clock=clock)
     assert poll.messages[-1] == {"type": "STATE", "value": first.state}
 
 
 def test_an_account_without_leads_is_no_error(tap: Command, clock: FakeClock) -> None:
-    """No leads: a SCHEMA and a STATE without a bookmark, twice the same."""
+    """Without leads, each run writes a SCHEMA and a STATE without a bookmark."""
     with Sandbox(leads=0, clock=clock.time) as sandbox:
         run = tap(config=sandbox.config(), clock=clock)
         assert run.code == 0
@@ -459,10 +463,10 @@ def test_an_account_without_leads_is_no_error(tap: Command, clock: FakeClock) ->
         assert "WARNING" not in again.log
 
 
-def test_a_long_sync_tells_how_far_it_is(
+def test_a_long_sync_logs_its_progress(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """About every ten seconds: leads read, of how many, how fast, and the time left."""
+    """About every ten seconds, a line gives the progress, speed and time left."""
     slow = Fault(times=None, before=lambda: clock.sleep(4))
     sandbox.script(slow)
     run = tap(config={**sandbox.config(), "page_size": 25}, clock=clock)
@@ -474,22 +478,22 @@ def test_a_long_sync_tells_how_far_it_is(
         "Read 250 of 250 leads (100%) in 40",
     ]
     assert [line.partition(" s with")[2] for line in lines] == [
-        " 3 pages, 6 leads a second, about 28 s left",
-        " 6 pages, 6 leads a second, about 16 s left",
-        " 9 pages, 6 leads a second, about 4 s left",
-        " 10 pages, 6 leads a second",
+        " 3 pages, 6 leads per second, about 28 s left",
+        " 6 pages, 6 leads per second, about 16 s left",
+        " 9 pages, 6 leads per second, about 4 s left",
+        " 10 pages, 6 leads per second",
     ]
 
 
-def test_the_time_left_knows_the_quota(
+def test_the_time_left_includes_the_quota(
     tap: Command, clock: FakeClock, sandbox: Sandbox
 ) -> None:
-    """Where the quota is slower than the API, the time left comes from it."""
+    """If the quota is the bottleneck, it determines the time left."""
     sandbox.script(Fault(times=None, before=lambda: clock.sleep(1)))
     config = {**sandbox.config(), "page_size": 10, "requests_per_minute": 5}
     run = tap(config=config, clock=clock)
     lines = [line for line in run.log.splitlines() if line.endswith(" left")]
-    # 25 pages at 5 a minute: when the second minute begins, three are to come.
+    # 25 pages at 5 per minute: when the second minute starts, three more follow.
     assert "Read 60 of 250 leads" in lines[0]
     assert lines[0].endswith("about 3 min left")
     assert run.code == 0
@@ -498,8 +502,8 @@ def test_the_time_left_knows_the_quota(
 def test_a_full_table_sync_activates_its_version_after_the_last_row(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """The loader removes the rest once all rows are there, and not a moment before."""
-    run = refreshed(tap, sandbox, clock)
+    """ACTIVATE_VERSION follows the last record, when all rows are loaded."""
+    run = full_refresh(tap, sandbox, clock)
     kinds = [message["type"] for message in run.messages]
     assert kinds.count("ACTIVATE_VERSION") == 1
     after = kinds[kinds.index("ACTIVATE_VERSION") + 1 :]
@@ -522,16 +526,16 @@ INCOMPLETE: dict[str, tuple[Json, tuple[Fault, ...]]] = {
 
 
 @pytest.mark.parametrize(("settings", "faults"), INCOMPLETE.values(), ids=INCOMPLETE)
-def test_what_is_not_complete_activates_no_version(
+def test_an_incomplete_sync_activates_no_version(
     tap: Command,
     sandbox: Sandbox,
     clock: FakeClock,
     settings: Json,
     faults: tuple[Fault, ...],
 ) -> None:
-    """A sync that did not bring all leads must not remove the others."""
+    """A sync that did not read all leads does not remove the others."""
     sandbox.script(*faults)
-    run = refreshed(tap, sandbox, clock, **settings)
+    run = full_refresh(tap, sandbox, clock, **settings)
     assert "ACTIVATE_VERSION" not in run.stdout
     assert ("No ACTIVATE_VERSION" in run.log) == bool(settings)
     assert run.records
@@ -540,23 +544,23 @@ def test_what_is_not_complete_activates_no_version(
 def test_pages_that_end_too_early_activate_no_version(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A last page that comes before the API's own total removes nothing."""
+    """If the pages end before the API's total, no lead is removed."""
     sandbox.script(Fault("body", 3, body='{"leads": [], "next_cursor": null}'))
-    run = refreshed(tap, sandbox, clock)
+    run = full_refresh(tap, sandbox, clock)
     assert len(run.records) == 200
     assert "ACTIVATE_VERSION" not in run.stdout
-    assert "ended its pages 50 leads before the total" in run.log
+    assert "ended its pages 50 leads before its total" in run.log
 
 
 def test_pages_without_a_total_activate_no_version(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """An answer that names no lead and no total must not empty a table."""
+    """A response without leads and total does not empty the table."""
     sandbox.script(Fault("body", 1, body='{"leads": [], "next_cursor": null}'))
-    run = refreshed(tap, sandbox, clock)
+    run = full_refresh(tap, sandbox, clock)
     assert (run.code, run.records) == (0, [])
     assert "ACTIVATE_VERSION" not in run.stdout
-    assert "No ACTIVATE_VERSION: the API did not tell how many" in run.log
+    assert "No ACTIVATE_VERSION: the API did not say how many" in run.log
 
 
 @pytest.mark.parametrize(
@@ -568,10 +572,10 @@ def test_pages_without_a_total_activate_no_version(
         ({"schema": {}}, "--discover"),
     ],
 )
-def test_a_catalog_that_asks_for_something_else_is_one_line(
+def test_an_unsupported_catalog_is_one_line(
     tap: Command, sandbox: Sandbox, change: Json, word: str
 ) -> None:
-    """What would be read in another way than was meant is refused before a request."""
+    """An unsupported method, key or schema ends the run before any request."""
     catalog = full_table(tap)
     catalog["streams"][0].update(change)
     run = tap(config=sandbox.config(), catalog=catalog)
@@ -581,10 +585,10 @@ def test_a_catalog_that_asks_for_something_else_is_one_line(
     assert not sandbox.requests
 
 
-def test_a_catalog_without_the_stream_is_warned_of(
+def test_a_catalog_without_the_stream_logs_a_warning(
     tap: Command, sandbox: Sandbox
 ) -> None:
-    """Nothing is read, and that is said."""
+    """A catalog without the stream logs a warning and sends no request."""
     run = tap(config=sandbox.config(), catalog={"streams": []})
     assert run.code == 0
     assert "The catalog lacks 'leads': nothing is read" in run.log
@@ -593,17 +597,17 @@ def test_a_catalog_without_the_stream_is_warned_of(
 
 @pytest.fixture
 def batch(tmp_path: Path) -> Json:
-    """The setting that makes files in a folder `batches` of the test's own."""
+    """Return the setting that writes BATCH files into the folder `batches`."""
     return {
         "encoding": {"format": "jsonl", "compression": "gzip"},
         "storage": {"root": (tmp_path / "batches").as_uri()},
     }
 
 
-def test_a_batch_goes_out_before_its_state(
+def test_a_batch_is_written_before_its_state(
     tap: Command, sandbox: Sandbox, clock: FakeClock, batch: Json
 ) -> None:
-    """No STATE is ahead of the file with its leads, and no version is activated."""
+    """The BATCH message precedes its STATE, and no version is activated."""
     config = {
         **sandbox.config(),
         "emit_activate_version_messages": True,
@@ -618,10 +622,10 @@ def test_a_batch_goes_out_before_its_state(
     assert "No ACTIVATE_VERSION: with 'batch_config'" in full.log
 
 
-def test_a_batch_holds_what_messages_would(
+def test_a_batch_equals_the_messages(
     tap: Command, sandbox: Sandbox, clock: FakeClock, batch: Json, tmp_path: Path
 ) -> None:
-    """What is not selected is in no file, and flattening is done."""
+    """BATCH files omit deselected properties and are flattened, as messages are."""
     catalog = json.loads(tap("--discover").stdout)
     for entry in catalog["streams"][0]["metadata"]:
         entry["metadata"]["selected"] = entry["breadcrumb"][-1:] != ["contact_email"]

@@ -1,4 +1,4 @@
-"""What `pip install` brings, in an environment that has nothing else."""
+"""Test the wheel in an environment that contains nothing else."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ UV = Path(sys.executable).parent / "uv"
 
 
 def output(*command: str | Path) -> str:
-    """Run a command here, and return what it printed."""
+    """Run a command in the root folder, and return its output."""
     return subprocess.check_output(command, cwd=ROOT, text=True)
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, made from this folder."""
+    """Build the wheel from this folder."""
     folder = tmp_path_factory.mktemp("dist")
     output(UV, "build", "--quiet", "--wheel", "--out-dir", folder)
     (path,) = folder.glob("*.whl")
@@ -32,7 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tap_mega(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command, where nothing but the wheel and what it needs is installed."""
+    """Install the wheel with its dependencies only, and return the command."""
     venv = tmp_path_factory.mktemp("venv")
     output(UV, "venv", "--quiet", "--clear", "--python", sys.executable, venv)
     options = ("--quiet", "--python", venv, "--constraint", "constraints.txt")
@@ -40,16 +40,16 @@ def tap_mega(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return venv / "bin" / "tap-mega"
 
 
-def test_it_holds_the_package_only(wheel: Path) -> None:
-    """The marker of its types and the vendor's document are in it, and no test."""
+def test_it_contains_only_the_package(wheel: Path) -> None:
+    """The wheel has the type marker and the vendor's document, and no tests."""
     names = zipfile.ZipFile(wheel).namelist()
     assert {"tap_mega/py.typed", "tap_mega/openapi/openapi.yaml"} <= set(names)
     folders = {name.partition("/")[0] for name in names}
     assert folders == {"tap_mega", f"{wheel.name.rpartition('-py3')[0]}.dist-info"}
 
 
-def test_the_command_runs_without_the_rest(tap_mega: Path) -> None:
-    """It tells its version, what it can do, and the Pythons it is for."""
+def test_the_command_runs_alone(tap_mega: Path) -> None:
+    """The command prints its version, its name and the Pythons that it supports."""
     assert PROJECT["version"] in output(tap_mega, "--version")
     about: dict[str, t.Any] = json.loads(output(tap_mega, "--about", "--format=json"))
     assert about["name"] == PROJECT["name"]

@@ -1,0 +1,112 @@
+"""The command line: one line for each failure, signals, exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import pathlib
+import sys
+import traceback
+import typing as t
+
+import click
+from singer_sdk import mapper
+from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
+from singer_sdk.plugin_base import SingerCommand
+from typing_extensions import override
+
+from tap_mega.config.validation import config_error
+
+if t.TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+
+SIGNAL_EXIT_CODE = 128
+"""Shells add it to the number of the signal that ended a program."""
+
+
+class Stopped(SystemExit):
+    """A signal stopped the tap."""
+
+    def __init__(self, number: signal.Signals, clean_up: Callable[[], object]) -> None:
+        """Keep the signal, and what to do before the exit."""
+        super().__init__(SIGNAL_EXIT_CODE + number)
+        self.number = number
+        self.clean_up = clean_up
+
+
+class MegaCommand(SingerCommand):
+    """The command `tap-mega`. It logs a failure as one line that says what to do."""
+
+    @override
+    def main(self, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
+        """Run the command and exit: with 0 if all went well, otherwise with 1."""
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except Stopped as stop:
+            stop.clean_up()
+            self.logger.warning(
+                "Stopped by %s before the end: the next run resumes from its state",
+                stop.number.name,
+            )
+            raise
+        except Exception as error:  # noqa: BLE001 - each becomes a line
+            for line in format_error(error):
+                self.logger.error("%s", line)  # noqa: TRY400 - without a traceback
+            code = 1
+        sys.exit(code or 0)
+
+    @override
+    def invoke(self, ctx: click.Context) -> t.Any:
+        """Invoke the command, and leave its errors to `main`."""
+        logging.captureWarnings(capture=True)
+        return click.Command.invoke(self, ctx)
+
+
+def format_error(error: Exception) -> list[str]:
+    """Return the lines that a person reads: one, or several for settings.
+
+    An unexpected error is reported by location only: its message may quote a lead.
+    """
+    if isinstance(error, ConfigValidationError):
+        return error.errors
+    if isinstance(error, click.ClickException):
+        return [error.format_message()]
+    if isinstance(error, SingerSDKError):
+        return [str(error)]
+    name, frames = type(error).__name__, traceback.extract_tb(error.__traceback__)
+    if any(frame.filename == mapper.__file__ for frame in frames):
+        line = (
+            f"A stream map failed on a lead ({name}). Correct the setting "
+            "'stream_maps': a value may be null, or 'stream_map_config' may lack "
+            "what an expression uses"
+        )
+        return [line]
+    place = "/".join(pathlib.Path(frames[-1].filename).parts[-2:])
+    line = (
+        f"Unexpected {name} at {place}:{frames[-1].lineno}. Check the SDK's settings, "
+        "such as 'stream_maps' and 'batch_config', and the catalog. If they are right, "
+        "report this line as a bug of tap-mega"
+    )
+    return [line]
+
+
+def check_json(option: str, file: t.IO[str] | None, *keys: str) -> t.IO[str] | None:
+    """Return a file again, after checking what it holds; None if it is empty.
+
+    Raises:
+        ConfigValidationError: If it is not a JSON object, or lacks one of the keys.
+    """
+    try:
+        text = file.read() if file else ""
+        content = json.loads(text) if text.strip() else {}
+    except ValueError:
+        content = None
+    if content == {}:
+        return None
+    if not isinstance(content, dict) or not content.keys() >= set(keys):
+        having = f" with {', '.join(keys)}" if keys else ""
+        msg = f"{option} must name a file that holds a JSON object{having}"
+        raise config_error(msg)
+    return io.StringIO(text)

@@ -1,0 +1,205 @@
+"""The settings of the tap, as a JSON schema. This module is pure data."""
+
+from __future__ import annotations
+
+import typing as t
+
+from singer_sdk import typing as th
+
+if t.TYPE_CHECKING:
+    Schema: t.TypeAlias = dict[str, t.Any]
+
+# In Python, `$` alone accepts a line feed at the end.
+VISIBLE_ASCII = r"^[\x21-\x7e]+$(?!\n)"
+PRINTABLE_ASCII = r"^[\x21-\x7e][\x20-\x7e]*$(?!\n)"
+
+FIELD_TYPES = ["string", "integer", "number", "boolean", "date", "date-time"]
+"""The types that a column of a custom field can have."""
+
+SETTINGS: Schema = th.PropertiesList(
+    th.Property(
+        "auth_token",
+        th.StringType(pattern=VISIBLE_ASCII),
+        required=True,
+        secret=True,
+        title="Personal Access Token",
+        description=(
+            "The Personal Access Token that MEGA issued, `mega_…`. It needs the scope "
+            "`public_api:leads:read`."
+        ),
+    ),
+    th.Property(
+        "customer_id",
+        th.UUIDType,
+        required=True,
+        title="Customer ID",
+        description="The UUID of the customer that the token is locked to.",
+    ),
+    th.Property(
+        "start_date",
+        th.DateTimeType,
+        title="Start date",
+        description=(
+            "The earliest `updated_at` to read when there is no bookmark: a date or a "
+            "date-time, in UTC if it names no zone. By default, all leads are read."
+        ),
+    ),
+    th.Property(
+        "include_custom_fields",
+        th.BooleanType,
+        default=True,
+        title="Include custom fields",
+        description=(
+            "Whether to read `custom_fields`. Deselecting the property does the same "
+            "as `false`."
+        ),
+    ),
+    th.Property(
+        "custom_field_types",
+        th.ObjectType(additional_properties=th.StringType(allowed_values=FIELD_TYPES)),
+        title="Custom field types",
+        description=(
+            "Custom fields that get a column of their own, `custom_field_SLUG`: an "
+            "object of slugs, each with `string`, `integer`, `number`, `boolean`, "
+            "`date` or `date-time`."
+        ),
+    ),
+    th.Property(
+        "filters",
+        th.ObjectType(
+            th.Property(
+                "status",
+                th.StringType(min_length=1),
+                title="Status",
+                description=(
+                    "Only leads with this status, such as `active`, `won`, `lost`, "
+                    "`nurture` or `archived`."
+                ),
+            ),
+            th.Property(
+                "stage_id",
+                th.UUIDType,
+                title="Stage ID",
+                description="Only leads in the pipeline stage with this UUID.",
+            ),
+            th.Property(
+                "search",
+                th.StringType(min_length=1),
+                title="Search",
+                description=(
+                    "Only leads whose name, e-mail or phone matches this text. A "
+                    "phone matches in any notation."
+                ),
+            ),
+            th.Property(
+                "created_since",
+                th.DateTimeType,
+                title="Created since",
+                description="Only leads created at or after this date or date-time.",
+            ),
+            th.Property(
+                "lead_line",
+                th.StringType,
+                allowed_values=["buyer", "seller"],
+                title="Lead line",
+                description="Only leads with this lead line: `buyer` or `seller`.",
+            ),
+            additional_properties=False,
+        ),
+        title="Filters",
+        description=(
+            "Which leads to read. The API does the filtering. A sync starts over if "
+            "the filters differ from those that its bookmark was made with."
+        ),
+    ),
+    th.Property(
+        "lookback_seconds",
+        th.IntegerType(minimum=0),
+        default=60,
+        title="Look-back",
+        description=(
+            "How many seconds before the bookmark a sync starts, to find changes "
+            "that the API stored late."
+        ),
+    ),
+    th.Property(
+        "page_size",
+        th.IntegerType(minimum=1, maximum=100),
+        default=100,
+        title="Page size",
+        description=(
+            "Leads per request. The API counts requests, so less than 100 is slower."
+        ),
+    ),
+    th.Property(
+        "requests_per_minute",
+        th.IntegerType(minimum=0, maximum=1_000_000),
+        default=60,
+        title="Requests per minute",
+        description=(
+            "The pace to keep, by default the API's own limit; 0 means no pacing."
+        ),
+    ),
+    th.Property(
+        "requests_per_hour",
+        th.IntegerType(minimum=0, maximum=1_000_000),
+        default=1000,
+        title="Requests per hour",
+        description=(
+            "The pace to keep, by default the API's own limit; 0 means no pacing."
+        ),
+    ),
+    th.Property(
+        "max_wait_seconds",
+        th.IntegerType(minimum=0),
+        default=3900,
+        title="Longest wait",
+        description=(
+            "The longest single wait for quota, in seconds. If a longer one is "
+            "needed, the sync stops with a state that the next one resumes from."
+        ),
+    ),
+    th.Property(
+        "request_timeout",
+        th.NumberType(exclusive_minimum=0, maximum=86400),
+        default=60,
+        title="Request timeout",
+        description="After how many seconds without a response a try has failed.",
+    ),
+    th.Property(
+        "backoff_max_tries",
+        th.IntegerType(minimum=1),
+        default=10,
+        title="Maximum tries",
+        description=("Maximum attempts per request. Waiting for quota does not count."),
+    ),
+    th.Property(
+        "api_url",
+        th.URIType,
+        default="https://app.gomega.ai",
+        title="API URL",
+        description=(
+            "Where the API is: an https URL, or an http URL of this machine, such as "
+            "that of the sandbox."
+        ),
+    ),
+    th.Property(
+        "user_agent",
+        th.StringType(pattern=PRINTABLE_ASCII),
+        title="User agent",
+        description=(
+            "The User-Agent header of each request. By default `tap-mega/` and the "
+            "version."
+        ),
+    ),
+    th.Property(
+        "emit_activate_version_messages",
+        th.BooleanType,
+        default=False,
+        title="Emit ACTIVATE_VERSION",
+        description=(
+            "Whether a full-table sync tells the loader, after its last row, to remove "
+            "the rows that were not in the load."
+        ),
+    ),
+).to_dict()

@@ -1,0 +1,168 @@
+"""Check the settings. A line names the setting and what it must be, never its value.
+
+The SDK's own messages quote the value, which may be a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import typing as t
+from urllib.parse import urlsplit
+
+from jsonschema import FormatChecker
+from requests import Request
+from singer_sdk.exceptions import ConfigValidationError
+from singer_sdk.plugin_base import JSONSchemaValidator
+
+from tap_mega.config.schema import PRINTABLE_ASCII, VISIBLE_ASCII
+from tap_mega.timestamps import parse_timestamp
+
+if t.TYPE_CHECKING:
+    from jsonschema import ValidationError
+
+    Schema: t.TypeAlias = dict[str, t.Any]
+
+FORMATS = FormatChecker(formats=["uuid"])
+
+REQUIREMENTS: dict[str, str] = {
+    VISIBLE_ASCII: "text without white space; copy it again from where it is kept",
+    PRINTABLE_ASCII: "plain text of one line",
+    "uuid": "a UUID, such as 00000000-0000-4000-8000-000000000000",
+    "date-time": "a date or date-time, such as 2026-01-31 or 2026-01-31T08:00:00Z",
+    "uri": "an https URL, or an http URL of this machine (localhost, 127.0.0.1)",
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "object": "a JSON object",
+    "string": "text",
+}
+
+
+@FORMATS.checks("date-time", raises=ValueError)
+def _is_timestamp(value: object) -> bool:
+    return not isinstance(value, str) or bool(parse_timestamp(value))
+
+
+@FORMATS.checks("uri", raises=ValueError)
+def _is_safe_url(value: object) -> bool:
+    if not isinstance(value, str):
+        return True
+    url = urlsplit(value)
+    plain = url.netloc.rpartition("@")[0] + url.query + url.fragment == ""
+    safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(value))
+    # Each of these raises ValueError if the port or the host is not valid.
+    _ = url.port, (url.hostname or "").encode("idna"), Request("GET", value).prepare()
+    return bool(url.hostname) and plain and safe and not any(map(str.isspace, value))
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether the host of a URL is this machine."""
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def config_error(*lines: str) -> ConfigValidationError:
+    """Return the error that the command logs as these lines, and no others."""
+    return ConfigValidationError(lines[0], errors=list(lines))
+
+
+def find_errors(config: dict[str, t.Any], schema: Schema) -> list[str]:
+    """Fill in the defaults, and return a line for each setting that is not valid."""
+    validator = JSONSchemaValidator(schema, format_checker=FORMATS)
+    errors = sorted(validator.iter_errors(config), key=lambda error: list(error.path))
+    return [_format_error(error) for error in errors]
+
+
+def find_unsafe_maps(config: dict[str, t.Any], stream: str) -> list[str]:
+    """Return a line for each reason why `stream_maps` would not do what it says.
+
+    A stream map may hide e-mail addresses: no lead may leave as if it did not exist.
+
+    Args:
+        config: The settings, which are valid otherwise.
+        stream: The only stream that a map can apply to.
+    """
+    maps = config.get("stream_maps") or {}
+    lines = [
+        f"The setting 'stream_maps' has '{name}', which is not a stream: use '{stream}'"
+        for name, mapping in maps.items()
+        if name not in {stream, "__else__"} and not _has_source(mapping, stream)
+    ]
+    if maps and config.get("batch_config"):
+        lines.append(
+            "The settings 'batch_config' and 'stream_maps' exclude each other: a BATCH "
+            "file would hold the leads unmapped. Set only one"
+        )
+    return lines
+
+
+def _has_source(mapping: t.Any, stream: str) -> bool:
+    return isinstance(mapping, dict) and mapping.get("__source__") == stream
+
+
+def find_unused_types(config: dict[str, t.Any]) -> list[str]:
+    """Return a line if `custom_field_types` could never find a custom field."""
+    line = (
+        "The setting 'custom_field_types' needs 'include_custom_fields' to be true. To "
+        "have the columns alone, deselect the property 'custom_fields'"
+    )
+    unused = config.get("custom_field_types") and not config["include_custom_fields"]
+    return [line] if unused else []
+
+
+def find_unknown(config: dict[str, t.Any], schema: Schema) -> list[str]:
+    """Return a line for each top-level setting that does not exist."""
+    known = list(schema["properties"])
+    lines = []
+    for name in sorted(set(config) - set(known)):
+        similar = difflib.get_close_matches(name.lower(), known, n=1)
+        hint = f"; did you mean '{similar[0]}'?" if similar else ""
+        lines.append(f"The setting '{name}' does not exist and is ignored{hint}")
+    return lines
+
+
+def kind_of(schema: Schema) -> str:
+    """Return the JSON type of a setting, apart from null."""
+    types = schema.get("type", "object")
+    kinds = [types] if isinstance(types, str) else types
+    return next(kind for kind in kinds if kind != "null")
+
+
+def _format_error(error: ValidationError) -> str:
+    schema = t.cast("Schema", error.schema)
+    if error.validator == "required":
+        name = error.message.split("'")[1]
+        title = schema["properties"][name]["title"]
+        return f"The setting '{name}' is missing: set it to the {title}"
+    path = ".".join(map(str, error.path))
+    if error.validator == "additionalProperties":
+        known = list(schema["properties"])
+        unknown = ", ".join(sorted(set(t.cast("Schema", error.instance)) - set(known)))
+        return f"The setting '{path}' has no '{unknown}', only {', '.join(known)}"
+    return f"The setting '{path}' must be {_requirement(error)}"
+
+
+def _requirement(error: ValidationError) -> str:
+    schema = t.cast("Schema", error.schema)
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
+    if error.validator in {"format", "pattern"}:
+        return REQUIREMENTS[str(error.validator_value)]
+    if error.validator == "minLength":
+        return "text that is not empty"
+    if error.validator in {"anyOf", "oneOf"}:
+        return "of the shape that `tap-mega --about --format=json` shows"
+    return REQUIREMENTS[kind_of(schema)] + _bounds(schema)
+
+
+def _bounds(schema: Schema) -> str:
+    words = {"exclusiveMinimum": "more than", "minimum": "at least"}
+    bounds = [f"{word} {schema[key]}" for key, word in words.items() if key in schema]
+    if "maximum" in schema:
+        bounds.append(f"at most {schema['maximum']}")
+    return f" of {' and '.join(bounds)}" if bounds else ""

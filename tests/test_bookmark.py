@@ -1,0 +1,173 @@
+"""Which state a sync may use, and how a bookmark moves."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from singer_sdk.exceptions import ConfigValidationError
+
+from tap_mega.bookmark import Bookmark, Source, usable_state
+from tap_mega.timestamps import format_timestamp, parse_timestamp
+
+Json: t.TypeAlias = dict[str, t.Any]
+
+NOW = dt.datetime(2026, 7, 1, 12, tzinfo=dt.UTC)
+CUSTOMER = "00000000-0000-4000-8000-00000000cafe"
+OTHER = "11111111-1111-4111-8111-111111111111"
+SOURCE = Source("https://app.gomega.ai", CUSTOMER, {})
+VALUE = "2026-06-30T12:00:00.000Z"
+BOOKMARK = {"replication_key": "updated_at", "replication_key_value": VALUE}
+
+timestamps = st.datetimes(
+    dt.datetime(2000, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
+    dt.datetime(2100, 1, 1),  # noqa: DTZ001
+    timezones=st.just(dt.UTC),
+)
+
+
+def state(*parts: Json) -> Json:
+    """Return a state with these parts."""
+    return {"bookmarks": {"leads": {"partitions": list(parts)}}}
+
+
+def part(source: Source = SOURCE, **changes: t.Any) -> Json:
+    """Return the part of a customer, as a sync of this source leaves it."""
+    return {"context": source.context, **source.facts, **BOOKMARK, **changes}
+
+
+def test_a_state_of_the_same_source_is_used() -> None:
+    """Its bookmark stays as it is, without a warning."""
+    assert usable_state(state(part()), SOURCE, NOW) == (state(part()), "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"api_url": "http://127.0.0.1:8765"}, "'api_url'"),
+        ({"api_url": None}, "'api_url'"),
+        ({"context": {"customer_id": OTHER}}, "'customer_id'"),
+        ({"filters": "another digest"}, "filters"),
+        ({"replication_key": "created_at"}, "'updated_at'"),
+        ({"replication_key_value": "2130-01-01"}, "future"),
+    ],
+    ids=str,
+)
+def test_a_state_of_another_source_starts_over(changes: Json, word: str) -> None:
+    """The warning says what changed, and the bookmark is gone."""
+    used, warning = usable_state(state(part(**changes)), SOURCE, NOW)
+    assert warning.startswith("Starting over: the state ")
+    assert word in warning
+    own = [
+        it
+        for it in used["bookmarks"]["leads"]["partitions"]
+        if it["context"] == SOURCE.context
+    ]
+    assert own == [{"context": SOURCE.context, **SOURCE.facts}]
+
+
+def test_other_filters_start_over() -> None:
+    """A sync with filters does not use the bookmark of one without, nor the reverse."""
+    filtered = SOURCE._replace(filters={"status": "won"})
+    for made_with, used_by in ((SOURCE, filtered), (filtered, SOURCE)):
+        _, warning = usable_state(state(part(made_with)), used_by, NOW)
+        assert "was made with other filters" in warning
+    assert usable_state(state(part(filtered)), filtered, NOW)[1] == ""
+
+
+def test_the_state_does_not_tell_the_filters() -> None:
+    """`search` may be the e-mail address of a lead."""
+    source = SOURCE._replace(filters={"search": "someone@example.com"})
+    used, _ = usable_state(state(part(source)), source, NOW)
+    assert "someone" not in str(used)
+
+
+def test_a_state_of_0_1_0_is_taken_over() -> None:
+    """It had no parts, and named its filters only."""
+    old: Json = {"bookmarks": {"leads": BOOKMARK}}
+    assert usable_state(old, SOURCE, NOW) == (state(part()), "")
+    filtered = SOURCE._replace(filters={"status": "won"})
+    old = {"bookmarks": {"leads": {**BOOKMARK, "filters": {"status": "won"}}}}
+    assert usable_state(old, filtered, NOW) == (state(part(filtered)), "")
+    assert "other filters" in usable_state(old, SOURCE, NOW)[1]
+
+
+def test_other_customers_keep_their_parts() -> None:
+    """They are there again if the tap reads them again."""
+    other = part(SOURCE._replace(customer_id=OTHER))
+    used, warning = usable_state(state(other, part()), SOURCE, NOW)
+    assert (used, warning) == (state(other, part()), "")
+
+
+def test_the_same_customer_in_capitals_is_the_same() -> None:
+    """A UUID is the same UUID in capital letters."""
+    config = {"api_url": "https://app.gomega.ai/", "customer_id": CUSTOMER.upper()}
+    assert Source.from_config(config) == SOURCE
+
+
+def test_a_customer_that_is_there_twice_starts_over() -> None:
+    """Nobody knows which of the two bookmarks is true."""
+    used, warning = usable_state(state(part(), part()), SOURCE, NOW)
+    assert "has this customer twice" in warning
+    assert used == state({"context": SOURCE.context, **SOURCE.facts})
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"type": "STATE", "value": {}},
+        {"bookmarks": []},
+        {"bookmarks": {"leads": VALUE}},
+        state("leads"),  # type: ignore[arg-type]
+        state({"context": "x"}),
+        state({"replication_key_value": VALUE}),
+        {"bookmarks": {"leads": {"partitions": 5}}},
+        {"bookmarks": {"leads": {"partitions": {"customer_id": CUSTOMER}}}},
+        {"bookmarks": {"leads": {**BOOKMARK, "filters": 5}}},
+    ],
+    ids=str,
+)
+def test_a_state_of_another_shape_starts_over(shape: object) -> None:
+    """Nothing is guessed."""
+    used, warning = usable_state(shape, SOURCE, NOW)
+    assert used == {}
+    assert "is not of the shape" in warning
+
+
+@pytest.mark.parametrize("shape", [{}, {"bookmarks": {}}, {"bookmarks": {"leads": {}}}])
+def test_a_state_without_a_bookmark_is_a_first_run(shape: Json) -> None:
+    """It is not a reason for a warning."""
+    assert usable_state(shape, SOURCE, NOW) == ({}, "")
+
+
+@pytest.mark.parametrize("value", ["soon", "", 2026, ["2026-01-01"], {}, True], ids=str)
+def test_a_bookmark_that_is_not_a_date_is_an_error(value: object) -> None:
+    """The line names the key in the state."""
+    with pytest.raises(ConfigValidationError) as error:
+        usable_state(state(part(replication_key_value=value)), SOURCE, NOW)
+    assert "'replication_key_value'" in error.value.errors[0]
+
+
+@given(ahead=st.timedeltas(dt.timedelta(0), dt.timedelta(minutes=5)))
+def test_a_bookmark_a_little_ahead_becomes_now(ahead: dt.timedelta) -> None:
+    """Another machine's clock made it."""
+    value = format_timestamp(NOW + ahead)
+    used, warning = usable_state(state(part(replication_key_value=value)), SOURCE, NOW)
+    (found,) = used["bookmarks"]["leads"]["partitions"]
+    assert parse_timestamp(found["replication_key_value"]) == NOW
+    assert warning == ""
+
+
+@given(started_at=timestamps, moves=st.lists(timestamps, max_size=10))
+def test_a_bookmark_never_moves_back_nor_past_the_start(
+    started_at: dt.datetime, moves: list[dt.datetime]
+) -> None:
+    """It is the newest of the timestamps before the start of the run."""
+    bookmark = Bookmark({}, started_at)
+    assert bookmark.value is None
+    for move in moves:
+        bookmark.advance(move)
+    assert bookmark.value == max((min(it, started_at) for it in moves), default=None)
