@@ -1,4 +1,4 @@
-"""The command: a MEGA API on this machine, until Ctrl-C."""
+"""The command line: runs a sandbox until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ import typing as t
 from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
 from sandbox.faults import KINDS, Fault, read_fault
-from sandbox.quota import Limits
+from sandbox.rate_limits import Limits
 from sandbox.server import DEFAULT_LEADS, Sandbox
 
 DEFAULT_PORT = 8765
-LAST_PORT = 65_535
-A_LONG_TIME_SECONDS = 3600
-VENDOR = Limits()
+MAX_PORT = 65_535
+SLEEP_SECONDS = 3600
 FAULTS_HELP = """\
-faults: WHAT[@AT][xTIMES][:OPTION=VALUE]…
-  It happens to the request with number AT (default 1), and to TIMES requests in a
-  row (default 1; * = all from then on). WHAT is a status, such as 503, or one of
+faults: KIND[@AT][xTIMES][:OPTION=VALUE]…
+  The fault happens to request number AT (default 1) and to TIMES requests in a row
+  (default 1; * means all that follow). KIND is a status, such as 503, or one of
 {kinds}
-  Options: status=, body=, location=, retry-after= (seconds, or a date as in HTTP).
-  For example: reset@3  503@5x3  429@2:retry-after=7  html@1x*:status=502
+  Options: status=, body=, location=, retry-after= (seconds or an HTTP date).
+  Examples: reset@3  503@5x3  429@2:retry-after=7  html@1x*:status=502
 """
 
 
@@ -39,11 +38,11 @@ def main(arguments: t.Sequence[str] | None = None) -> None:
         with _sandbox(options) as sandbox:
             print(_welcome(sandbox), flush=True)
             while True:
-                time.sleep(A_LONG_TIME_SECONDS)
+                time.sleep(SLEEP_SECONDS)
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else error
-        what = f"port {options.port} cannot be used: {why}"
-        sys.exit(f"sandbox: {what}. Choose another one with --port, or 0 for any.")
+        reason = os.strerror(error.errno) if error.errno else error
+        msg = f"cannot listen on port {options.port}: {reason}"
+        sys.exit(f"sandbox: {msg}. Choose another port with --port; 0 means any.")
 
 
 def _stop(*_: object) -> None:
@@ -51,35 +50,38 @@ def _stop(*_: object) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    kinds = (f"    {name.replace('_', '-'):14} {what}" for name, what in KINDS.items())
+    kinds = (f"    {kind.replace('_', '-'):14} {text}" for kind, text in KINDS.items())
     parser = argparse.ArgumentParser(
         prog="sandbox",
-        description="A MEGA API on this machine, with made-up leads.",
+        description="Run a local MEGA API with made-up leads.",
         epilog=FAULTS_HELP.format(kinds="\n".join(kinds)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for name, kind, default, meaning in (
-        ("--port", _port, DEFAULT_PORT, "where it listens; 0 = any free port"),
-        ("--leads", _count, DEFAULT_LEADS, "how many leads there are to begin with"),
+    limits = Limits()
+    for name, kind, default, text in (
+        ("--port", _port, DEFAULT_PORT, "port to listen on; 0 means any free port"),
+        ("--leads", _count, DEFAULT_LEADS, "number of leads at the start"),
         ("--seed", int, 1, "the same seed makes the same leads"),
-        ("--requests-per-minute", _count, VENDOR.per_minute, "0 = no limit"),
-        ("--requests-per-hour", _count, VENDOR.per_hour, "0 = no limit"),
-        ("--speed", _speed, VENDOR.speed, "60 = a minute of the limits lasts a second"),
+        ("--requests-per-minute", _count, limits.per_minute, "0 means no limit"),
+        ("--requests-per-hour", _count, limits.per_hour, "0 means no limit"),
+        ("--speed", _speed, limits.speed, "at 60, a minute of the limits lasts 1 s"),
     ):
-        told = f"{meaning} (default %(default)s)"
-        parser.add_argument(name, type=kind, default=default, metavar="N", help=told)
+        help_text = f"{text} (default %(default)s)"
+        parser.add_argument(
+            name, type=kind, default=default, metavar="N", help=help_text
+        )
     parser.add_argument(
         "--window",
         choices=("sliding", "fixed"),
-        default=VENDOR.window,
-        help="how the limits count a minute and an hour (default %(default)s)",
+        default=limits.window,
+        help="how the windows of the limits move (default %(default)s)",
     )
     parser.add_argument(
         "--fault",
         type=_fault,
         action="append",
         default=[],
-        help="what goes wrong, see below; may be given several times",
+        help="a fault, see below; can be given several times",
     )
     return parser
 
@@ -100,7 +102,7 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
 
 
 def _port(text: str) -> int:
-    if not 0 <= int(text) <= LAST_PORT:
+    if not 0 <= int(text) <= MAX_PORT:
         raise ValueError
     return int(text)
 
@@ -108,7 +110,7 @@ def _port(text: str) -> int:
 def _count(text: str) -> int:
     number = int(text)
     if number < 0:
-        msg = f"{text} is less than 0"
+        msg = f"{text} is negative"
         raise argparse.ArgumentTypeError(msg)
     return number
 
@@ -116,7 +118,7 @@ def _count(text: str) -> int:
 def _speed(text: str) -> float:
     speed = float(text)
     if not 0 < speed < float("inf"):
-        msg = f"{text} is not more than 0"
+        msg = f"{text} is not a positive number"
         raise argparse.ArgumentTypeError(msg)
     return speed
 
@@ -129,25 +131,25 @@ def _fault(text: str) -> Fault:
 
 
 def _welcome(sandbox: Sandbox) -> str:
-    """Return what a person needs to use it: configuration, and lines to paste."""
+    """Return a configuration for the tap and commands to paste into a shell."""
     url = sandbox.url
     controls = "\n".join(
-        f"  {f'curl -X {method} {url + path!r}':72} # {what}"
-        for method, path, what in USAGE
+        f"  {f'curl -X {method} {url + path!r}':72} # {text}"
+        for method, path, text in USAGE
     )
     return f"""\
-A MEGA API with {sandbox.leads.count():,} made-up leads, until Ctrl-C. \
-A configuration for the tap:
+A MEGA API with {sandbox.leads.count():,} made-up leads runs until Ctrl-C. \
+Configuration for the tap:
 
 {json.dumps(sandbox.config(), indent=2)}
 
-Ask it yourself:
+Send a request:
 
   curl -H 'Authorization: Bearer {sandbox.token}' \\
     -H 'x-customer-id: {sandbox.customer_id}' \\
     '{url}{LEADS_PATH}?limit=1&include_custom_fields=true'
 
-Change it:
+Control the sandbox:
 
 {controls}
 """

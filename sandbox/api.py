@@ -1,20 +1,20 @@
-"""The endpoint, without the network: who asks, whether they may, and what they get."""
+"""The endpoint without the network: authentication, rate limits and the page."""
 
 from __future__ import annotations
 
 import typing as t
 
-from sandbox.answers import Answer, refusal
 from sandbox.document import CUSTOMER_ID, InvalidRequestError, check_parameters
-from sandbox.pages import question_of
-from sandbox.quota import Quota
+from sandbox.pages import parse_query
+from sandbox.rate_limits import RateLimit
+from sandbox.responses import Response, error_response
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandbox.faults import Fault
     from sandbox.leads import Leads
-    from sandbox.quota import Limits
+    from sandbox.rate_limits import Limits
 
 TOKEN = "mega_" + "0123456789abcdef" * 4
 TOKEN_WITHOUT_SCOPE = "mega_" + "fedcba9876543210" * 4
@@ -25,49 +25,55 @@ class Api:
     """GET /api/agents/crm/leads."""
 
     def __init__(self, leads: Leads, clock: Callable[[], float]) -> None:
-        """Answer from these leads; `clock` gives epoch seconds, for the quota."""
+        """Serve these leads. `clock` returns epoch seconds, for the rate limits."""
         self._leads = leads
         self._clock = clock
-        self._quotas = {TOKEN: Quota(), TOKEN_WITHOUT_SCOPE: Quota()}
+        self._rate_limits = {TOKEN: RateLimit(), TOKEN_WITHOUT_SCOPE: RateLimit()}
 
-    def answer(
+    def respond(
         self,
-        query: t.Mapping[str, str],
+        parameters: t.Mapping[str, str],
         headers: t.Mapping[str, str],
         limits: Limits,
         fault: Fault,
-    ) -> Answer:
-        """Return the answer to a request; header names are in lower case."""
+    ) -> Response:
+        """Return the response to a request. Header names are in lower case."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        quota = self._quotas.get(token) if scheme.lower() == "bearer" else None
-        if quota is None:
-            return refusal(401, "the token is missing or invalid")
-        accepted, standing = quota.spend(limits, self._clock())
+        rate_limit = (
+            self._rate_limits.get(token) if scheme.lower() == "bearer" else None
+        )
+        if rate_limit is None:
+            return error_response(401, "the token is missing or invalid")
+        accepted, limit_headers = rate_limit.count_request(limits, self._clock())
         if not accepted:
-            return refusal(429, "rate limit exceeded", standing)
-        refused = _refused(token, headers.get("x-customer-id"), standing)
-        return refused or self._page(query, standing, fault)
+            return error_response(429, "rate limit exceeded", limit_headers)
+        denied = _check_access(token, headers.get("x-customer-id"), limit_headers)
+        return denied or self._page(parameters, limit_headers, fault)
 
     def _page(
-        self, query: t.Mapping[str, str], standing: t.Mapping[str, str], fault: Fault
-    ) -> Answer:
+        self,
+        parameters: t.Mapping[str, str],
+        limit_headers: t.Mapping[str, str],
+        fault: Fault,
+    ) -> Response:
         try:
-            question = question_of(check_parameters(query))
-            fault.check(question)
+            query = parse_query(check_parameters(parameters))
+            fault.check_query(query)
         except InvalidRequestError as error:
-            return refusal(400, str(error), standing)
-        page = fault.spoil(self._leads.page(question), question)
-        return Answer(200, page.json(), standing)
+            return error_response(400, str(error), limit_headers)
+        page = fault.change_page(self._leads.page(query), query)
+        return Response(200, page.json(), limit_headers)
 
 
-def _refused(
-    token: str, customer: str | None, standing: t.Mapping[str, str]
-) -> Answer | None:
-    """Return why this token may not read this customer's leads, or None if it may."""
+def _check_access(
+    token: str, customer: str | None, limit_headers: t.Mapping[str, str]
+) -> Response | None:
+    """Return an error response, or None if the token may read this customer's leads."""
     if not customer:
-        return refusal(401, "the header x-customer-id is missing", standing)
+        return error_response(401, "the header x-customer-id is missing", limit_headers)
     if token == TOKEN_WITHOUT_SCOPE:
-        return refusal(403, f"the token lacks the scope {SCOPE}", standing)
+        return error_response(403, f"the token lacks the scope {SCOPE}", limit_headers)
     if customer.lower() != CUSTOMER_ID:
-        return refusal(403, "the token is locked to another customer", standing)
+        message = "the token is locked to another customer"
+        return error_response(403, message, limit_headers)
     return None

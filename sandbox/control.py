@@ -1,4 +1,4 @@
-"""What a person may do to a sandbox while it runs, over HTTP: see USAGE."""
+"""HTTP routes that control a running sandbox. USAGE lists them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ USAGE = (
     ("POST", "/sandbox/add?count=5", "add 5 leads"),
     ("POST", "/sandbox/merge?count=3", "merge 3 leads into others"),
     ("POST", "/sandbox/delete?count=2", "delete 2 leads"),
-    ("POST", "/sandbox/faults?fault=reset@1&fault=503@3x2", "let faults happen"),
+    ("POST", "/sandbox/faults?fault=reset@1&fault=503@3x2", "replace the faults"),
     ("GET", "/sandbox/requests", "count the requests so far, by status"),
 )
 
 
 def control_routes(sandbox: Sandbox) -> list[web.RouteDef]:
-    """Return the routes through which this sandbox is controlled."""
+    """Return the routes that control this sandbox."""
     leads = sandbox.leads
     changes = {
         "change": leads.change,
@@ -42,16 +42,16 @@ def control_routes(sandbox: Sandbox) -> list[web.RouteDef]:
         )
 
     async def faults(request: web.Request) -> web.Response:
-        given = request.query.getall("fault", [])
+        texts = request.query.getall("fault", [])
         try:
-            sandbox.script(*map(read_fault, given))
+            sandbox.script(*map(read_fault, texts))
         except ValueError as error:
             return web.json_response({"error": str(error)}, status=400)
-        return web.json_response({"faults": given})
+        return web.json_response({"faults": texts})
 
     return [
         *(
-            web.post(f"/sandbox/{name}", _changing(name, change))
+            web.post(f"/sandbox/{name}", _change_handler(name, change))
             for name, change in changes.items()
         ),
         web.post("/sandbox/faults", faults),
@@ -59,7 +59,7 @@ def control_routes(sandbox: Sandbox) -> list[web.RouteDef]:
     ]
 
 
-def _changing(
+def _change_handler(
     name: str, change: Callable[[int], list[str]]
 ) -> Callable[[web.Request], t.Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:

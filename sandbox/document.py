@@ -1,4 +1,4 @@
-"""The vendor's own document: it says which requests and which leads are right."""
+"""The vendor's OpenAPI document, which defines valid requests and valid leads."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ Lead: t.TypeAlias = dict[str, t.Any]
 
 
 class InvalidRequestError(Exception):
-    """A request that the API answers with 400; the text says why."""
+    """An invalid request. The API answers it with 400 and this text."""
 
 
 @functools.cache
 def document() -> dict[str, t.Any]:
-    """Return the vendor's document, with `nullable` put as its version has it."""
+    """Return the vendor's document, with `nullable` translated to OpenAPI 3.1."""
     file = importlib.resources.files("tap_mega") / "openapi" / "openapi.yaml"
-    loaded: dict[str, t.Any] = _nullable_as_meant(yaml.safe_load(file.read_text()))
+    loaded: dict[str, t.Any] = _translate_nullable(yaml.safe_load(file.read_text()))
     return loaded
 
 
-def _nullable_as_meant(part: t.Any) -> t.Any:
-    """Return a piece of the document with OpenAPI 3.0's `nullable` as a type "null".
+def _translate_nullable(part: t.Any) -> t.Any:
+    """Replace OpenAPI 3.0's `nullable` in a part of the document by the type "null".
 
-    The document is OpenAPI 3.1, which ignores `nullable`, yet `Stage` has it: a lead
-    without a stage has null there.
+    The document declares OpenAPI 3.1, which ignores `nullable`. Its schema `Stage`
+    uses the keyword all the same: a lead without a stage has null there.
     https://spec.openapis.org/oas/v3.1.1.html#appendix-c-changes-from-3-0
     """
     if isinstance(part, list):
-        return [_nullable_as_meant(item) for item in part]
+        return [_translate_nullable(item) for item in part]
     if not isinstance(part, dict):
         return part
-    changed = {name: _nullable_as_meant(value) for name, value in part.items()}
+    changed = {name: _translate_nullable(value) for name, value in part.items()}
     if changed.pop("nullable", False):
         changed["type"] = [changed["type"], "null"]
     return changed
@@ -59,15 +59,17 @@ def _lead_validator() -> OAS31Validator:
 
 
 def check_lead(lead: Lead) -> None:
-    """Raise ValueError where a lead is not what the document's `Lead` says."""
+    """Raise ValueError if a lead does not match the document's schema `Lead`."""
     for error in _lead_validator().iter_errors(lead):
-        msg = f"no lead that the API could send: {error.json_path}: {error.message}"
+        msg = (
+            f"the document does not allow this lead: {error.json_path}: {error.message}"
+        )
         raise ValueError(msg)
 
 
 @dataclasses.dataclass
 class _Request:
-    """What openapi-core wants to know of a request."""
+    """The attributes of a request that openapi-core reads."""
 
     parameters: RequestParameters
     host_url: str = document()["servers"][0]["url"]
@@ -83,30 +85,31 @@ def _unmarshaller() -> V31RequestUnmarshaller:
 
 
 def check_parameters(query: t.Mapping[str, str]) -> dict[str, t.Any]:
-    """Return the query's parameters as the document types them, defaults included.
+    """Return the parameters with the document's types and defaults.
 
-    Raises InvalidRequestError for what the document does not allow. Parameters that it
-    does not name are ignored.
+    Raises InvalidRequestError if the document does not allow a value. Parameters that
+    the document does not name are ignored.
     """
-    # openapi-core takes 7 ms for a request. The pages of one sync differ in nothing
-    # but the cursor, of which the document says no more than that it is a string.
-    given = sorted((name, value) for name, value in query.items() if name != "cursor")
+    # openapi-core takes 7 ms per request, so its result is cached. The cursor stays
+    # out of the cache: it differs on each page, and the document only says that it is
+    # a string.
+    others = sorted((name, value) for name, value in query.items() if name != "cursor")
     cursor = {"cursor": query["cursor"]} if "cursor" in query else {}
-    return {**_checked(tuple(given)), **cursor}
+    return {**_unmarshal(tuple(others)), **cursor}
 
 
 @functools.lru_cache(maxsize=1000)
-def _checked(query: tuple[tuple[str, str], ...]) -> t.Mapping[str, t.Any]:
-    # Whose request it is has been checked by now, against what the sandbox knows.
+def _unmarshal(query: tuple[tuple[str, str], ...]) -> t.Mapping[str, t.Any]:
+    # openapi-core wants these headers. The sandbox has checked the real ones already.
     headers = Headers({"Authorization": "Bearer x", "x-customer-id": CUSTOMER_ID})
     parameters = RequestParameters(query=ImmutableMultiDict(query), header=headers)
     result = _unmarshaller().unmarshal(_Request(parameters))
     for error in result.errors:
-        raise InvalidRequestError(_told(error))
+        raise InvalidRequestError(_format_error(error))
     return result.parameters.query
 
 
-def _told(error: Exception) -> str:
-    """Return one line for a person on what openapi-core found wrong."""
+def _format_error(error: Exception) -> str:
+    """Return one line that explains an error of openapi-core."""
     causes = getattr(error.__cause__, "schema_errors", ()) or [error.__cause__]
     return f"{error}: {getattr(causes[0], 'message', causes[0])}"

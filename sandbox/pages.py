@@ -1,4 +1,4 @@
-"""What a request asks for, and the page that it gets."""
+"""Queries and the pages that answer them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 MICROSECOND = dt.timedelta(microseconds=1)
 PHONE = re.compile(r"[\d\s()+./-]+")
 PHONE_DIGITS = 10
-"""To the vendor, phones are the same when so many of their last digits are."""
+"""The vendor compares this many digits of a phone number, from the end."""
 
 CONDITIONS = {
     "status": "status = ?",
@@ -24,15 +24,15 @@ CONDITIONS = {
     "created_since": "created_at_us >= ?",
     "updated_since": "updated_at_us >= ?",
 }
-"""Query parameter, and the condition that it puts on a row of the table of leads."""
+"""The SQL condition of each query parameter, for rows of the table of leads."""
 
 Filter: t.TypeAlias = tuple[str, tuple[object, ...]]
-"""A condition in SQL, and its values."""
+"""An SQL condition and its values."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
-    """What a request asks for."""
+class Query:
+    """The parsed parameters of a request."""
 
     filters: tuple[Filter, ...]
     sort_by: str
@@ -45,7 +45,7 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What a request gets; each lead is JSON."""
+    """The response to a query. Each lead is encoded as JSON."""
 
     leads: list[bytes]
     total: int
@@ -61,15 +61,15 @@ class Page:
             "offset": self.offset,
             "next_cursor": self.next_cursor,
         }
-        more = json.dumps(rest)[1:].encode()
-        return b'{"leads":[' + b",".join(self.leads) + b"]," + more
+        encoded = json.dumps(rest)[1:].encode()
+        return b'{"leads":[' + b",".join(self.leads) + b"]," + encoded
 
 
-def question_of(parameters: t.Mapping[str, t.Any]) -> Question:
-    """Return what the checked parameters of a request ask for."""
+def parse_query(parameters: t.Mapping[str, t.Any]) -> Query:
+    """Return the query that the checked parameters of a request describe."""
     cursor, sort_by = parameters.get("cursor"), parameters["sort_by"]
     sort_dir = parameters["sort_dir"]
-    return Question(
+    return Query(
         filters=tuple(
             (condition, _values(name, parameters[name]))
             for name, condition in CONDITIONS.items()
@@ -86,18 +86,18 @@ def question_of(parameters: t.Mapping[str, t.Any]) -> Question:
 
 def _values(name: str, value: object) -> tuple[object, ...]:
     if name == "search":
-        found = digits(str(value)) if PHONE.fullmatch(str(value)) else ""
-        return str(value).casefold(), found[-PHONE_DIGITS:] or None
+        phone = digits(str(value)) if PHONE.fullmatch(str(value)) else ""
+        return str(value).casefold(), phone[-PHONE_DIGITS:] or None
     if isinstance(value, dt.datetime):
         return (microseconds(value),)
     return (str(value),)
 
 
-def microseconds(moment: dt.datetime) -> int:
+def microseconds(timestamp: dt.datetime) -> int:
     """Return the microseconds since 1970."""
-    return (moment - EPOCH) // MICROSECOND
+    return (timestamp - EPOCH) // MICROSECOND
 
 
 def digits(text: str) -> str:
-    """Return the digits in a text, such as a phone number."""
+    """Return the digits of a text, such as a phone number."""
     return "".join(filter(str.isdecimal, text))

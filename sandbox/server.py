@@ -1,4 +1,4 @@
-"""The sandbox: a MEGA API on this machine, over real HTTP, in a thread of its own."""
+"""The sandbox: a local MEGA API over real HTTP, in its own thread."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ from email.utils import formatdate
 
 from aiohttp import web
 
-from sandbox.answers import refusal
 from sandbox.api import TOKEN, TOKEN_WITHOUT_SCOPE, Api
 from sandbox.control import control_routes
 from sandbox.document import CUSTOMER_ID, LEADS_PATH
-from sandbox.faults import INSTEAD, Script
+from sandbox.faults import REPLACING, Script
 from sandbox.leads import Leads
-from sandbox.quota import Limits
+from sandbox.rate_limits import Limits
+from sandbox.responses import error_response
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sandbox.answers import Answer
     from sandbox.faults import Fault
+    from sandbox.responses import Response
 
 DEFAULT_LEADS = 2345
 GZIP_LEVEL = 1
-GZIP_FROM_BYTES = 1000
+MIN_GZIP_BYTES = 1000
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER, on, for 0 s: closing sends RST and drops what was not sent."""
+"""SO_LINGER, on, 0 s: closing sends RST and discards unsent data."""
 
 
 @dataclasses.dataclass
 class Received:
-    """A request that has come in, and how it was answered."""
+    """A request and the status of its response."""
 
     time: float
-    """By the sandbox's clock, in epoch seconds."""
+    """Epoch seconds of the sandbox's clock."""
     method: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
-    """Names in lower case."""
+    """Header names are in lower case."""
     status: int | None = None
-    """None while, or when, there is no answer."""
+    """None until, or unless, a response is sent."""
 
 
 class Sandbox:
-    """The endpoint that lists leads, with leads of its own, for `with`."""
+    """A local API that lists leads. It runs inside a `with` statement."""
 
     token = TOKEN
     token_without_scope = TOKEN_WITHOUT_SCOPE
     customer_id = CUSTOMER_ID
 
-    def __init__(  # noqa: PLR0913 - each has a default, and is given by name
+    def __init__(  # noqa: PLR0913 - keyword arguments with defaults
         self,
         *,
         leads: int = DEFAULT_LEADS,
@@ -69,19 +69,19 @@ class Sandbox:
         clock: Callable[[], float] = time.time,
         faults: Iterable[Fault] = (),
     ) -> None:
-        """Make the leads; `with` then starts the server.
+        """Make the leads. The `with` statement starts the server.
 
         Args:
-            leads: How many there are to begin with.
-            seed: The same seed makes the same leads, as long before the start.
+            leads: The number of leads at the start.
+            seed: The same seed makes the same leads, relative to the start.
             host: A loopback address.
-            port: 0 takes a free one.
-            limits: What a key may spend; the vendor's limits unless given.
-            clock: Gives epoch seconds, for the quota and for the dates of changes.
-            faults: What goes wrong with which request.
+            port: The port to listen on; 0 means any free port.
+            limits: The rate limits of a key; the default is the vendor's.
+            clock: Returns epoch seconds, for rate limits and timestamps of changes.
+            faults: The faults to script.
         """
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-            msg = f"the sandbox listens on loopback addresses only, not on {host}"
+            msg = f"the sandbox only listens on loopback addresses, not on {host}"
             raise ValueError(msg)
         self._host, self._port, self._clock = host, port, clock
         self.limits = limits or Limits()
@@ -91,17 +91,17 @@ class Sandbox:
         self.script(*faults)
 
     def script(self, *faults: Fault) -> None:
-        """Let these faults happen, and no others; requests count from 1 again."""
+        """Replace the faults. The numbers of requests start again at 1."""
         self._script = Script(*faults)
 
     @property
     def url(self) -> str:
-        """Where it listens: http://127.0.0.1:PORT."""
+        """The base URL: http://127.0.0.1:PORT."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
     def config(self) -> dict[str, str]:
-        """Return a configuration with which the tap reads from here."""
+        """Return a configuration of the tap for this sandbox."""
         return {
             "auth_token": self.token,
             "customer_id": self.customer_id,
@@ -109,7 +109,7 @@ class Sandbox:
         }
 
     def __enter__(self) -> t.Self:
-        """Start answering. Raises OSError when the port is taken."""
+        """Start the server. Raises OSError if the port is in use."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -121,7 +121,7 @@ class Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop: whoever still waits for an answer gets none."""
+        """Stop the server. Open connections get no response."""
         asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -134,30 +134,29 @@ class Sandbox:
         app.add_routes(control_routes(self))
         app.router.add_get(LEADS_PATH, self._list_leads, allow_head=False)
         app.router.add_route("*", "/{anything:.*}", self._not_found)
-        app.on_shutdown.append(self._let_go)
-        # A client that goes away ends its request's handler, which may hang.
+        app.on_shutdown.append(self._release)
+        # When a client disconnects, its handler is cancelled. The handler may hang.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port)
         await site.start()
         self._port = self._runner.addresses[0][1]
 
-    async def _let_go(self, _app: web.Application) -> None:
+    async def _release(self, _app: web.Application) -> None:
         self._closing.set()
 
     async def _not_found(self, request: web.Request) -> web.StreamResponse:
         received = self._receive(request)
-        answer = refusal(404, "there is nothing here but GET " + LEADS_PATH)
-        return _response(received, answer)
+        response = error_response(404, f"the only endpoint is GET {LEADS_PATH}")
+        return _to_web(received, response)
 
     async def _list_leads(self, request: web.Request) -> web.StreamResponse:
         received, fault = self._receive(request), self._script.next()
         if fault.before:
             fault.before()
         if fault.kind in ("reset", "hang"):
-            return await self._no_answer(request, fault)
-        answer = self._answer(received, fault)
-        response = _response(received, answer)
+            return await self._no_response(request, fault)
+        response = _to_web(received, self._response(received, fault))
         if fault.kind == "truncate":
             return await _truncated(request, response)
         return response
@@ -173,12 +172,12 @@ class Sandbox:
         self.requests.append(received)
         return received
 
-    def _answer(self, received: Received, fault: Fault) -> Answer:
-        if fault.kind in INSTEAD:
-            return fault.answer()
-        return self._api.answer(received.query, received.headers, self.limits, fault)
+    def _response(self, received: Received, fault: Fault) -> Response:
+        if fault.kind in REPLACING:
+            return fault.response()
+        return self._api.respond(received.query, received.headers, self.limits, fault)
 
-    async def _no_answer(
+    async def _no_response(
         self, request: web.Request, fault: Fault
     ) -> web.StreamResponse:
         if fault.kind == "hang":
@@ -187,7 +186,7 @@ class Sandbox:
 
 
 def _reset(request: web.Request) -> web.StreamResponse:
-    """Cut the connection with RST, and return what nobody will get."""
+    """Close the connection with RST. The returned response is never sent."""
     if request.transport:
         connection: socket.socket = request.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
@@ -195,10 +194,10 @@ def _reset(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
-async def _truncated(request: web.Request, whole: web.Response) -> web.StreamResponse:
-    """Announce the whole body, send half of it and end the connection."""
-    body = t.cast("bytes", whole.body)
-    response = web.StreamResponse(status=whole.status, headers=whole.headers)
+async def _truncated(request: web.Request, full: web.Response) -> web.StreamResponse:
+    """Announce the whole body, send half of it and close the connection."""
+    body = t.cast("bytes", full.body)
+    response = web.StreamResponse(status=full.status, headers=full.headers)
     response.content_length = len(body)
     await response.prepare(request)
     await response.write(body[: len(body) // 2])
@@ -207,13 +206,13 @@ async def _truncated(request: web.Request, whole: web.Response) -> web.StreamRes
     return response
 
 
-def _response(received: Received, answer: Answer) -> web.Response:
-    received.status = answer.status
-    body, headers = answer.body, dict(answer.headers)
+def _to_web(received: Received, response: Response) -> web.Response:
+    received.status = response.status
+    body, headers = response.body, dict(response.headers)
     headers["Date"] = formatdate(received.time, usegmt=True)
-    headers["Content-Type"] = f"{answer.content_type}; charset=utf-8"
-    wants_gzip = "gzip" in received.headers.get("accept-encoding", "")
-    if wants_gzip and len(body) >= GZIP_FROM_BYTES:
+    headers["Content-Type"] = f"{response.content_type}; charset=utf-8"
+    accepts_gzip = "gzip" in received.headers.get("accept-encoding", "")
+    if accepts_gzip and len(body) >= MIN_GZIP_BYTES:
         body = gzip.compress(body, GZIP_LEVEL)
         headers["Content-Encoding"] = "gzip"
-    return web.Response(status=answer.status, body=body, headers=headers)
+    return web.Response(status=response.status, body=body, headers=headers)

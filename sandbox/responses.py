@@ -1,4 +1,4 @@
-"""Answers as they are sent: a status, a body and headers."""
+"""HTTP responses: status, body and headers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ ERROR_TYPES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """What the client gets."""
+class Response:
+    """The response that the client gets."""
 
     status: int
     body: bytes
@@ -25,10 +25,10 @@ class Answer:
     content_type: str = "application/json"
 
 
-def refusal(
+def error_response(
     status: int, message: str, headers: t.Mapping[str, str] | None = None
-) -> Answer:
+) -> Response:
     """Return an error in the API's envelope."""
-    kind = ERROR_TYPES.get(status, "api_error")
-    error = {"type": kind, "code": status, "message": message}
-    return Answer(status, json.dumps({"error": error}).encode(), headers or {})
+    error_type = ERROR_TYPES.get(status, "api_error")
+    error = {"type": error_type, "code": status, "message": message}
+    return Response(status, json.dumps({"error": error}).encode(), headers or {})
