@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import random
 import sqlite3
@@ -12,8 +11,9 @@ import typing as t
 
 from sandbox.cursors import Cursor
 from sandbox.document import Lead, check_lead
-from sandbox.pages import Page, Query, digits, microseconds
-from sandbox.people import STATUSES, LeadMaker, timestamp
+from sandbox.pages import Page, Query, digits
+from sandbox.people import STATUSES, LeadMaker
+from sandbox.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -117,7 +117,7 @@ class Leads:
     def update(self, id: str, **fields: object) -> None:  # noqa: A002 - as the API says
         """Set fields of one lead. `updated_at` is now unless `fields` holds it."""
         with self._lock:
-            changed = {"updated_at": timestamp(self._now()), **fields}
+            changed = {"updated_at": format_timestamp(self._now()), **fields}
             self._check_and_write([{**self._get(id), **changed}])
 
     def merge(self, n: int) -> list[str]:
@@ -151,7 +151,7 @@ class Leads:
         return lead
 
     def _change(self, ids: list[str]) -> list[str]:
-        now = timestamp(self._now())
+        now = format_timestamp(self._now())
         leads = [self._get(id_) for id_ in ids]
         for lead in leads:
             lead["status"] = self._random.choice(STATUSES)
@@ -229,7 +229,9 @@ def _row(lead: Lead) -> Row:
     """Return the row of a lead."""
     custom = lead.get("custom_fields") or {}
     rest = {name: value for name, value in lead.items() if name != "custom_fields"}
-    name_and_email = f"{lead.get('contact_name')}\n{lead.get('contact_email')}"
+    name_and_email = (
+        f"{lead.get('contact_name') or ''}\n{lead.get('contact_email') or ''}"
+    )
     return (
         lead["id"],
         _to_microseconds(lead["updated_at"]),
@@ -246,4 +248,4 @@ def _row(lead: Lead) -> Row:
 
 
 def _to_microseconds(text: str | None) -> int | None:
-    return None if text is None else microseconds(dt.datetime.fromisoformat(text))
+    return None if text is None else parse_timestamp(text)

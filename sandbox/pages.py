@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import json
 import re
 import typing as t
 
 from sandbox.cursors import Cursor, read_cursor
 
-EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
-MICROSECOND = dt.timedelta(microseconds=1)
 PHONE = re.compile(r"[\d\s()+./-]+")
 PHONE_DIGITS = 10
 """The vendor compares this many digits of a phone number, from the end."""
@@ -88,14 +85,7 @@ def _values(name: str, value: object) -> tuple[object, ...]:
     if name == "search":
         phone = digits(str(value)) if PHONE.fullmatch(str(value)) else ""
         return str(value).casefold(), phone[-PHONE_DIGITS:] or None
-    if isinstance(value, dt.datetime):
-        return (microseconds(value),)
-    return (str(value),)
-
-
-def microseconds(timestamp: dt.datetime) -> int:
-    """Return the microseconds since 1970."""
-    return (timestamp - EPOCH) // MICROSECOND
+    return (value,)
 
 
 def digits(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import functools
 import itertools
 import random
@@ -13,6 +12,7 @@ import uuid
 import faker
 
 from sandbox.document import CUSTOMER_ID, Lead, check_lead
+from sandbox.timestamps import format_timestamp
 
 LOCALES = (
     *("en_US", "en_US", "en_GB", "es_MX", "de_DE", "fr_FR", "pt_BR", "pl_PL"),
@@ -56,7 +56,6 @@ BUDGETS = ("500000", "1,2 Mio €", 750000, 1.25, None)
 AREAS = ("Old Town", "São Conrado", "Zürich-West", "渋谷区", "Αθήνα", None)
 NOTES = ("Calls back after 6 pm", "wants a 🐕 garden", 'said "maybe"', "", None)
 
-EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC; isoformat() omits the offset
 POOL_SIZE = 300
 POOL_SEED = 20260701
 YEAR_SECONDS = 365 * 24 * 3600
@@ -76,12 +75,6 @@ class _Pool:
     phones: tuple[str | None, ...]
     histories: list[Lead]
     custom_fields: list[Lead]
-
-
-def timestamp(milliseconds: int) -> str:
-    """Format milliseconds since 1970 like the vendor's examples."""
-    time = EPOCH + dt.timedelta(milliseconds=milliseconds)
-    return f"{time.isoformat(timespec='milliseconds')}Z"
 
 
 class LeadMaker:
@@ -135,11 +128,11 @@ class LeadMaker:
             "contact_phone": phone and phone.format(digits[:3], digits[3:]),
             "contact_email": email and email.replace("@", f"{self._number}@"),
             **history,
-            "last_interaction_at": timestamp((created + updated) // 2)
+            "last_interaction_at": format_timestamp((created + updated) // 2)
             if has_interactions
             else None,
-            "created_at": timestamp(created),
-            "updated_at": timestamp(updated),
+            "created_at": format_timestamp(created),
+            "updated_at": format_timestamp(updated),
             "custom_fields": pick(pool.custom_fields),
         }
 
@@ -154,7 +147,7 @@ def _pool() -> _Pool:
         histories=_histories(rng),
         custom_fields=_custom_fields(rng),
     )
-    dates = dict.fromkeys(("created_at", "updated_at"), timestamp(0))
+    dates = dict.fromkeys(("created_at", "updated_at"), format_timestamp(0))
     fixed = {"id": "", "customer_id": CUSTOMER_ID, **dates}
     phones = itertools.cycle(pool.phones)
     for person, phone, history, custom_fields in zip(

@@ -243,6 +243,26 @@ def test_created_since_and_updated_since_are_inclusive(api: Sandbox, name: str) 
     assert ids(list_leads(api, **query)) == later
 
 
+def test_the_letters_of_a_timestamp_can_be_in_lower_case(api: Sandbox) -> None:
+    """RFC 3339 allows `t` and `z`."""
+    since = api.leads.all()[40]["updated_at"]
+    expected = list_leads(api, updated_since=since)
+    assert list_leads(api, updated_since=since.lower()) == expected != []
+
+
+def test_a_stage_id_can_be_in_upper_case(api: Sandbox) -> None:
+    """The case of a UUID does not matter."""
+    leads = api.leads.all()
+    stage = next(x["current_stage"]["id"] for x in leads if x["current_stage"])
+    assert list_leads(api, stageId=stage.upper()) == list_leads(api, stageId=stage)
+
+
+def test_an_empty_status_or_search_is_allowed(api: Sandbox) -> None:
+    """No lead has an empty status, and an empty search matches all leads."""
+    assert list_leads(api, status="") == []
+    assert list_leads(api, search="") == list_leads(api)
+
+
 def test_a_filter_applies_to_every_page(api: Sandbox) -> None:
     """Filters work with cursors, and `total` counts the matching leads."""
     expected = [x["id"] for x in api.leads.all() if x["status"] == "lost"]
@@ -271,6 +291,12 @@ def test_search_without_a_match_finds_nothing(api: Sandbox) -> None:
     assert not list_leads(api, search="nobody is called so")
 
 
+def test_search_ignores_null(api: Sandbox) -> None:
+    """A search for `None` does not match a missing name or e-mail address."""
+    api.leads.add(contact_name=None, contact_email=None)
+    assert not list_leads(api, search="None")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -286,7 +312,15 @@ def test_search_without_a_match_finds_nothing(api: Sandbox) -> None:
         ("updated_since", "2026-01-01"),
         ("created_since", "2026-02-30T00:00:00Z"),
         ("include_custom_fields", "maybe"),
-        ("status", ""),
+        ("include_custom_fields", "1"),
+        ("include_custom_fields", "True"),
+        ("limit", "1_0"),
+        ("limit", "\N{ARABIC-INDIC DIGIT ONE}"),
+        ("offset", "9223372036854775808"),
+        ("offset", "9" * 5000),
+        ("updated_since", "2026-01-01T00:00:00Z\n"),
+        ("updated_since", "2026-01-01 00:00:00Z"),
+        ("stageId", "{00000000-0000-4000-8000-00000000cafe}"),
         ("cursor", ""),
         ("cursor", "garbage"),
         ("cursor", "bnVsbA"),
