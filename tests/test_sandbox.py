@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import typing as t
 
@@ -324,6 +325,8 @@ def test_search_ignores_null(api: Sandbox) -> None:
         ("cursor", ""),
         ("cursor", "garbage"),
         ("cursor", "bnVsbA"),
+        ("cursor", "\N{LATIN SMALL LETTER E WITH ACUTE}"),
+        ("cursor", "\x00"),
     ],
 )
 def test_invalid_parameters_are_rejected(api: Sandbox, name: str, value: str) -> None:
@@ -337,6 +340,33 @@ def test_invalid_parameters_are_rejected(api: Sandbox, name: str, value: str) ->
 def test_unknown_parameters_are_ignored(api: Sandbox) -> None:
     """A parameter that the document does not name changes nothing."""
     assert list_leads(api, page=7) == list_leads(api)
+
+
+@pytest.mark.parametrize(
+    "decoded",
+    [
+        '["updated_at","asc",0]',
+        '["updated_at","asc",0,"",0,0]',
+        '["updated_at","asc",%s,"",0]' % (2**63),
+        '["updated_at","asc",%s,"",0]' % ("9" * 5000),
+        '["updated_at","asc",NaN,"",0]',
+        '["updated_at","asc",1e400,"",0]',
+        '["updated_at","asc",0.5,"",0]',
+        '["updated_at","asc","0","",0]',
+        '["updated_at","asc",[0],"",0]',
+        '["updated_at","asc",0,null,0]',
+        '["updated_at","asc",0,{"a":1},0]',
+        '["updated_at","asc",0,"\\ud83d",0]',
+        '["updated_at","asc",0,"",true]',
+        '["updated_at","asc",0,"", 0]',
+        "[" * 100_000,
+        '{"sort_by":"updated_at"}',
+    ],
+)
+def test_a_forged_cursor_is_rejected(api: Sandbox, decoded: str) -> None:
+    """A cursor that the sandbox did not issue gives 400, whatever it holds."""
+    cursor = base64.urlsafe_b64encode(decoded.encode()).decode().rstrip("=")
+    assert get(api, cursor=cursor[:7000]).status_code == 400
 
 
 @pytest.mark.parametrize(
