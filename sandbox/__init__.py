@@ -2,6 +2,7 @@
 
 from sandbox.faults import Fault
 from sandbox.rate_limits import NO_LIMITS, Limits
-from sandbox.server import Received, Sandbox
+from sandbox.received import Received
+from sandbox.server import Sandbox
 
 __all__ = ["NO_LIMITS", "Fault", "Limits", "Received", "Sandbox"]

@@ -1,13 +1,13 @@
-"""The endpoint without the network: authentication, rate limits and the page."""
+"""The endpoint without the network: rate limits, authentication and the page."""
 
 from __future__ import annotations
 
 import typing as t
 
-from sandbox.document import CUSTOMER_ID, InvalidRequestError, check_parameters
+from sandbox.document import CUSTOMER_ID, LEADS_PATH, check_parameters
 from sandbox.pages import parse_query
 from sandbox.rate_limits import RateLimit
-from sandbox.responses import Response, error_response
+from sandbox.responses import ApiError, Response, error_response
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +15,7 @@ if t.TYPE_CHECKING:
     from sandbox.faults import Fault
     from sandbox.leads import Leads
     from sandbox.rate_limits import Limits
+    from sandbox.received import Received
 
 TOKEN = "mega_" + "0123456789abcdef" * 4
 TOKEN_WITHOUT_SCOPE = "mega_" + "fedcba9876543210" * 4
@@ -29,51 +30,49 @@ class Api:
         self._leads = leads
         self._clock = clock
         self._rate_limits = {TOKEN: RateLimit(), TOKEN_WITHOUT_SCOPE: RateLimit()}
+        # Every response of the vendor has rate-limit headers. Its limiter therefore
+        # runs first and also counts requests without a valid key, most likely by the
+        # address of the client. All clients of the sandbox have the same address.
+        self._rate_limit_without_key = RateLimit()
 
-    def respond(
-        self,
-        parameters: t.Mapping[str, str],
-        headers: t.Mapping[str, str],
-        limits: Limits,
-        fault: Fault,
-    ) -> Response:
-        """Return the response to a request. Header names are in lower case."""
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        rate_limit = (
-            self._rate_limits.get(token) if scheme.lower() == "bearer" else None
-        )
-        if rate_limit is None:
-            return error_response(401, "the token is missing or invalid")
-        accepted, limit_headers = rate_limit.count_request(limits, self._clock())
+    def respond(self, request: Received, limits: Limits, fault: Fault) -> Response:
+        """Return the response to a request."""
+        token = _bearer_token(request)
+        rate_limit = self._rate_limits.get(token, self._rate_limit_without_key)
+        accepted, headers = rate_limit.count_request(limits, self._clock())
         if not accepted:
-            return error_response(429, "rate limit exceeded", limit_headers)
-        denied = _check_access(token, headers.get("x-customer-id"), limit_headers)
-        return denied or self._page(parameters, limit_headers, fault)
-
-    def _page(
-        self,
-        parameters: t.Mapping[str, str],
-        limit_headers: t.Mapping[str, str],
-        fault: Fault,
-    ) -> Response:
+            return error_response(429, "rate limit exceeded", headers)
         try:
-            query = parse_query(check_parameters(parameters))
-            fault.check_query(query)
-        except InvalidRequestError as error:
-            return error_response(400, str(error), limit_headers)
-        page = fault.change_page(self._leads.page(query), query)
-        return Response(200, page.json(), limit_headers)
+            _check_endpoint(request)
+            self._check_access(token, request.headers.get("x-customer-id", ""))
+            page = self._page(request.query, fault)
+        except ApiError as error:
+            return error_response(error.status, str(error), headers | error.headers)
+        return Response(200, page, headers)
+
+    def _check_access(self, token: str, customer: str) -> None:
+        if token not in self._rate_limits:
+            raise ApiError(401, "the token is missing or invalid")
+        if not customer:
+            raise ApiError(401, "the header x-customer-id is missing")
+        if token == TOKEN_WITHOUT_SCOPE:
+            raise ApiError(403, f"the token lacks the scope {SCOPE}")
+        if customer.lower() != CUSTOMER_ID:
+            raise ApiError(403, "the token is locked to another customer")
+
+    def _page(self, parameters: t.Mapping[str, str], fault: Fault) -> bytes:
+        query = parse_query(check_parameters(parameters))
+        fault.check_query(query)
+        return fault.change_page(self._leads.page(query), query).json()
 
 
-def _check_access(
-    token: str, customer: str | None, limit_headers: t.Mapping[str, str]
-) -> Response | None:
-    """Return an error response, or None if the token may read this customer's leads."""
-    if not customer:
-        return error_response(401, "the header x-customer-id is missing", limit_headers)
-    if token == TOKEN_WITHOUT_SCOPE:
-        return error_response(403, f"the token lacks the scope {SCOPE}", limit_headers)
-    if customer.lower() != CUSTOMER_ID:
-        message = "the token is locked to another customer"
-        return error_response(403, message, limit_headers)
-    return None
+def _bearer_token(request: Received) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
+
+
+def _check_endpoint(request: Received) -> None:
+    if request.path != LEADS_PATH:
+        raise ApiError(404, f"the only endpoint is GET {LEADS_PATH}")
+    if request.method != "GET":
+        raise ApiError(405, f"{LEADS_PATH} only allows GET", Allow="GET")

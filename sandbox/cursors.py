@@ -7,7 +7,7 @@ import typing as t
 
 import msgspec
 
-from sandbox.document import InvalidRequestError
+from sandbox.responses import InvalidRequestError
 
 MAX_INTEGER = 2**62
 """No lead has a timestamp this far from 1970, in either direction."""

@@ -10,6 +10,7 @@ import typing as t
 import yaml
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 
+from sandbox.responses import InvalidRequestError
 from sandbox.timestamps import parse_timestamp
 
 LEADS_PATH = "/api/agents/crm/leads"
@@ -19,10 +20,6 @@ INTEGER = re.compile(r"-?[0-9]{1,18}")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 Lead: t.TypeAlias = dict[str, t.Any]
-
-
-class InvalidRequestError(Exception):
-    """An invalid request. The API answers it with 400 and this text."""
 
 
 @functools.cache

@@ -7,8 +7,7 @@ import re
 import typing as t
 
 from sandbox.cursors import first_cursor
-from sandbox.document import InvalidRequestError
-from sandbox.responses import Response, error_response
+from sandbox.responses import InvalidRequestError, Response, error_response
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable

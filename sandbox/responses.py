@@ -11,8 +11,27 @@ ERROR_TYPES = {
     401: "authentication_error",
     403: "authorization_error",
     404: "not_found_error",
+    405: "invalid_request_error",
     429: "rate_limit_error",
 }
+
+
+class ApiError(Exception):
+    """An error that the API answers with a status and a message."""
+
+    def __init__(self, status: int, message: str, **headers: str) -> None:
+        """Set the status, the message and additional headers of the response."""
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+
+
+class InvalidRequestError(ApiError):
+    """An invalid request, which the API answers with 400."""
+
+    def __init__(self, message: str) -> None:
+        """Set the message."""
+        super().__init__(400, message)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import gzip
 import ipaddress
 import socket
@@ -17,11 +16,11 @@ from aiohttp import web
 
 from sandbox.api import TOKEN, TOKEN_WITHOUT_SCOPE, Api
 from sandbox.control import control_routes
-from sandbox.document import CUSTOMER_ID, LEADS_PATH
-from sandbox.faults import REPLACING, Script
+from sandbox.document import CUSTOMER_ID
+from sandbox.faults import NO_FAULT, REPLACING, Script
 from sandbox.leads import Leads
 from sandbox.rate_limits import Limits
-from sandbox.responses import error_response
+from sandbox.received import Received
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,21 +33,6 @@ GZIP_LEVEL = 1
 MIN_GZIP_BYTES = 1000
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER, on, 0 s: closing sends RST and discards unsent data."""
-
-
-@dataclasses.dataclass
-class Received:
-    """A request and the status of its response."""
-
-    time: float
-    """Epoch seconds of the sandbox's clock."""
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    """Header names are in lower case."""
-    status: int | None = None
-    """None until, or unless, a response is sent."""
 
 
 class Sandbox:
@@ -132,8 +116,7 @@ class Sandbox:
         self._closing = asyncio.Event()
         app = web.Application()
         app.add_routes(control_routes(self))
-        app.router.add_get(LEADS_PATH, self._list_leads, allow_head=False)
-        app.router.add_route("*", "/{anything:.*}", self._not_found)
+        app.router.add_route("*", "/{path:.*}", self._handle)
         app.on_shutdown.append(self._release)
         # When a client disconnects, its handler is cancelled. The handler may hang.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
@@ -145,13 +128,9 @@ class Sandbox:
     async def _release(self, _app: web.Application) -> None:
         self._closing.set()
 
-    async def _not_found(self, request: web.Request) -> web.StreamResponse:
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         received = self._receive(request)
-        response = error_response(404, f"the only endpoint is GET {LEADS_PATH}")
-        return _to_web(received, response)
-
-    async def _list_leads(self, request: web.Request) -> web.StreamResponse:
-        received, fault = self._receive(request), self._script.next()
+        fault = self._script.next() if received.lists_leads else NO_FAULT
         if fault.before:
             fault.before()
         if fault.kind in ("reset", "hang"):
@@ -175,7 +154,7 @@ class Sandbox:
     def _response(self, received: Received, fault: Fault) -> Response:
         if fault.kind in REPLACING:
             return fault.response()
-        return self._api.respond(received.query, received.headers, self.limits, fault)
+        return self._api.respond(received, self.limits, fault)
 
     async def _no_response(
         self, request: web.Request, fault: Fault

@@ -115,14 +115,27 @@ def test_the_missing_scope_is_named(api: Sandbox) -> None:
     assert "public_api:leads:read" in response.json()["error"]["message"]
 
 
-def test_other_paths_and_methods_are_not_found(api: Sandbox) -> None:
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_another_path_gives_404(api: Sandbox, method: str) -> None:
     """The sandbox has one endpoint."""
-    for response in (
-        requests.get(api.url + "/api", timeout=10),
-        requests.post(api.url + LEADS_PATH, timeout=10),
-    ):
-        assert response.status_code == 404
-        assert response.json()["error"]["type"] == "not_found_error"
+    response = requests.request(method, api.url + "/api", timeout=10)
+    assert response.status_code == 404
+    assert response.json()["error"]["type"] == "not_found_error"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_another_method_gives_405(api: Sandbox, method: str) -> None:
+    """The error is in the envelope, and the header Allow names the right method."""
+    response = requests.request(method, api.url + LEADS_PATH, timeout=10)
+    error = response.json()["error"]
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET")
+    assert (error["type"], error["code"]) == ("invalid_request_error", 405)
+
+
+def test_head_gives_405_without_a_body(api: Sandbox) -> None:
+    """The document only defines GET."""
+    response = requests.head(api.url + LEADS_PATH, timeout=10)
+    assert (response.status_code, response.content) == (405, b"")
 
 
 def test_only_loopback_addresses_are_allowed() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+import requests
 
 from sandbox import NO_LIMITS, Limits, Sandbox
+from sandbox.document import LEADS_PATH
 from tests.test_sandbox import get
 
 if t.TYPE_CHECKING:
@@ -128,10 +130,37 @@ def test_a_lower_limit_waits_until_more_requests_expire(
 
 
 def test_each_key_has_its_own_limits(api: Sandbox) -> None:
-    """Requests without a known key do not count."""
-    for _ in range(4):
-        assert get(api, {"Authorization": "Bearer mega_wrong"}).status_code == 401
+    """Requests without a known key share one more set of limits."""
+    wrong = [{"Authorization": f"Bearer mega_wrong_{number}"} for number in range(4)]
+    assert [get(api, it).status_code for it in wrong] == [401, 401, 401, 429]
     other = {"Authorization": f"Bearer {api.token_without_scope}"}
     assert [get(api, other).status_code for _ in range(4)] == [403, 403, 403, 429]
     assert get_status(api) == (200, 3, 2, 60)
     assert get(api, limit=0).headers["RateLimit-Remaining"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", LEADS_PATH, {"Authorization": "Bearer mega_wrong"}, 401),
+        ("GET", LEADS_PATH, {"x-customer-id": ""}, 401),
+        ("GET", LEADS_PATH, {"x-customer-id": "another"}, 403),
+        ("GET", "/api", {}, 404),
+        ("POST", LEADS_PATH, {}, 405),
+    ],
+)
+def test_error_responses_have_the_rate_limit_headers(
+    api: Sandbox, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    """The vendor sends them with every response. The request counts, too."""
+    credentials = {
+        "Authorization": f"Bearer {api.token}",
+        "x-customer-id": api.customer_id,
+    }
+    response = requests.request(
+        method, api.url + path, headers=credentials | headers, timeout=10
+    )
+    assert response.status_code == status
+    assert response.headers["RateLimit-Limit"] == "3"
+    assert response.headers["RateLimit-Remaining"] == "2"
+    assert response.headers["RateLimit-Reset"] == "60"
