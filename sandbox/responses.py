@@ -51,3 +51,14 @@ def error_response(
     error_type = ERROR_TYPES.get(status, "api_error")
     error = {"type": error_type, "code": status, "message": message}
     return Response(status, json.dumps({"error": error}).encode(), headers or {})
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Return whether an Accept-Encoding header allows gzip."""
+    qualities = {}
+    for item in accept_encoding.lower().split(","):
+        coding, _, quality = item.partition(";")
+        qualities[coding.strip()] = quality.replace(" ", "").removeprefix("q=") or "1"
+    accepted = qualities.get("gzip", qualities.get("*", "0"))
+    # A quality of zero can have up to three decimals.
+    return accepted.strip("0.") != ""

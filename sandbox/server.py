@@ -21,6 +21,7 @@ from sandbox.faults import NO_FAULT, REPLACING, Script
 from sandbox.leads import Leads
 from sandbox.rate_limits import Limits
 from sandbox.received import Received
+from sandbox.responses import accepts_gzip
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -190,8 +191,8 @@ def _to_web(received: Received, response: Response) -> web.Response:
     body, headers = response.body, dict(response.headers)
     headers["Date"] = formatdate(received.time, usegmt=True)
     headers["Content-Type"] = f"{response.content_type}; charset=utf-8"
-    accepts_gzip = "gzip" in received.headers.get("accept-encoding", "")
-    if accepts_gzip and len(body) >= MIN_GZIP_BYTES:
+    accept_encoding = received.headers.get("accept-encoding", "")
+    if len(body) >= MIN_GZIP_BYTES and accepts_gzip(accept_encoding):
         body = gzip.compress(body, GZIP_LEVEL)
         headers["Content-Encoding"] = "gzip"
     return web.Response(status=response.status, body=body, headers=headers)
