@@ -12,9 +12,13 @@ import typing as t
 
 from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
-from sandbox.faults import KINDS, Fault, read_fault
+from sandbox.fault_kinds import KINDS
+from sandbox.fault_syntax import read_fault
 from sandbox.rate_limits import Limits
 from sandbox.server import DEFAULT_LEADS, Sandbox
+
+if t.TYPE_CHECKING:
+    from sandbox.faults import Fault
 
 DEFAULT_PORT = 8765
 MAX_PORT = 65_535
@@ -22,9 +26,9 @@ SLEEP_SECONDS = 3600
 FAULTS_HELP = """\
 faults: KIND[@AT][xTIMES][:OPTION=VALUE]…
   The fault happens to request number AT (default 1) and to TIMES requests in a row
-  (default 1; * means all that follow). KIND is a status, such as 503, or one of
+  (default 1; * means all that follow). KIND is a status, such as 503, or one of these,
+  here with their options and the defaults:
 {kinds}
-  Options: status=, body=, location=, retry-after= (seconds or an HTTP date).
   Examples: reset@3  503@5x3  429@2:retry-after=7  html@1x*:status=502
 """
 
@@ -50,11 +54,10 @@ def _stop(*_: object) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    kinds = (f"    {kind.replace('_', '-'):14} {text}" for kind, text in KINDS.items())
     parser = argparse.ArgumentParser(
         prog="sandbox",
         description="Run a local MEGA API with made-up leads.",
-        epilog=FAULTS_HELP.format(kinds="\n".join(kinds)),
+        epilog=FAULTS_HELP.format(kinds=_describe_kinds()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     limits = Limits()
@@ -84,6 +87,19 @@ def _parser() -> argparse.ArgumentParser:
         help="a fault, see below; can be given several times",
     )
     return parser
+
+
+def _describe_kinds() -> str:
+    lines = []
+    for name, kind in KINDS.items():
+        lines.append(f"    {name.replace('_', '-'):14} {kind.description}")
+        options = (
+            option.replace("_", "-") + ("" if default is None else f"={default}")
+            for option, default in kind.options.items()
+        )
+        if kind.options:
+            lines.append(f"{'':19}{', '.join(options)}")
+    return "\n".join(lines)
 
 
 def _sandbox(options: argparse.Namespace) -> Sandbox:

@@ -7,7 +7,7 @@ import typing as t
 
 from aiohttp import web
 
-from sandbox.faults import read_fault
+from sandbox.fault_syntax import read_fault
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable

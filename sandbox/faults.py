@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import typing as t
 
 from sandbox.cursors import first_cursor
+from sandbox.fault_kinds import KIND_OPTIONS, KINDS
 from sandbox.responses import InvalidRequestError, Response, error_response
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sandbox.pages import Page, Query
 
+MIN_STATUS, MAX_STATUS = 200, 599
+STATUS_RANGE = f"{MIN_STATUS} to {MAX_STATUS}"
 HTML = "<html><head><title>{0}</title></head><body><h1>{0}</h1><hr>proxy</body></html>"
-
-# These replace the API's response. The request does not count for the rate limits.
-REPLACING = {
-    "error": "sends `status` with the API's error envelope",
-    "html": "sends `status` with an HTML page, like a proxy",
-    "redirect": "sends `status` (default 302) with `location`",
-    "body": "sends `status` (default 200) with `body` as application/json",
-    "reset": "resets the connection before the first byte of the response",
-    "hang": "sends nothing until the client gives up or the sandbox stops",
-}
-# These change the API's response.
-CHANGING = {
-    "none": "changes nothing; useful with `before`",
-    "truncate": "closes the connection in the middle of the body",
-    "empty_page": "sends no leads, and a next_cursor that leads to them",
-    "repeat_cursor": "sends the request's cursor back as next_cursor",
-    "refuse_cursor": "sends 400 if the request has a cursor",
-    "disorder": "sends the leads of the page in reverse order",
-}
-KINDS = {**REPLACING, **CHANGING}
-OPTION = re.compile(r":(status|retry-after|location|body)=")
-FAULT = re.compile(r"([a-z_-]+|[1-5]\d\d)(?:@([1-9]\d*))?(?:x([1-9]\d*|\*))?")
-DEFAULT_STATUS = {"error": 503, "html": 502, "redirect": 302, "body": 200}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +44,36 @@ class Fault:
     """Called in the server's thread just before the response is made."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the kind does not exist."""
+        """Raise ValueError if the kind or the value of a field is invalid."""
         if self.kind not in KINDS:
             msg = f"no fault is called {self.kind!r}: choose from {', '.join(KINDS)}"
             raise ValueError(msg)
+        for valid, problem in self._rules():
+            if not valid:
+                msg = f"fault {self.kind}: {problem}"
+                raise ValueError(msg)
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        """Yield conditions of valid faults, each with the problem if it is false."""
+        for field in dataclasses.fields(self):
+            if (
+                field.name in KIND_OPTIONS
+                and field.name not in KINDS[self.kind].options
+            ):
+                unset = getattr(self, field.name) == field.default
+                yield unset, f"this kind has no option {field.name}"
+        yield self.at >= 1, f"`at` is {self.at}, not 1 or more"
+        valid_times = self.times is None or self.times >= 1
+        yield valid_times, f"`times` is {self.times}, not 1 or more"
+        valid_status = self.status is None or MIN_STATUS <= self.status <= MAX_STATUS
+        yield valid_status, f"status {self.status} is not in {STATUS_RANGE}"
+        headers = f"{self.location}{self.retry_after}"
+        yield headers.isprintable(), "a header has control characters"
+
+    def option(self, name: str) -> t.Any:
+        """Return the value of an option, or the default of this kind."""
+        value = getattr(self, name)
+        return KINDS[self.kind].options[name] if value is None else value
 
     def happens_to(self, number: int) -> bool:
         """Return whether it happens to the request with this number."""
@@ -77,7 +82,7 @@ class Fault:
 
     def response(self) -> Response:
         """Return the response that replaces the API's."""
-        status = self.status or DEFAULT_STATUS[self.kind]
+        status = self.option("status")
         headers = (
             {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         )
@@ -140,31 +145,3 @@ class Script:
         self._number += 1
         matching = (f for f in self._faults if f.happens_to(self._number))
         return next(matching, NO_FAULT)
-
-
-def read_fault(text: str) -> Fault:
-    """Parse a fault in the syntax of the command line.
-
-    `reset@3` happens to the third request. `503@5x3` happens to the fifth request and
-    the two after it, `503@5x*` to all from the fifth on. Options follow a colon:
-    `429@2:retry-after=7`, `html@1:status=502`, `body@1:body=[]`,
-    `redirect@1:location=http://…`. Raises ValueError if the text is not a fault.
-    """
-    fault, *options = OPTION.split(text)
-    match = FAULT.fullmatch(fault)
-    if not match:
-        msg = (
-            f"{text!r} is not a fault; "
-            "write it like reset@3, 503@5x3 or 429@2:retry-after=7"
-        )
-        raise ValueError(msg)
-    kind, at, times = match.groups(default="")
-    fields: dict[str, t.Any] = {"status": kind} if kind.isdecimal() else {}
-    fields.update(zip(options[::2], options[1::2], strict=True))
-    return Fault(
-        "error" if kind.isdecimal() else kind.replace("-", "_"),
-        at=int(at or 1),
-        times=None if times == "*" else int(times or 1),
-        status=int(fields.pop("status", 0)) or None,
-        **{name.replace("-", "_"): value for name, value in fields.items()},
-    )

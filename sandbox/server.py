@@ -17,7 +17,8 @@ from aiohttp import web
 from sandbox.api import TOKEN, TOKEN_WITHOUT_SCOPE, Api
 from sandbox.control import control_routes
 from sandbox.document import CUSTOMER_ID
-from sandbox.faults import NO_FAULT, REPLACING, Script
+from sandbox.fault_kinds import REPLACING
+from sandbox.faults import NO_FAULT, Script
 from sandbox.leads import Leads
 from sandbox.rate_limits import Limits
 from sandbox.received import Received

@@ -1,0 +1,42 @@
+"""The kinds of faults and their options."""
+
+from __future__ import annotations
+
+import typing as t
+
+
+class Kind(t.NamedTuple):
+    """A kind of fault."""
+
+    description: str
+    options: t.Mapping[str, object] = {}
+    """The options of the kind and their defaults."""
+
+
+# These replace the API's response. The request does not count for the rate limits.
+REPLACING = {
+    "error": Kind(
+        "sends the API's error envelope", {"status": 503, "retry_after": None}
+    ),
+    "html": Kind(
+        "sends an HTML page, like a proxy", {"status": 502, "retry_after": None}
+    ),
+    "redirect": Kind("sends a redirect", {"status": 302, "location": "/"}),
+    "body": Kind(
+        "sends `body` as application/json",
+        {"status": 200, "body": "", "retry_after": None},
+    ),
+    "reset": Kind("resets the connection before the first byte of the response"),
+    "hang": Kind("sends nothing until the client gives up or the sandbox stops"),
+}
+# These change the API's response.
+CHANGING = {
+    "none": Kind("changes nothing; useful with `before`"),
+    "truncate": Kind("closes the connection in the middle of the body"),
+    "empty_page": Kind("sends no leads, and a next_cursor that leads to them"),
+    "repeat_cursor": Kind("sends the request's cursor back as next_cursor"),
+    "refuse_cursor": Kind("sends 400 if the request has a cursor"),
+    "disorder": Kind("sends the leads of the page in reverse order"),
+}
+KINDS = {**REPLACING, **CHANGING}
+KIND_OPTIONS = sorted({name for kind in KINDS.values() for name in kind.options})
