@@ -23,6 +23,8 @@ if t.TYPE_CHECKING:
 DEFAULT_PORT = 8765
 MAX_PORT = 65_535
 SLEEP_SECONDS = 3600
+MAX_REQUESTS = 1000
+"""The command runs for a long time, and a request takes about 1 KB of memory."""
 FAULTS_HELP = """\
 faults: KIND[@AT][xTIMES][:OPTION=VALUE]…
   The fault happens to request number AT (default 1) and to TIMES requests in a row
@@ -114,6 +116,7 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
             options.speed,
         ),
         faults=options.fault,
+        max_requests=MAX_REQUESTS,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import typing as t
 
 from aiohttp import web
@@ -35,10 +34,9 @@ def control_routes(sandbox: Sandbox) -> list[web.RouteDef]:
     }
 
     async def requests(_: web.Request) -> web.Response:
-        statuses = (str(each.status or "no answer") for each in sandbox.requests)
-        by_status = collections.Counter(statuses)
+        by_status = sandbox.requests.count_by_status()
         return web.json_response(
-            {"requests": by_status.total(), "by_status": by_status}
+            {"requests": sum(by_status.values()), "by_status": by_status}
         )
 
     async def faults(request: web.Request) -> web.Response:

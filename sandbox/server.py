@@ -21,7 +21,7 @@ from sandbox.fault_kinds import REPLACING
 from sandbox.faults import NO_FAULT, Script
 from sandbox.leads import Leads
 from sandbox.rate_limits import Limits
-from sandbox.received import Received
+from sandbox.received import Received, RequestLog
 from sandbox.responses import accepts_gzip
 
 if t.TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Sandbox:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
         faults: Iterable[Fault] = (),
+        max_requests: int | None = None,
     ) -> None:
         """Make the leads. The `with` statement starts the server.
 
@@ -65,13 +66,14 @@ class Sandbox:
             limits: The rate limits of a key; the default is the vendor's.
             clock: Returns epoch seconds, for rate limits and timestamps of changes.
             faults: The faults to script.
+            max_requests: How many of the latest requests to keep; None keeps all.
         """
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
             msg = f"the sandbox only listens on loopback addresses, not on {host}"
             raise ValueError(msg)
         self._host, self._port, self._clock = host, port, clock
         self.limits = limits or Limits()
-        self.requests: list[Received] = []
+        self.requests = RequestLog(max_requests)
         self.leads = Leads(leads, seed, clock)
         self._api = Api(self.leads, clock)
         self.script(*faults)
@@ -137,10 +139,12 @@ class Sandbox:
             fault.before()
         if fault.kind in ("reset", "hang"):
             return await self._no_response(request, fault)
-        response = _to_web(received, self._response(received, fault))
+        response = self._response(received, fault)
+        self.requests.set_status(received, response.status)
+        web_response = _to_web(received, response)
         if fault.kind == "truncate":
-            return await _truncated(request, response)
-        return response
+            return await _truncated(request, web_response)
+        return web_response
 
     def _receive(self, request: web.Request) -> Received:
         received = Received(
@@ -150,7 +154,7 @@ class Sandbox:
             dict(request.query),
             {name.lower(): value for name, value in request.headers.items()},
         )
-        self.requests.append(received)
+        self.requests.add(received)
         return received
 
     def _response(self, received: Received, fault: Fault) -> Response:
@@ -188,7 +192,6 @@ async def _truncated(request: web.Request, full: web.Response) -> web.StreamResp
 
 
 def _to_web(received: Received, response: Response) -> web.Response:
-    received.status = response.status
     body, headers = response.body, dict(response.headers)
     headers["Date"] = formatdate(received.time, usegmt=True)
     headers["Content-Type"] = f"{response.content_type}; charset=utf-8"

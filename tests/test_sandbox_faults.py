@@ -300,6 +300,24 @@ def test_requests_are_recorded(api: Sandbox, clock: FakeClock) -> None:
     assert [x.status for x in api.requests] == [400]
 
 
+def test_the_number_of_kept_requests_can_be_limited(clock: FakeClock) -> None:
+    """The latest requests are kept. The counts by status stay exact."""
+    with Sandbox(leads=1, clock=clock.time, max_requests=3) as sandbox:
+        sandbox.script(Fault("error", times=2), Fault("reset", at=3))
+        for number in range(2):
+            get_raw(sandbox, page=str(number))
+        with pytest.raises(requests.ConnectionError):
+            get_raw(sandbox)
+        for number in range(3, 7):
+            get_raw(sandbox, page=str(number))
+        assert [x.query["page"] for x in sandbox.requests] == ["4", "5", "6"]
+        assert [x.status for x in sandbox.requests[-2:]] == [200, 200]
+        sandbox.requests.clear()
+        counts = requests.get(f"{sandbox.url}/sandbox/requests", timeout=10).json()
+    by_status = {"503": 2, "no answer": 1, "200": 4}
+    assert counts == {"requests": 7, "by_status": by_status}
+
+
 @pytest.mark.parametrize(
     ("accept_encoding", "content_encoding"),
     [
