@@ -14,6 +14,7 @@ from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
 from sandbox.fault_kinds import KINDS
 from sandbox.fault_syntax import read_fault
+from sandbox.faults import MAX_SECONDS
 from sandbox.rate_limits import Limits
 from sandbox.server import DEFAULT_LEADS, Sandbox
 
@@ -28,10 +29,12 @@ MAX_REQUESTS = 1000
 FAULTS_HELP = """\
 faults: KIND[@AT][xTIMES][:OPTION=VALUE]…
   The fault happens to request number AT (default 1) and to TIMES requests in a row
-  (default 1; * means all that follow). KIND is a status, such as 503, or one of these,
-  here with their options and the defaults:
+  (default 1; * means all that follow). With every=K it happens to every K-th request
+  from AT on. With delay=SECONDS the response is late. KIND is a status, such as 503,
+  or one of these, here with their options and the defaults:
 {kinds}
   Examples: reset@3  503@5x3  429@2:retry-after=7  html@1x*:status=502
+            502@4x*:every=4  none@2x*:delay=0.3
 """
 
 
@@ -69,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--seed", int, 1, "the same seed makes the same leads"),
         ("--requests-per-minute", _count, limits.per_minute, "0 means no limit"),
         ("--requests-per-hour", _count, limits.per_hour, "0 means no limit"),
+        ("--delay", _delay, 0, "seconds until each response"),
         ("--speed", _speed, limits.speed, "at 60, a minute of the limits lasts 1 s"),
     ):
         help_text = f"{text} (default %(default)s)"
@@ -116,6 +120,7 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
             options.speed,
         ),
         faults=options.fault,
+        delay=options.delay,
         max_requests=MAX_REQUESTS,
     )
 
@@ -140,6 +145,12 @@ def _speed(text: str) -> float:
         msg = f"{text} is not a positive number"
         raise argparse.ArgumentTypeError(msg)
     return speed
+
+
+def _delay(text: str) -> float:
+    if not 0 <= float(text) <= MAX_SECONDS:
+        raise ValueError
+    return float(text)
 
 
 def _fault(text: str) -> Fault:

@@ -31,7 +31,7 @@ REPLACING = {
 }
 # These change the API's response.
 CHANGING = {
-    "none": Kind("changes nothing; useful with `before`"),
+    "none": Kind("changes nothing; useful with a delay or `before`"),
     "truncate": Kind("closes the connection in the middle of the body"),
     "empty_page": Kind("sends no leads, and a next_cursor that leads to them"),
     "repeat_cursor": Kind("sends the request's cursor back as next_cursor"),

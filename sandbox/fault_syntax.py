@@ -12,6 +12,8 @@ FAULT = re.compile(r"([a-z_-]+|\d{3})(?:@(-?\d+))?(?:x(-?\d+|\*))?")
 OPTION_TYPES: dict[str, t.Callable[[str], object]] = {
     **dict.fromkeys(KIND_OPTIONS, str),
     "status": int,
+    "every": int,
+    "delay": float,
 }
 OPTION = re.compile(f":({'|'.join(it.replace('_', '-') for it in OPTION_TYPES)})=")
 
@@ -20,7 +22,8 @@ def read_fault(text: str) -> Fault:
     """Parse a fault in the syntax of the command line.
 
     `reset@3` happens to the third request. `503@5x3` happens to the fifth request and
-    the two after it, `503@5x*` to all from the fifth on. Options follow a colon:
+    the two after it, `503@5x*` to all from the fifth on, and `503@5x*:every=3` to
+    every third request from the fifth on. Other options follow a colon, too:
     `429@2:retry-after=7`, `html@1:status=502`, `body@1:body=[]`,
     `redirect@1:location=http://…`. Raises ValueError if the text is not a fault.
     """

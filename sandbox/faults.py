@@ -14,6 +14,7 @@ if t.TYPE_CHECKING:
 
     from sandbox.pages import Page, Query
 
+MAX_SECONDS = 86_400
 MIN_STATUS, MAX_STATUS = 200, 599
 STATUS_RANGE = f"{MIN_STATUS} to {MAX_STATUS}"
 HTML = "<html><head><title>{0}</title></head><body><h1>{0}</h1><hr>proxy</body></html>"
@@ -32,8 +33,12 @@ class Fault:
     at: int = 1
     """The number of the first request that it happens to."""
     times: int | None = 1
-    """The number of consecutive requests that it happens to. None means all."""
+    """How many times it happens. None means that it does not end."""
     _: dataclasses.KW_ONLY
+    every: int = 1
+    """It happens to every so many requests from `at` on. 1 means all of them."""
+    delay: float = 0
+    """Seconds until the response, in real time."""
     status: int | None = None
     body: str = ""
     """A byte that is not valid UTF-8 is a surrogate escape: 0xff is "\\udcff"."""
@@ -65,6 +70,10 @@ class Fault:
         yield self.at >= 1, f"`at` is {self.at}, not 1 or more"
         valid_times = self.times is None or self.times >= 1
         yield valid_times, f"`times` is {self.times}, not 1 or more"
+        yield self.every >= 1, f"`every` is {self.every}, not 1 or more"
+        every_without_times = self.every > 1 and self.times == 1
+        yield not every_without_times, "`every` has no effect unless `times` is set"
+        yield 0 <= self.delay <= MAX_SECONDS, f"a delay of {self.delay} s is invalid"
         valid_status = self.status is None or MIN_STATUS <= self.status <= MAX_STATUS
         yield valid_status, f"status {self.status} is not in {STATUS_RANGE}"
         headers = f"{self.location}{self.retry_after}"
@@ -77,8 +86,8 @@ class Fault:
 
     def happens_to(self, number: int) -> bool:
         """Return whether it happens to the request with this number."""
-        last = float("inf") if self.times is None else self.at + self.times - 1
-        return self.at <= number <= last
+        since, rest = divmod(number - self.at, self.every)
+        return rest == 0 and 0 <= since < (self.times or float("inf"))
 
     def response(self) -> Response:
         """Return the response that replaces the API's."""

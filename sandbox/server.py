@@ -33,6 +33,7 @@ if t.TYPE_CHECKING:
 DEFAULT_LEADS = 2345
 GZIP_LEVEL = 1
 MIN_GZIP_BYTES = 1000
+SHUTDOWN_SECONDS = 0.01
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER, on, 0 s: closing sends RST and discards unsent data."""
 
@@ -54,6 +55,7 @@ class Sandbox:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
         faults: Iterable[Fault] = (),
+        delay: float = 0,
         max_requests: int | None = None,
     ) -> None:
         """Make the leads. The `with` statement starts the server.
@@ -66,13 +68,14 @@ class Sandbox:
             limits: The rate limits of a key; the default is the vendor's.
             clock: Returns epoch seconds, for rate limits and timestamps of changes.
             faults: The faults to script.
+            delay: Seconds until each response, in real time.
             max_requests: How many of the latest requests to keep; None keeps all.
         """
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
             msg = f"the sandbox only listens on loopback addresses, not on {host}"
             raise ValueError(msg)
         self._host, self._port, self._clock = host, port, clock
-        self.limits = limits or Limits()
+        self.limits, self.delay = limits or Limits(), delay
         self.requests = RequestLog(max_requests)
         self.leads = Leads(leads, seed, clock)
         self._api = Api(self.leads, clock)
@@ -117,24 +120,27 @@ class Sandbox:
         self.leads.close()
 
     async def _start(self) -> None:
-        self._closing = asyncio.Event()
         app = web.Application()
         app.add_routes(control_routes(self))
         app.router.add_route("*", "/{path:.*}", self._handle)
-        app.on_shutdown.append(self._release)
-        # When a client disconnects, its handler is cancelled. The handler may hang.
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        # When the client disconnects or the sandbox stops, a handler is cancelled at
+        # once: it may hang.
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port)
         await site.start()
         self._port = self._runner.addresses[0][1]
 
-    async def _release(self, _app: web.Application) -> None:
-        self._closing.set()
-
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         received = self._receive(request)
         fault = self._script.next() if received.lists_leads else NO_FAULT
+        if delay := self.delay + fault.delay:
+            await asyncio.sleep(delay)
         if fault.before:
             fault.before()
         if fault.kind in ("reset", "hang"):
@@ -166,7 +172,7 @@ class Sandbox:
         self, request: web.Request, fault: Fault
     ) -> web.StreamResponse:
         if fault.kind == "hang":
-            await self._closing.wait()
+            await asyncio.Event().wait()
         return _reset(request)
 
 

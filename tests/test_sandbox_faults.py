@@ -222,6 +222,38 @@ def test_a_fault_happens_at_its_number_and_times(api: Sandbox) -> None:
     assert [get_raw(api).status_code for _ in range(2)] == [503, 200]
 
 
+def test_a_fault_can_happen_to_every_third_request(api: Sandbox) -> None:
+    """`at` is the first request, and `times` still counts how often it happens."""
+    api.script(Fault("error", at=2, times=2, every=3))
+    statuses = [get_raw(api).status_code for _ in range(9)]
+    assert statuses == [200, 503, 200, 200, 503, 200, 200, 200, 200]
+    api.script(Fault("error", at=3, times=None, every=3))
+    statuses = [get_raw(api).status_code for _ in range(9)]
+    assert statuses == [200, 200, 503] * 3
+
+
+def test_responses_can_be_delayed(api: Sandbox) -> None:
+    """The delay of the sandbox applies to all responses, that of a fault adds up."""
+    api.delay = 0.05
+    api.script(Fault("error", at=2, delay=0.1))
+    assert get_raw(api).elapsed.total_seconds() >= 0.05
+    assert get_raw(api).elapsed.total_seconds() >= 0.05 + 0.1
+
+
+def test_a_delayed_response_does_not_block_the_end(clock: FakeClock) -> None:
+    """When the sandbox stops, it closes the connection at once."""
+    start = time.perf_counter()
+    with Sandbox(leads=0, clock=clock.time, delay=60) as sandbox:
+        connection = connect(sandbox)
+        connection.request("GET", LEADS_PATH)
+        while not sandbox.requests:
+            time.sleep(0.01)
+    with pytest.raises(ConnectionError):
+        connection.getresponse()
+    connection.close()
+    assert time.perf_counter() - start < 10
+
+
 def test_replaced_responses_do_not_use_the_rate_limit(api: Sandbox) -> None:
     """A replaced response does not count for the rate limit; a changed one does."""
     api.limits = Limits(per_minute=2)
@@ -247,6 +279,8 @@ def test_an_unknown_kind_is_an_error() -> None:
             "redirect@2:status=307:location=http://localhost:1/a?b=c",
             Fault("redirect", at=2, status=307, location="http://localhost:1/a?b=c"),
         ),
+        ("none@2x*:every=3", Fault(at=2, times=None, every=3)),
+        ("disorder:delay=0.5", Fault("disorder", delay=0.5)),
         ('body@1:body={"leads": null}', Fault("body", body='{"leads": null}')),
     ],
 )
@@ -266,6 +300,10 @@ def test_faults_can_be_written_as_text(text: str, fault: Fault) -> None:
         ("reset@-3", "`at` is -3"),
         ("reset@1x0", "`times` is 0"),
         ("reset@1x-1", "`times` is -1"),
+        ("reset@1x*:every=0", "`every` is 0"),
+        ("reset@1:every=2", "`every` has no effect"),
+        ("reset:delay=-1", "delay of -1.0 s"),
+        ("reset:delay=nan", "delay of nan s"),
         ("999", "status 999"),
         ("html:status=99", "status 99"),
         ("html:status=OK", "status that is not a number"),
@@ -447,7 +485,8 @@ def test_the_command_reports_a_port_in_use(api: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["--leads=-1", "--speed=0", "--fault=explode", "--window=odd"]
+    "option",
+    ["--leads=-1", "--delay=-1", "--speed=0", "--fault=explode", "--window=odd"],
 )
 def test_an_invalid_option_is_an_error(
     option: str, capsys: pytest.CaptureFixture[str]
