@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -19,10 +20,11 @@ from sandbox.rate_limits import Limits
 from sandbox.server import DEFAULT_LEADS, Sandbox
 
 if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandbox.faults import Fault
 
 DEFAULT_PORT = 8765
-MAX_PORT = 65_535
 SLEEP_SECONDS = 3600
 MAX_REQUESTS = 1000
 """The command runs for a long time, and a request takes about 1 KB of memory."""
@@ -30,8 +32,9 @@ FAULTS_HELP = """\
 faults: KIND[@AT][xTIMES][:OPTION=VALUE]…
   The fault happens to request number AT (default 1) and to TIMES requests in a row
   (default 1; * means all that follow). With every=K it happens to every K-th request
-  from AT on. With delay=SECONDS the response is late. KIND is a status, such as 503,
-  or one of these, here with their options and the defaults:
+  from AT on. With delay=SECONDS the response is late. With customer=INDEX-OR-ID only
+  requests of that customer count. KIND is a status, such as 503, or one of these, here
+  with their options and the defaults:
 {kinds}
   Examples: reset@3  503@5x3  429@2:retry-after=7  html@1x*:status=502
             502@4x*:every=4  none@2x*:delay=0.3
@@ -40,7 +43,8 @@ faults: KIND[@AT][xTIMES][:OPTION=VALUE]…
 
 def main(arguments: t.Sequence[str] | None = None) -> None:
     """Run a sandbox until SIGINT or SIGTERM."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -48,6 +52,8 @@ def main(arguments: t.Sequence[str] | None = None) -> None:
             print(_welcome(sandbox), flush=True)
             while True:
                 time.sleep(SLEEP_SECONDS)
+    except ValueError as error:
+        parser.error(str(error))
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         msg = f"cannot listen on port {options.port}: {reason}"
@@ -67,13 +73,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     limits = Limits()
     for name, kind, default, text in (
-        ("--port", _port, DEFAULT_PORT, "port to listen on; 0 means any free port"),
-        ("--leads", _count, DEFAULT_LEADS, "number of leads at the start"),
-        ("--seed", int, 1, "the same seed makes the same leads"),
-        ("--requests-per-minute", _count, limits.per_minute, "0 means no limit"),
-        ("--requests-per-hour", _count, limits.per_hour, "0 means no limit"),
-        ("--delay", _delay, 0, "seconds until each response"),
-        ("--speed", _speed, limits.speed, "at 60, a minute of the limits lasts 1 s"),
+        ("--port", _PORT, DEFAULT_PORT, "port to listen on; 0 means any free port"),
+        (
+            "--leads",
+            _leads,
+            DEFAULT_LEADS,
+            "number of leads of each customer, or N,N,…",
+        ),
+        ("--customers", _COUNT, 1, "number of customers"),
+        ("--seed", _SEED, 1, "the same seed makes the same leads"),
+        ("--requests-per-minute", _COUNT, limits.per_minute, "0 means no limit"),
+        ("--requests-per-hour", _COUNT, limits.per_hour, "0 means no limit"),
+        ("--delay", _SECONDS, 0, "seconds until each response"),
+        ("--speed", _SPEED, limits.speed, "at 60, a minute of the limits lasts 1 s"),
     ):
         help_text = f"{text} (default %(default)s)"
         parser.add_argument(
@@ -111,6 +123,7 @@ def _describe_kinds() -> str:
 def _sandbox(options: argparse.Namespace) -> Sandbox:
     return Sandbox(
         leads=options.leads,
+        customers=options.customers,
         seed=options.seed,
         port=options.port,
         limits=Limits(
@@ -125,32 +138,34 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
     )
 
 
-def _port(text: str) -> int:
-    if not 0 <= int(text) <= MAX_PORT:
-        raise ValueError
-    return int(text)
+def _number(
+    kind: type[int | float], minimum: float, maximum: float
+) -> Callable[[str], float]:
+    """Return a parser of numbers in this range."""
+
+    def parse(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = math.nan
+        if not minimum <= number <= maximum:
+            msg = f"{text!r} is not a number from {minimum} to {maximum}"
+            raise argparse.ArgumentTypeError(msg)
+        return number
+
+    return parse
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        msg = f"{text} is negative"
-        raise argparse.ArgumentTypeError(msg)
-    return number
+def _leads(text: str) -> float | list[float]:
+    counts = [_COUNT(part) for part in text.split(",")]
+    return counts if len(counts) > 1 else counts[0]
 
 
-def _speed(text: str) -> float:
-    speed = float(text)
-    if not 0 < speed < float("inf"):
-        msg = f"{text} is not a positive number"
-        raise argparse.ArgumentTypeError(msg)
-    return speed
-
-
-def _delay(text: str) -> float:
-    if not 0 <= float(text) <= MAX_SECONDS:
-        raise ValueError
-    return float(text)
+_COUNT = _number(int, 0, 10**9)
+_PORT = _number(int, 0, 65_535)
+_SEED = _number(int, -(10**18), 10**18)
+_SECONDS = _number(float, 0, MAX_SECONDS)
+_SPEED = _number(float, 0.001, 10**6)
 
 
 def _fault(text: str) -> Fault:
@@ -163,12 +178,13 @@ def _fault(text: str) -> Fault:
 def _welcome(sandbox: Sandbox) -> str:
     """Return a configuration for the tap and commands to paste into a shell."""
     url = sandbox.url
+    leads = sum(customer.leads.count() for customer in sandbox.customers)
     controls = "\n".join(
         f"  {f'curl -X {method} {url + path!r}':72} # {text}"
         for method, path, text in USAGE
     )
     return f"""\
-A MEGA API with {sandbox.leads.count():,} made-up leads runs until Ctrl-C. \
+A MEGA API with {leads:,} made-up leads runs until Ctrl-C. \
 Configuration for the tap:
 
 {json.dumps(sandbox.config(), indent=2)}

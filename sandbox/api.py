@@ -4,70 +4,74 @@ from __future__ import annotations
 
 import typing as t
 
-from sandbox.document import CUSTOMER_ID, LEADS_PATH, check_parameters
+from sandbox.customers import TOKEN_WITHOUT_SCOPE, Customer
+from sandbox.document import LEADS_PATH, check_parameters
 from sandbox.pages import parse_query
 from sandbox.rate_limits import RateLimit
 from sandbox.responses import ApiError, Response, error_response
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sandbox.faults import Fault
     from sandbox.leads import Leads
     from sandbox.rate_limits import Limits
     from sandbox.received import Received
 
-TOKEN = "mega_" + "0123456789abcdef" * 4
-TOKEN_WITHOUT_SCOPE = "mega_" + "fedcba9876543210" * 4
 SCOPE = "public_api:leads:read"
+
+
+class _Key(t.NamedTuple):
+    customer: Customer
+    rate_limit: RateLimit
+    has_scope: bool = True
 
 
 class Api:
     """GET /api/agents/crm/leads."""
 
-    def __init__(self, leads: Leads, clock: Callable[[], float]) -> None:
-        """Serve these leads. `clock` returns epoch seconds, for the rate limits."""
-        self._leads = leads
+    def __init__(
+        self, customers: Sequence[Customer], clock: Callable[[], float]
+    ) -> None:
+        """Serve these customers. `clock` returns epoch seconds, for the rate limits."""
         self._clock = clock
-        self._rate_limits = {TOKEN: RateLimit(), TOKEN_WITHOUT_SCOPE: RateLimit()}
+        self._ids = {customer.customer_id for customer in customers}
+        self._keys = {
+            customer.auth_token: _Key(customer, RateLimit()) for customer in customers
+        }
+        self._keys[TOKEN_WITHOUT_SCOPE] = _Key(
+            customers[0], RateLimit(), has_scope=False
+        )
         # Every response of the vendor has rate-limit headers. Its limiter therefore
         # runs first and also counts requests without a valid key, most likely by the
         # address of the client. All clients of the sandbox have the same address.
         self._rate_limit_without_key = RateLimit()
 
+    def find_customer(self, headers: t.Mapping[str, str]) -> str | None:
+        """Return the id of the customer that sends these headers."""
+        if key := self._keys.get(_bearer_token(headers)):
+            return key.customer.customer_id
+        id_ = headers.get("x-customer-id", "").lower()
+        return id_ if id_ in self._ids else None
+
     def respond(self, request: Received, limits: Limits, fault: Fault) -> Response:
         """Return the response to a request."""
-        token = _bearer_token(request)
-        rate_limit = self._rate_limits.get(token, self._rate_limit_without_key)
+        key = self._keys.get(_bearer_token(request.headers))
+        rate_limit = key.rate_limit if key else self._rate_limit_without_key
         accepted, headers = rate_limit.count_request(limits, self._clock())
         if not accepted:
             return error_response(429, "rate limit exceeded", headers)
         try:
             _check_endpoint(request)
-            self._check_access(token, request.headers.get("x-customer-id", ""))
-            page = self._page(request.query, fault)
+            customer = _check_access(key, request.headers.get("x-customer-id", ""))
+            page = _page(customer.leads, request.query, fault)
         except ApiError as error:
             return error_response(error.status, str(error), headers | error.headers)
         return Response(200, page, headers)
 
-    def _check_access(self, token: str, customer: str) -> None:
-        if token not in self._rate_limits:
-            raise ApiError(401, "the token is missing or invalid")
-        if not customer:
-            raise ApiError(401, "the header x-customer-id is missing")
-        if token == TOKEN_WITHOUT_SCOPE:
-            raise ApiError(403, f"the token lacks the scope {SCOPE}")
-        if customer.lower() != CUSTOMER_ID:
-            raise ApiError(403, "the token is locked to another customer")
 
-    def _page(self, parameters: t.Mapping[str, str], fault: Fault) -> bytes:
-        query = parse_query(check_parameters(parameters))
-        fault.check_query(query)
-        return fault.change_page(self._leads.page(query), query).json()
-
-
-def _bearer_token(request: Received) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+def _bearer_token(headers: t.Mapping[str, str]) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
     return token if scheme.lower() == "bearer" else ""
 
 
@@ -76,3 +80,21 @@ def _check_endpoint(request: Received) -> None:
         raise ApiError(404, f"the only endpoint is GET {LEADS_PATH}")
     if request.method != "GET":
         raise ApiError(405, f"{LEADS_PATH} only allows GET", Allow="GET")
+
+
+def _check_access(key: _Key | None, customer_id: str) -> Customer:
+    if key is None:
+        raise ApiError(401, "the token is missing or invalid")
+    if not customer_id:
+        raise ApiError(401, "the header x-customer-id is missing")
+    if not key.has_scope:
+        raise ApiError(403, f"the token lacks the scope {SCOPE}")
+    if customer_id.lower() != key.customer.customer_id:
+        raise ApiError(403, "the token is locked to another customer")
+    return key.customer
+
+
+def _page(leads: Leads, parameters: t.Mapping[str, str], fault: Fault) -> bytes:
+    query = parse_query(check_parameters(parameters))
+    fault.check_query(query)
+    return fault.change_page(leads.page(query), query).json()

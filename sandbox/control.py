@@ -6,16 +6,17 @@ import typing as t
 
 from aiohttp import web
 
+from sandbox.customers import find_customer
 from sandbox.fault_syntax import read_fault
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sandbox.server import Sandbox
+
+    Handler: t.TypeAlias = t.Callable[[web.Request], t.Awaitable[web.Response]]
 
 USAGE = (
     ("POST", "/sandbox/change?count=137", "change 137 leads"),
-    ("POST", "/sandbox/add?count=5", "add 5 leads"),
+    ("POST", "/sandbox/add?count=5&customer=0", "add 5 leads to the first customer"),
     ("POST", "/sandbox/merge?count=3", "merge 3 leads into others"),
     ("POST", "/sandbox/delete?count=2", "delete 2 leads"),
     ("POST", "/sandbox/faults?fault=reset@1&fault=503@3x2", "replace the faults"),
@@ -25,13 +26,17 @@ USAGE = (
 
 def control_routes(sandbox: Sandbox) -> list[web.RouteDef]:
     """Return the routes that control this sandbox."""
-    leads = sandbox.leads
-    changes = {
-        "change": leads.change,
-        "add": leads.add,
-        "merge": leads.merge,
-        "delete": leads.delete,
-    }
+
+    async def change(request: web.Request) -> web.Response:
+        name, query = request.match_info["name"], request.query
+        customer = find_customer(sandbox.customers, query.get("customer", "0"))
+        ids = getattr(customer.leads, name)(int(query.get("count", "1")))
+        return web.json_response({name: len(ids), "ids": ids})
+
+    async def faults(request: web.Request) -> web.Response:
+        texts = request.query.getall("fault", [])
+        sandbox.script(*map(read_fault, texts))
+        return web.json_response({"faults": texts})
 
     async def requests(_: web.Request) -> web.Response:
         by_status = sandbox.requests.count_by_status()
@@ -39,32 +44,18 @@ def control_routes(sandbox: Sandbox) -> list[web.RouteDef]:
             {"requests": sum(by_status.values()), "by_status": by_status}
         )
 
-    async def faults(request: web.Request) -> web.Response:
-        texts = request.query.getall("fault", [])
-        try:
-            sandbox.script(*map(read_fault, texts))
-        except ValueError as error:
-            return web.json_response({"error": str(error)}, status=400)
-        return web.json_response({"faults": texts})
-
     return [
-        *(
-            web.post(f"/sandbox/{name}", _change_handler(name, change))
-            for name, change in changes.items()
-        ),
-        web.post("/sandbox/faults", faults),
+        web.post("/sandbox/{name:change|add|merge|delete}", _reject_invalid(change)),
+        web.post("/sandbox/faults", _reject_invalid(faults)),
         web.get("/sandbox/requests", requests),
     ]
 
 
-def _change_handler(
-    name: str, change: Callable[[int], list[str]]
-) -> Callable[[web.Request], t.Awaitable[web.Response]]:
+def _reject_invalid(handler: Handler) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         try:
-            ids = change(int(request.query.get("count", "1")))
+            return await handler(request)
         except ValueError as error:
             return web.json_response({"error": str(error)}, status=400)
-        return web.json_response({name: len(ids), "ids": ids})
 
     return handle

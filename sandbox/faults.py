@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import typing as t
 
@@ -25,7 +26,8 @@ class Fault:
     """A failure that happens to the `at`-th request for leads.
 
     Requests are numbered from 1. The numbers start again at each call of
-    `Sandbox.script()`. Requests without valid credentials count, too.
+    `Sandbox.script()`. Requests without valid credentials count, too. If two faults
+    meet, the first one in the script happens.
     """
 
     kind: str = "none"
@@ -37,6 +39,8 @@ class Fault:
     _: dataclasses.KW_ONLY
     every: int = 1
     """It happens to every so many requests from `at` on. 1 means all of them."""
+    customer: int | str | None = None
+    """The index or id of a customer. Only requests of this customer count."""
     delay: float = 0
     """Seconds until the response, in real time."""
     status: int | None = None
@@ -142,15 +146,18 @@ _PAGE_CHANGES: dict[str, Callable[[Page, Query], Page]] = {
 
 
 class Script:
-    """The faults to come, and the number of requests so far."""
+    """The faults to come, and the numbers of requests so far."""
 
     def __init__(self, *faults: Fault) -> None:
-        """Start at request 1. If two faults meet, the first in the list happens."""
+        """Start at request 1. The customers of the faults are ids."""
         self._faults = faults
-        self._number = 0
+        self._numbers: collections.Counter[int | str | None] = collections.Counter()
 
-    def next(self) -> Fault:
-        """Return the fault that happens to the next request."""
-        self._number += 1
-        matching = (f for f in self._faults if f.happens_to(self._number))
-        return next(matching, NO_FAULT)
+    def next(self, customer: str | None) -> Fault:
+        """Return the fault that happens to the next request of this customer."""
+        self._numbers.update({None, customer})
+        for fault in self._faults:
+            counts = fault.customer in {None, customer}
+            if counts and fault.happens_to(self._numbers[fault.customer]):
+                return fault
+        return NO_FAULT

@@ -49,13 +49,15 @@ Row: t.TypeAlias = tuple[str | bytes | int | None, ...]
 
 
 class Leads:
-    """All leads of the customer. The methods are thread-safe."""
+    """All leads of a customer. The methods are thread-safe."""
 
-    def __init__(self, count: int, seed: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, count: int, seed: int | str, clock: Callable[[], float], customer_id: str
+    ) -> None:
         """Make up `count` leads. `clock` returns epoch seconds, for `updated_at`."""
         self._clock = clock
         self._random = random.Random(seed)  # noqa: S311 - leads are no secret
-        self._maker = LeadMaker(seed)
+        self._maker = LeadMaker(seed, customer_id)
         self._last_change = 0
         self._totals: dict[tuple[Filter, ...], int] = {}
         self._lock = threading.RLock()

@@ -80,8 +80,9 @@ class _Pool:
 class LeadMaker:
     """Makes up leads: the same leads for the same seed."""
 
-    def __init__(self, seed: int) -> None:
-        """Start a series of leads."""
+    def __init__(self, seed: int | str, customer_id: str = CUSTOMER_ID) -> None:
+        """Start a series of leads of this customer."""
+        self._customer_id = customer_id
         self._random = random.Random(seed)  # noqa: S311 - leads are no secret
         self._pool = _pool()
         self._number = 0
@@ -123,7 +124,7 @@ class LeadMaker:
         has_interactions = history["interaction_count"] > 0
         return {
             "id": str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
-            "customer_id": CUSTOMER_ID,
+            "customer_id": self._customer_id,
             "contact_name": person["contact_name"],
             "contact_phone": phone and phone.format(digits[:3], digits[3:]),
             "contact_email": email and email.replace("@", f"{self._number}@"),

@@ -19,6 +19,8 @@ class Received:
     query: dict[str, str]
     headers: dict[str, str]
     """Header names are in lower case."""
+    customer: str | None = None
+    """The customer's id: that of the token or, without a valid one, of the header."""
     status: int | None = None
     """None until, or unless, a response is sent."""
 

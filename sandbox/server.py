@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gzip
 import ipaddress
 import socket
@@ -14,18 +15,23 @@ from email.utils import formatdate
 
 from aiohttp import web
 
-from sandbox.api import TOKEN, TOKEN_WITHOUT_SCOPE, Api
+from sandbox.api import Api
 from sandbox.control import control_routes
+from sandbox.customers import (
+    TOKEN,
+    TOKEN_WITHOUT_SCOPE,
+    find_customer,
+    make_customers,
+)
 from sandbox.document import CUSTOMER_ID
 from sandbox.fault_kinds import REPLACING
 from sandbox.faults import NO_FAULT, Script
-from sandbox.leads import Leads
 from sandbox.rate_limits import Limits
 from sandbox.received import Received, RequestLog
 from sandbox.responses import accepts_gzip
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from sandbox.faults import Fault
     from sandbox.responses import Response
@@ -48,7 +54,8 @@ class Sandbox:
     def __init__(  # noqa: PLR0913 - keyword arguments with defaults
         self,
         *,
-        leads: int = DEFAULT_LEADS,
+        leads: int | Sequence[int] = DEFAULT_LEADS,
+        customers: int = 1,
         seed: int = 1,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -61,7 +68,9 @@ class Sandbox:
         """Make the leads. The `with` statement starts the server.
 
         Args:
-            leads: The number of leads at the start.
+            leads: The number of leads at the start: of each customer, or one number
+                for every customer.
+            customers: The number of customers.
             seed: The same seed makes the same leads, relative to the start.
             host: A loopback address.
             port: The port to listen on; 0 means any free port.
@@ -77,13 +86,24 @@ class Sandbox:
         self._host, self._port, self._clock = host, port, clock
         self.limits, self.delay = limits or Limits(), delay
         self.requests = RequestLog(max_requests)
-        self.leads = Leads(leads, seed, clock)
-        self._api = Api(self.leads, clock)
+        counts = [leads] * customers if isinstance(leads, int) else leads
+        if not 1 <= len(counts) == customers:
+            msg = f"{len(counts)} numbers of leads do not fit {customers} customers"
+            raise ValueError(msg)
+        self.customers = make_customers(counts, seed, clock)
+        self.leads = self.customers[0].leads
+        self._api = Api(self.customers, clock)
         self.script(*faults)
 
     def script(self, *faults: Fault) -> None:
         """Replace the faults. The numbers of requests start again at 1."""
-        self._script = Script(*faults)
+        self._script = Script(*map(self._find_customer, faults))
+
+    def _find_customer(self, fault: Fault) -> Fault:
+        if fault.customer is None:
+            return fault
+        customer = find_customer(self.customers, fault.customer)
+        return dataclasses.replace(fault, customer=customer.customer_id)
 
     @property
     def url(self) -> str:
@@ -91,13 +111,14 @@ class Sandbox:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
-    def config(self) -> dict[str, str]:
+    def config(self) -> dict[str, t.Any]:
         """Return a configuration of the tap for this sandbox."""
-        return {
-            "auth_token": self.token,
-            "customer_id": self.customer_id,
-            "api_url": self.url,
-        }
+        customers = [
+            {"auth_token": it.auth_token, "customer_id": it.customer_id}
+            for it in self.customers
+        ]
+        settings = customers[0] if len(customers) == 1 else {"customers": customers}
+        return {**settings, "api_url": self.url}
 
     def __enter__(self) -> t.Self:
         """Start the server. Raises OSError if the port is in use."""
@@ -117,7 +138,8 @@ class Sandbox:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self.leads.close()
+        for customer in self.customers:
+            customer.leads.close()
 
     async def _start(self) -> None:
         app = web.Application()
@@ -138,7 +160,7 @@ class Sandbox:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         received = self._receive(request)
-        fault = self._script.next() if received.lists_leads else NO_FAULT
+        fault = self._next_fault(received)
         if delay := self.delay + fault.delay:
             await asyncio.sleep(delay)
         if fault.before:
@@ -152,13 +174,20 @@ class Sandbox:
             return await _truncated(request, web_response)
         return web_response
 
+    def _next_fault(self, received: Received) -> Fault:
+        if received.lists_leads:
+            return self._script.next(received.customer)
+        return NO_FAULT
+
     def _receive(self, request: web.Request) -> Received:
+        headers = {name.lower(): value for name, value in request.headers.items()}
         received = Received(
             self._clock(),
             request.method,
             request.path,
             dict(request.query),
-            {name.lower(): value for name, value in request.headers.items()},
+            headers,
+            self._api.find_customer(headers),
         )
         self.requests.add(received)
         return received
