@@ -6,6 +6,7 @@ import typing as t
 
 from sandbox.customers import TOKEN_WITHOUT_SCOPE, Customer
 from sandbox.document import LEADS_PATH, check_parameters
+from sandbox.faults.pages import faulty_page
 from sandbox.pages import parse_query
 from sandbox.rate_limits import RateLimit
 from sandbox.responses import ApiError, Response, error_response
@@ -96,5 +97,4 @@ def _check_access(key: _Key | None, customer_id: str) -> Customer:
 
 def _page(leads: Leads, parameters: t.Mapping[str, str], fault: Fault) -> bytes:
     query = parse_query(check_parameters(parameters))
-    fault.check_query(query)
-    return fault.change_page(leads.page(query), query).json()
+    return faulty_page(leads, query, fault).json()

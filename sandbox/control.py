@@ -7,7 +7,7 @@ import typing as t
 from aiohttp import web
 
 from sandbox.customers import find_customer
-from sandbox.fault_syntax import read_fault
+from sandbox.faults.syntax import read_fault
 
 if t.TYPE_CHECKING:
     from sandbox.server import Sandbox

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
-import typing as t
+from email.utils import formatdate
 
+GZIP_LEVEL = 1
+MIN_GZIP_BYTES = 1000
 ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -40,12 +43,25 @@ class Response:
 
     status: int
     body: bytes
-    headers: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
     content_type: str = "application/json"
+
+    def encode(self, date: float, accept_encoding: str) -> Response:
+        """Return the response with all headers, compressed if the client accepts it."""
+        headers = {
+            **self.headers,
+            "Date": formatdate(date, usegmt=True),
+            "Content-Type": f"{self.content_type}; charset=utf-8",
+        }
+        if len(self.body) < MIN_GZIP_BYTES or not accepts_gzip(accept_encoding):
+            return dataclasses.replace(self, headers=headers)
+        body = gzip.compress(self.body, GZIP_LEVEL)
+        headers["Content-Encoding"] = "gzip"
+        return dataclasses.replace(self, body=body, headers=headers)
 
 
 def error_response(
-    status: int, message: str, headers: t.Mapping[str, str] | None = None
+    status: int, message: str, headers: dict[str, str] | None = None
 ) -> Response:
     """Return an error in the API's envelope."""
     error_type = ERROR_TYPES.get(status, "api_error")

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import gzip
 import ipaddress
-import socket
-import struct
 import threading
 import time
 import typing as t
-from email.utils import formatdate
 
 from aiohttp import web
 
@@ -24,11 +20,12 @@ from sandbox.customers import (
     make_customers,
 )
 from sandbox.document import CUSTOMER_ID
-from sandbox.fault_kinds import REPLACING
 from sandbox.faults import NO_FAULT, Script
+from sandbox.faults.kinds import REPLACING, UNANSWERED
+from sandbox.faults.responses import faulty_response
 from sandbox.rate_limits import Limits
 from sandbox.received import Received, RequestLog
-from sandbox.responses import accepts_gzip
+from sandbox.sending import send, send_nothing
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -37,11 +34,7 @@ if t.TYPE_CHECKING:
     from sandbox.responses import Response
 
 DEFAULT_LEADS = 2345
-GZIP_LEVEL = 1
-MIN_GZIP_BYTES = 1000
 SHUTDOWN_SECONDS = 0.01
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER, on, 0 s: closing sends RST and discards unsent data."""
 
 
 class Sandbox:
@@ -165,14 +158,11 @@ class Sandbox:
             await asyncio.sleep(delay)
         if fault.before:
             fault.before()
-        if fault.kind in ("reset", "hang"):
-            return await self._no_response(request, fault)
-        response = self._response(received, fault)
+        if fault.kind in UNANSWERED:
+            return await send_nothing(request, fault)
+        response = self._respond(received, fault)
         self.requests.set_status(received, response.status)
-        web_response = _to_web(received, response)
-        if fault.kind == "truncate":
-            return await _truncated(request, web_response)
-        return web_response
+        return await send(request, response, fault)
 
     def _next_fault(self, received: Received) -> Fault:
         if received.lists_leads:
@@ -192,46 +182,10 @@ class Sandbox:
         self.requests.add(received)
         return received
 
-    def _response(self, received: Received, fault: Fault) -> Response:
+    def _respond(self, received: Received, fault: Fault) -> Response:
         if fault.kind in REPLACING:
-            return fault.response()
-        return self._api.respond(received, self.limits, fault)
-
-    async def _no_response(
-        self, request: web.Request, fault: Fault
-    ) -> web.StreamResponse:
-        if fault.kind == "hang":
-            await asyncio.Event().wait()
-        return _reset(request)
-
-
-def _reset(request: web.Request) -> web.StreamResponse:
-    """Close the connection with RST. The returned response is never sent."""
-    if request.transport:
-        connection: socket.socket = request.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        request.transport.abort()
-    return web.Response()
-
-
-async def _truncated(request: web.Request, full: web.Response) -> web.StreamResponse:
-    """Announce the whole body, send half of it and close the connection."""
-    body = t.cast("bytes", full.body)
-    response = web.StreamResponse(status=full.status, headers=full.headers)
-    response.content_length = len(body)
-    await response.prepare(request)
-    await response.write(body[: len(body) // 2])
-    if request.transport:
-        request.transport.close()
-    return response
-
-
-def _to_web(received: Received, response: Response) -> web.Response:
-    body, headers = response.body, dict(response.headers)
-    headers["Date"] = formatdate(received.time, usegmt=True)
-    headers["Content-Type"] = f"{response.content_type}; charset=utf-8"
-    accept_encoding = received.headers.get("accept-encoding", "")
-    if len(body) >= MIN_GZIP_BYTES and accepts_gzip(accept_encoding):
-        body = gzip.compress(body, GZIP_LEVEL)
-        headers["Content-Encoding"] = "gzip"
-    return web.Response(status=response.status, body=body, headers=headers)
+            response = faulty_response(fault)
+        else:
+            response = self._api.respond(received, self.limits, fault)
+        accept_encoding = received.headers.get("accept-encoding", "")
+        return response.encode(received.time, accept_encoding)

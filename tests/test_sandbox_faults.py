@@ -18,8 +18,8 @@ from sandbox import NO_LIMITS, Fault, Limits, Sandbox
 from sandbox.__main__ import main
 from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
-from sandbox.fault_kinds import KINDS
-from sandbox.fault_syntax import read_fault
+from sandbox.faults.kinds import KINDS
+from sandbox.faults.syntax import read_fault
 from tests.test_sandbox import get, ids, list_all, list_leads
 
 if t.TYPE_CHECKING:

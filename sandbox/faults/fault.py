@@ -1,4 +1,4 @@
-"""Faults: scripted failures of the API."""
+"""A fault, and the script of faults."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import collections
 import dataclasses
 import typing as t
 
-from sandbox.cursors import first_cursor
-from sandbox.fault_kinds import KIND_OPTIONS, KINDS
-from sandbox.responses import InvalidRequestError, Response, error_response
+from sandbox.faults.kinds import KIND_OPTIONS, KINDS
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sandbox.pages import Page, Query
 
 MAX_SECONDS = 86_400
 MIN_STATUS, MAX_STATUS = 200, 599
 STATUS_RANGE = f"{MIN_STATUS} to {MAX_STATUS}"
-HTML = "<html><head><title>{0}</title></head><body><h1>{0}</h1><hr>proxy</body></html>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,56 +89,8 @@ class Fault:
         since, rest = divmod(number - self.at, self.every)
         return rest == 0 and 0 <= since < (self.times or float("inf"))
 
-    def response(self) -> Response:
-        """Return the response that replaces the API's."""
-        status = self.option("status")
-        headers = (
-            {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        )
-        if self.kind == "error":
-            return error_response(status, "scripted by the sandbox", headers)
-        if self.kind == "html":
-            return Response(status, HTML.format(status).encode(), headers, "text/html")
-        if self.kind == "redirect":
-            headers["Location"] = self.location
-        return Response(status, self.body.encode(errors="surrogateescape"), headers)
-
-    def check_query(self, query: Query) -> None:
-        """Raise InvalidRequestError if the fault refuses the query's cursor."""
-        if self.kind == "refuse_cursor" and query.after:
-            msg = "cursor is no longer accepted"
-            raise InvalidRequestError(msg)
-
-    def change_page(self, page: Page, query: Query) -> Page:
-        """Return the page that the client gets."""
-        change = _PAGE_CHANGES.get(self.kind)
-        return change(page, query) if change else page
-
 
 NO_FAULT = Fault()
-
-
-def _empty_page(page: Page, query: Query) -> Page:
-    position = query.after or first_cursor(query.sort_by, query.sort_dir)
-    same_position = position._replace(copy=position.copy + 1).text()
-    return dataclasses.replace(page, leads=[], next_cursor=same_position)
-
-
-def _repeat_cursor(page: Page, query: Query) -> Page:
-    if query.after is None:
-        return page
-    return dataclasses.replace(page, next_cursor=query.after.text())
-
-
-def _disorder(page: Page, _query: Query) -> Page:
-    return dataclasses.replace(page, leads=page.leads[::-1])
-
-
-_PAGE_CHANGES: dict[str, Callable[[Page, Query], Page]] = {
-    "empty_page": _empty_page,
-    "repeat_cursor": _repeat_cursor,
-    "disorder": _disorder,
-}
 
 
 class Script:

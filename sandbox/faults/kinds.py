@@ -13,7 +13,8 @@ class Kind(t.NamedTuple):
     """The options of the kind and their defaults."""
 
 
-# These replace the API's response. The request does not count for the rate limits.
+# These replace the API's response or leave it out. The request does not count for the
+# rate limits.
 REPLACING = {
     "error": Kind(
         "sends the API's error envelope", {"status": 503, "retry_after": None}
@@ -26,6 +27,8 @@ REPLACING = {
         "sends `body` as application/json",
         {"status": 200, "body": "", "retry_after": None},
     ),
+}
+UNANSWERED = {
     "reset": Kind("resets the connection before the first byte of the response"),
     "hang": Kind("sends nothing until the client gives up or the sandbox stops"),
 }
@@ -38,5 +41,5 @@ CHANGING = {
     "refuse_cursor": Kind("sends 400 if the request has a cursor"),
     "disorder": Kind("sends the leads of the page in reverse order"),
 }
-KINDS = {**REPLACING, **CHANGING}
+KINDS = {**REPLACING, **UNANSWERED, **CHANGING}
 KIND_OPTIONS = sorted({name for kind in KINDS.values() for name in kind.options})
