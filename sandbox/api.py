@@ -6,7 +6,7 @@ import typing as t
 
 from sandbox.customers import TOKEN_WITHOUT_SCOPE, Customer
 from sandbox.document import LEADS_PATH, check_parameters
-from sandbox.faults.pages import faulty_page
+from sandbox.faults.pages import Listing, faulty_page
 from sandbox.pages import parse_query
 from sandbox.rate_limits import RateLimit
 from sandbox.responses import ApiError, Response, error_response
@@ -15,7 +15,6 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sandbox.faults import Fault
-    from sandbox.leads import Leads
     from sandbox.rate_limits import Limits
     from sandbox.received import Received
 
@@ -55,8 +54,10 @@ class Api:
         id_ = headers.get("x-customer-id", "").lower()
         return id_ if id_ in self._ids else None
 
-    def respond(self, request: Received, limits: Limits, fault: Fault) -> Response:
-        """Return the response to a request."""
+    def respond(
+        self, request: Received, limits: Limits, fault: Fault, number: int
+    ) -> Response:
+        """Return the response to a request. `number` is its number in the script."""
         key = self._keys.get(_bearer_token(request.headers))
         rate_limit = key.rate_limit if key else self._rate_limit_without_key
         accepted, headers = rate_limit.count_request(limits, self._clock())
@@ -65,7 +66,8 @@ class Api:
         try:
             _check_endpoint(request)
             customer = _check_access(key, request.headers.get("x-customer-id", ""))
-            page = _page(customer.leads, request.query, fault)
+            query = parse_query(check_parameters(request.query))
+            page = faulty_page(Listing(customer.leads, query, fault, number)).json()
         except ApiError as error:
             return error_response(error.status, str(error), headers | error.headers)
         return Response(200, page, headers)
@@ -93,8 +95,3 @@ def _check_access(key: _Key | None, customer_id: str) -> Customer:
     if customer_id.lower() != key.customer.customer_id:
         raise ApiError(403, "the token is locked to another customer")
     return key.customer
-
-
-def _page(leads: Leads, parameters: t.Mapping[str, str], fault: Fault) -> bytes:
-    query = parse_query(check_parameters(parameters))
-    return faulty_page(leads, query, fault).json()

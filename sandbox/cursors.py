@@ -24,6 +24,8 @@ class Cursor(t.NamedTuple):
     id: str
     copy: Integer = 0
     """A number that makes two cursors for the same position differ."""
+    started: Integer = 0
+    """The number of the request for the first page, if the cursor has a lifetime."""
 
     def text(self) -> str:
         """Return the cursor as the API sends it."""

@@ -77,6 +77,11 @@ class Leads:
         """Return the number of leads."""
         return self._total(())
 
+    def position(self, query: Query) -> int:
+        """Return the number of leads before the query's cursor."""
+        filters = query.filters
+        return self._total(filters) - self._total((*_after(query), *filters))
+
     def all(self) -> list[Lead]:
         """Return all leads with custom_fields, sorted by (updated_at, id)."""
         with self._lock:
@@ -94,7 +99,7 @@ class Leads:
         if len(rows) > len(page) and query.sort_by != "last_interaction_at":
             *_, last_id, timestamp_us = page[-1]
             position = (timestamp_us, last_id)
-            cursor = Cursor(query.sort_by, query.sort_dir, *position).text()
+            cursor = Cursor(query.sort_by, query.sort_dir, *position)
         leads = [
             _lead_json(*row, custom_fields=query.custom_fields) for *row, _ in page
         ]

@@ -45,21 +45,21 @@ class Page:
     """The response to a query. Each lead is encoded as JSON."""
 
     leads: list[bytes]
-    total: int
+    total: int | str
+    """A number, or the JSON text of one."""
     limit: int
     offset: int
-    next_cursor: str | None
+    next_cursor: Cursor | None
 
     def json(self) -> bytes:
         """Return the page as the API sends it."""
         rest = {
-            "total": self.total,
             "limit": self.limit,
             "offset": self.offset,
-            "next_cursor": self.next_cursor,
+            "next_cursor": self.next_cursor and self.next_cursor.text(),
         }
-        encoded = json.dumps(rest)[1:].encode()
-        return b'{"leads":[' + b",".join(self.leads) + b"]," + encoded
+        more = f'],"total":{self.total},{json.dumps(rest)[1:]}'
+        return b'{"leads":[' + b",".join(self.leads) + more.encode()
 
 
 def parse_query(parameters: t.Mapping[str, t.Any]) -> Query:

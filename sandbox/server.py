@@ -153,21 +153,21 @@ class Sandbox:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         received = self._receive(request)
-        fault = self._next_fault(received)
+        fault, number = self._next_fault(received)
         if delay := self.delay + fault.delay:
             await asyncio.sleep(delay)
         if fault.before:
             fault.before()
         if fault.kind in UNANSWERED:
             return await send_nothing(request, fault)
-        response = self._respond(received, fault)
+        response = self._respond(received, fault, number)
         self.requests.set_status(received, response.status)
         return await send(request, response, fault)
 
-    def _next_fault(self, received: Received) -> Fault:
+    def _next_fault(self, received: Received) -> tuple[Fault, int]:
         if received.lists_leads:
             return self._script.next(received.customer)
-        return NO_FAULT
+        return NO_FAULT, 0
 
     def _receive(self, request: web.Request) -> Received:
         headers = {name.lower(): value for name, value in request.headers.items()}
@@ -182,10 +182,10 @@ class Sandbox:
         self.requests.add(received)
         return received
 
-    def _respond(self, received: Received, fault: Fault) -> Response:
+    def _respond(self, received: Received, fault: Fault, number: int) -> Response:
         if fault.kind in REPLACING:
             response = faulty_response(fault)
         else:
-            response = self._api.respond(received, self.limits, fault)
+            response = self._api.respond(received, self.limits, fault, number)
         accept_encoding = received.headers.get("accept-encoding", "")
         return response.encode(received.time, accept_encoding)

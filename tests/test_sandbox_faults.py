@@ -193,6 +193,125 @@ def test_a_cursor_can_be_refused(api: Sandbox) -> None:
     )
 
 
+def test_empty_pages_can_follow_for_ever(api: Sandbox) -> None:
+    """Each has a new cursor."""
+    api.script(Fault("empty_page", times=None))
+    check_endless(api, expected=[])
+
+
+def test_the_same_page_can_follow_for_ever(api: Sandbox) -> None:
+    """Each has a new cursor, which leads to the same page."""
+    expected = list_leads(api)
+    api.script(Fault("same_page", times=None))
+    check_endless(api, expected)
+
+
+def check_endless(sandbox: Sandbox, expected: list[dict[str, object]]) -> None:
+    """Check that every page has these leads and a new cursor."""
+    page = get(sandbox).json()
+    cursors = set()
+    for number in range(30):
+        assert page["leads"] == expected
+        cursors.add(page["next_cursor"])
+        assert len(cursors) == number + 1
+        page = get(sandbox, cursor=page["next_cursor"]).json()
+
+
+@pytest.mark.parametrize("sort_dir", ["asc", "desc"])
+@pytest.mark.parametrize("limit", [20, 25])
+def test_a_page_can_repeat_the_leads_of_the_one_before(
+    api: Sandbox, sort_dir: str, limit: int
+) -> None:
+    """Its cursor is its own, so the next page is the right one again."""
+    query = {"sort_dir": sort_dir, "limit": limit}
+    expected = ids(list_all(api, **query))
+    api.script(Fault("repeat_leads", at=2))
+    leads = ids(list_all(api, **query))
+    assert leads == expected[:limit] * 2 + expected[2 * limit :]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        ("-5", "-5"),
+        (1.5, "1.5"),
+        ("1" + "0" * 400, "1" + "0" * 400),
+        (10**400, "1" + "0" * 400),
+        ("1e400", "1e400"),
+    ],
+)
+def test_a_total_can_be_any_number(api: Sandbox, value: float | str, text: str) -> None:
+    """The rest of the page is as usual."""
+    expected = get(api).json()
+    api.script(Fault("total", value=value))
+    response = get_raw(api)
+    assert f'"total":{text},' in response.text
+    assert {**response.json(), "total": 60} == expected
+
+
+def test_a_page_can_be_the_last_one_too_early(api: Sandbox) -> None:
+    """The option `count` is the number of leads, `value` the total."""
+    expected = ids(list_leads(api))
+    api.script(Fault("early_end"), Fault("early_end", at=2, count=7, value=7))
+    pages = [get(api).json() for _ in range(2)]
+    assert [ids(page["leads"]) for page in pages] == [[], expected[:7]]
+    assert [page["total"] for page in pages] == [60, 7]
+    assert [page["next_cursor"] for page in pages] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "lead",
+    [
+        '{"id": "1", "score": %s}' % ("9" * 5000),
+        '{"id": ' + "[" * 1000 + "]" * 1000 + "}",
+        '{"contact_name": "\\ud83d"}',
+        '{"contact_name": "\x00"}',
+        '{"contact_name": "\udcff"}',
+        "{",
+    ],
+)
+def test_a_page_can_have_an_impossible_lead(api: Sandbox, lead: str) -> None:
+    """It is the last lead of the page and is sent as given, even if it is not JSON."""
+    content = get_raw(api).content
+    api.script(Fault("raw_lead", lead=lead))
+    added = b"," + lead.encode(errors="surrogateescape")
+    assert get_raw(api).content == content.replace(b'],"total"', added + b'],"total"')
+
+
+def test_cursors_can_have_a_lifetime(api: Sandbox) -> None:
+    """They are refused once their first page is too many requests old."""
+    api.leads.add(100, updated_at="2030-01-01T00:00:00.000Z")
+    api.script(Fault("cursor_lifetime", times=None, count=3))
+    for _ in range(2):
+        page = get(api, updated_since="2030-01-01T00:00:00Z").json()
+        for _ in range(3):
+            page = get(api, cursor=page["next_cursor"]).json()
+            assert len(page["leads"]) == 20
+        response = get(api, cursor=page["next_cursor"])
+        assert response.status_code == 400
+        assert "cursor" in response.json()["error"]["message"]
+
+
+def test_the_lifetime_of_an_older_cursor_starts_with_the_fault(api: Sandbox) -> None:
+    """The sandbox does not know the age of a cursor that it issued before."""
+    cursor = get(api).json()["next_cursor"]
+    api.script(Fault("cursor_lifetime", times=None, count=1))
+    cursor = get(api, cursor=cursor).json()["next_cursor"]
+    assert get(api, cursor=cursor).status_code == 200
+
+
+def test_updated_since_can_miss_its_own_lead(api: Sandbox) -> None:
+    """A timestamp that was rounded up is later than the stored one."""
+    leads = api.leads.all()
+    since = leads[40]["updated_at"]
+    expected = [x["id"] for x in leads if x["updated_at"] > since]
+    api.script(Fault("rounds_up", times=None))
+    query = {"updated_since": since, "created_since": "2020-01-01T00:00:00Z"}
+    assert ids(list_leads(api, **query)) == expected
+    assert len(list_leads(api, limit=60)) == 60
+
+
 def test_a_page_can_be_out_of_order(api: Sandbox) -> None:
     """Its leads are in reverse order; the cursor is unchanged."""
     expected = get(api).json()
@@ -282,6 +401,10 @@ def test_an_unknown_kind_is_an_error() -> None:
         ("429:customer=1", Fault("error", status=429, customer="1")),
         ("none@2x*:every=3", Fault(at=2, times=None, every=3)),
         ("disorder:delay=0.5", Fault("disorder", delay=0.5)),
+        ("total:value=1e400", Fault("total", value="1e400")),
+        ("early-end:count=3:value=-5", Fault("early_end", count=3, value="-5")),
+        ('raw-lead:lead={"id": 1}', Fault("raw_lead", lead='{"id": 1}')),
+        ("cursor-lifetime@1x*:count=3", Fault("cursor_lifetime", 1, None, count=3)),
         ('body@1:body={"leads": null}', Fault("body", body='{"leads": null}')),
     ],
 )
@@ -305,6 +428,10 @@ def test_faults_can_be_written_as_text(text: str, fault: Fault) -> None:
         ("reset@1:every=2", "`every` has no effect"),
         ("reset:delay=-1", "delay of -1.0 s"),
         ("reset:delay=nan", "delay of nan s"),
+        ("total:value=many", "value many is not a JSON number"),
+        ("total:value=01", "value 01 is not a JSON number"),
+        ("early-end:count=-1", "`count` is -1"),
+        ("rounds-up:count=1", "has no option count"),
         ("999", "status 999"),
         ("html:status=99", "status 99"),
         ("html:status=OK", "status that is not a number"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import re
 import typing as t
 
 from sandbox.faults.kinds import KIND_OPTIONS, KINDS
@@ -14,6 +15,7 @@ if t.TYPE_CHECKING:
 
 MAX_SECONDS = 86_400
 MIN_STATUS, MAX_STATUS = 200, 599
+JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 STATUS_RANGE = f"{MIN_STATUS} to {MAX_STATUS}"
 
 
@@ -45,6 +47,12 @@ class Fault:
     location: str = "/"
     retry_after: str | int | None = None
     """The Retry-After header: seconds or an HTTP date."""
+    count: int | None = None
+    """A number of leads or of requests."""
+    value: float | str | None = None
+    """A JSON number. Text can hold what no Python number can, such as 1e400."""
+    lead: str | None = None
+    """Raw JSON. Surrogate escapes are allowed as in `body`."""
     before: Callable[[], object] | None = None
     """Called in the server's thread just before the response is made."""
 
@@ -76,6 +84,10 @@ class Fault:
         yield 0 <= self.delay <= MAX_SECONDS, f"a delay of {self.delay} s is invalid"
         valid_status = self.status is None or MIN_STATUS <= self.status <= MAX_STATUS
         yield valid_status, f"status {self.status} is not in {STATUS_RANGE}"
+        yield self.count is None or self.count >= 0, f"`count` is {self.count}"
+        value = "0" if self.value is None else str(self.value)
+        valid_value = JSON_NUMBER.fullmatch(value) is not None
+        yield valid_value, f"the value {value} is not a JSON number"
         headers = f"{self.location}{self.retry_after}"
         yield headers.isprintable(), "a header has control characters"
 
@@ -101,11 +113,14 @@ class Script:
         self._faults = faults
         self._numbers: collections.Counter[int | str | None] = collections.Counter()
 
-    def next(self, customer: str | None) -> Fault:
-        """Return the fault that happens to the next request of this customer."""
+    def next(self, customer: str | None) -> tuple[Fault, int]:
+        """Return the fault that happens to the next request of this customer.
+
+        The second value is the number of the request.
+        """
         self._numbers.update({None, customer})
         for fault in self._faults:
             counts = fault.customer in {None, customer}
             if counts and fault.happens_to(self._numbers[fault.customer]):
-                return fault
-        return NO_FAULT
+                return fault, self._numbers[fault.customer]
+        return NO_FAULT, self._numbers[None]

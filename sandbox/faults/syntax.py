@@ -12,6 +12,7 @@ FAULT = re.compile(r"([a-z_-]+|\d{3})(?:@(-?\d+))?(?:x(-?\d+|\*))?")
 OPTION_TYPES: dict[str, t.Callable[[str], object]] = {
     **dict.fromkeys(KIND_OPTIONS, str),
     "status": int,
+    "count": int,
     "customer": str,
     "every": int,
     "delay": float,
