@@ -1,7 +1,8 @@
-"""A MEGA API on this machine: tests, demo, benchmarks and people talk to it."""
+"""A local MEGA API for tests, the demo, benchmarks and manual trials."""
 
 from sandbox.faults import Fault
-from sandbox.quota import NO_LIMITS, Limits
-from sandbox.server import Received, Sandbox
+from sandbox.rate_limits import NO_LIMITS, Limits
+from sandbox.received import Received
+from sandbox.server import Sandbox
 
 __all__ = ["NO_LIMITS", "Fault", "Limits", "Received", "Sandbox"]
