@@ -9,7 +9,9 @@ and says what the bookmark was made from:
             "api_url": "https://app.gomega.ai",
             "filters": "sha256 of the filters, if there are any",
             "replication_key": "updated_at",
-            "replication_key_value": "2026-07-01T18:20:00.000Z"
+            "replication_key_value": "2026-07-01T18:20:00.000Z",
+            "unfinished": "where to resume a sync that stopped before its end",
+            "version": "that of the last full-table sync, if it had one"
         }
     ]}}}
 """
@@ -22,6 +24,7 @@ import json
 import typing as t
 
 from tap_mega.config.validation import config_error
+from tap_mega.position import Position
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
@@ -32,7 +35,14 @@ if t.TYPE_CHECKING:
 STREAM = "leads"
 REPLICATION_KEY = "updated_at"
 
-KEPT = ("replication_key", "replication_key_value", "api_url", "filters")
+KEPT = (
+    "api_url",
+    "filters",
+    "replication_key",
+    "replication_key_value",
+    "unfinished",
+    "version",
+)
 """What a part holds beside its context. Anything else is a leftover."""
 
 MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
@@ -84,6 +94,16 @@ def digest(filters: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+class Start(t.NamedTuple):
+    """Where a sync starts."""
+
+    since: dt.datetime | None
+    """The `updated_at` to read from; None for all leads."""
+    position: Position | None = None
+    """How far the last sync came, if this one resumes it."""
+    cursor: str | None = None
+
+
 class Bookmark:
     """The bookmark of one customer: a view of its part of the SDK's state."""
 
@@ -91,6 +111,11 @@ class Bookmark:
         """Look at a part of the state, in a run that started at `started_at`."""
         self._part = part
         self._started_at = started_at
+        unfinished = part.get("unfinished")
+        if unfinished is not None:
+            self._started_at = min(
+                started_at, parse_timestamp(unfinished["started_at"])
+            )
 
     @property
     def value(self) -> dt.datetime | None:
@@ -98,15 +123,57 @@ class Bookmark:
         value = self._part.get("replication_key_value")
         return None if value is None else parse_timestamp(value)
 
-    def advance(self, to: dt.datetime) -> None:
-        """Move forward: never back, and never past the start of the run.
+    def start(self, start_date: dt.datetime | None, lookback_seconds: int) -> Start:
+        """Return where an incremental sync starts.
+
+        That is where the last one stopped, if it stopped before its end; otherwise the
+        look-back before the bookmark; but never before `start_date`.
+        """
+        bookmark = self.value
+        if bookmark is None:
+            return Start(start_date)
+        if state := self._part.get("unfinished"):
+            position = Position.from_state(state)
+            if start_date is None or start_date <= t.cast("dt.datetime", position.last):
+                return Start(position.since, position, state["cursor"])
+        try:
+            since = bookmark - dt.timedelta(seconds=lookback_seconds)
+        except OverflowError:
+            return Start(start_date)
+        return Start(max(since, start_date) if start_date else since)
+
+    def limit(self, to: dt.datetime) -> None:
+        """Do not move past `to` either, such as the time by the API's own clock."""
+        self._started_at = min(self._started_at, to)
+
+    def advance(self, position: Position, cursor: str | None) -> None:
+        """Move to a position: never back, and never past the start of the sync.
 
         So a lead that is dated in the future does not hide later changes of others.
+
+        Args:
+            position: The end of a page.
+            cursor: The cursor of the next page; None if the sync is finished.
         """
-        new, old = min(to, self._started_at), self.value
+        self._part.pop("unfinished", None)
+        if position.last is None:
+            return
+        new, old = min(position.last, self._started_at), self.value
         if old is None or old < new:
             self._part["replication_key"] = REPLICATION_KEY
             self._part["replication_key_value"] = format_timestamp(new)
+        if cursor is not None:
+            self._part["unfinished"] = {
+                **position.to_state(),
+                "cursor": cursor,
+                "started_at": format_timestamp(self._started_at),
+            }
+
+    def new_version(self) -> int:
+        """Return a version for a full-table sync, larger than the last one."""
+        now = int(self._started_at.timestamp())
+        self._part["version"] = max(now, self._part.get("version", 0) + 1)
+        return t.cast("int", self._part["version"])
 
 
 def usable_state(state: object, source: Source, now: dt.datetime) -> tuple[Json, str]:
@@ -186,11 +253,29 @@ def _bookmark_of(part: Json, now: dt.datetime) -> Json:
 
     One that is a little ahead comes from a machine with another clock.
     """
+    kept = {name: part[name] for name in ("version",) if _is_version(part.get(name))}
     value = part.get("replication_key_value")
     if value is None:
-        return {}
+        return kept
     value = format_timestamp(now) if _parse(value) > now else value
-    return {"replication_key": REPLICATION_KEY, "replication_key_value": value}
+    kept |= {"replication_key": REPLICATION_KEY, "replication_key_value": value}
+    if _is_unfinished(part.get("unfinished")):
+        kept["unfinished"] = part["unfinished"]
+    return kept
+
+
+def _is_version(value: t.Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_unfinished(value: t.Any) -> bool:
+    """Return whether it says where to resume. If not, the look-back does instead."""
+    try:
+        Position.from_state(value)
+        parse_timestamp(value["started_at"])
+        return isinstance(value["cursor"], str)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _parse(value: t.Any) -> dt.datetime:

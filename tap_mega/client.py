@@ -113,9 +113,10 @@ class Client:
         if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
             raise self._error(response)
         try:
-            return parse_page(response.content)
+            page = parse_page(response.content)
         except ValueError as error:
             raise TemporaryError(str(error)) from None
+        return page._replace(sent_at=parse_http_date(response.headers.get("Date", "")))
 
     def _send(self, request: requests.PreparedRequest) -> requests.Response:
         try:

@@ -12,7 +12,6 @@ import requests
 from singer_sdk import RESTStream
 from singer_sdk.authenticators import BearerTokenAuthenticator
 from singer_sdk.batch import Batcher
-from singer_sdk.exceptions import FatalAPIError
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import RemoveRecordTransform
 from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage, StateMessage
@@ -23,7 +22,7 @@ from singer_sdk.singerlib.catalog import (
 from singer_sdk.streams.rest import PageContext
 from typing_extensions import override
 
-from tap_mega.bookmark import REPLICATION_KEY, STREAM, Bookmark, Source
+from tap_mega.bookmark import REPLICATION_KEY, STREAM, Bookmark, Source, Start
 from tap_mega.client import Client
 from tap_mega.config.validation import config_error, is_loopback
 from tap_mega.custom_fields import CustomFields
@@ -33,6 +32,7 @@ from tap_mega.progress import Progress, format_duration
 from tap_mega.rate_limit import RateLimiter
 from tap_mega.reader import Reader, Wait
 from tap_mega.records import Columns, Conformer, is_plain
+from tap_mega.sync import CustomerSync
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
@@ -42,7 +42,9 @@ if t.TYPE_CHECKING:
     from singer_sdk.helpers.types import Auth, Context
     from singer_sdk.singerlib import Catalog
 
+    from tap_mega.full_refresh import Completeness
     from tap_mega.page import Lead, Page
+    from tap_mega.position import Position
     from tap_mega.tap import TapMega
 
 METHODS = (REPLICATION_INCREMENTAL, REPLICATION_FULL_TABLE)
@@ -201,39 +203,38 @@ class LeadsStream(RESTStream[str | None]):
             FatalAPIError: If the API cannot be read, or if the quota is spent and the
                 state would be no better than before.
         """
-        reader, position = self._new_reader(), self._bookmark.value
+        sync = self._new_sync()
+        if self._replaces_table:
+            self._version = self._bookmark.new_version()
+        try:
+            for page in self._pages(sync):
+                yield from page.leads
+                sync.checkpoint(page, self._clock.time())
+                self._write_state()
+        except WaitTooLongError as error:
+            sync.stop(str(error))
+        self._log_warnings()
+        sync.check_end()
+        if sync.completeness:
+            self._activate_version(sync.completeness)
+
+    def _pages(self, sync: CustomerSync) -> Iterator[Page]:
+        """Yield the pages, and sleep through the waits between them."""
         progress = Progress(
-            reader,
+            sync.reader,
             self.rate_limiter,
             self.config["page_size"],
             self._clock.monotonic,
         )
-        if self._replaces_table:
-            self._version = int(self._started_at.timestamp())
-        try:
-            for page in self._pages(reader, progress):
-                yield from page.leads
-                self._checkpoint(page)
-        except WaitTooLongError as error:
-            if self._bookmark.value == position:
-                raise FatalAPIError(str(error)) from None
-            self.logger.warning(
-                "%s. About %s leads are left for the next run", error, reader.left
-            )
-        self._activate_version(reader)
-        self.logger.info("%s", progress.summary())
-        self._log_warnings()
-
-    def _pages(self, reader: Reader, progress: Progress) -> Iterator[Page]:
-        """Yield the pages, and sleep through the waits between them."""
-        for step in reader.pages(self._since):
+        for step in sync.pages():
             if isinstance(step, Wait):
                 self._sleep(step)
                 progress.add_wait(step.seconds)
                 continue
             if line := progress.line():
-                self.logger.info(line)
+                self.logger.info("%s", line)
             yield step
+        self.logger.info("%s", progress.summary())
 
     def _sleep(self, wait: Wait) -> None:
         """Sleep: the only place that does.
@@ -266,7 +267,22 @@ class LeadsStream(RESTStream[str | None]):
             per_hour=self.config["requests_per_hour"],
         )
 
-    def _new_reader(self) -> Reader:
+    def _new_sync(self) -> CustomerSync:
+        incremental = self.replication_method == REPLICATION_INCREMENTAL
+        start_date = self.config.get("start_date")
+        earliest = parse_timestamp(start_date) if start_date else None
+        start = self._bookmark.start(earliest, self.config["lookback_seconds"])
+        start = start if incremental else Start(earliest)
+        return CustomerSync(
+            self._new_reader(start.position),
+            self._bookmark,
+            start,
+            incremental=incremental,
+            counts_leads=self._replaces_table,
+            page_size=self.config["page_size"],
+        )
+
+    def _new_reader(self, position: Position | None) -> Reader:
         client = Client(
             self.requests_session,
             self._prepare,
@@ -278,10 +294,11 @@ class LeadsStream(RESTStream[str | None]):
         return Reader(
             client,
             self.rate_limiter,
-            new_paginator=self.get_new_paginator,
+            page_size=self.config["page_size"],
             backoff=self.backoff_wait_generator,
             max_tries=self.backoff_max_tries(),
             now=self._clock.monotonic,
+            position=position,
         )
 
     def _prepare(self, params: Mapping[str, t.Any]) -> requests.PreparedRequest:
@@ -402,30 +419,11 @@ class LeadsStream(RESTStream[str | None]):
         part.update(source.facts)
         return Bookmark(part, self._started_at)
 
-    @property
-    def _since(self) -> dt.datetime | None:
-        """The `updated_at` to read from; None for all leads.
-
-        This is the look-back before the bookmark, but never before `start_date`.
-        """
-        start_date = self.config.get("start_date")
-        earliest = parse_timestamp(start_date) if start_date else None
-        bookmark = self._bookmark.value
-        if bookmark is None or self.replication_method == REPLICATION_FULL_TABLE:
-            return earliest
-        try:
-            since = bookmark - dt.timedelta(seconds=self.config["lookback_seconds"])
-        except OverflowError:
-            return earliest
-        return max(since, earliest) if earliest else since
-
-    def _checkpoint(self, page: Page) -> None:
-        """Move the bookmark to the end of a page, and write its leads and the state.
+    def _write_state(self) -> None:
+        """Write the leads so far, and the state.
 
         BATCH messages are the exception: the SDK writes the state after each file.
         """
-        if page.timestamps and self.replication_method == REPLICATION_INCREMENTAL:
-            self._bookmark.advance(page.timestamps[-1])
         if self.config.get("batch_config"):
             return
         self._state_writer.write_state(self.tap_state)
@@ -475,27 +473,17 @@ class LeadsStream(RESTStream[str | None]):
             )
         return not partial
 
-    def _activate_version(self, reader: Reader) -> None:
+    def _activate_version(self, completeness: Completeness) -> None:
         """Let the loader remove rows that were not in this load, if it was complete."""
-        if self._version is None:
-            return
-        if problem := incompleteness(reader):
+        version = t.cast("int", self._version)
+        if problem := completeness.problem():
             self.logger.warning("No ACTIVATE_VERSION: %s", problem)
             return
         for stream_map in self.stream_maps:
             if not isinstance(stream_map, RemoveRecordTransform):
                 name = stream_map.stream_alias
-                message = ActivateVersionMessage(name, version=self._version)
+                message = ActivateVersionMessage(name, version=version)
                 self._writer.write_message(message)
-
-
-def incompleteness(reader: Reader) -> str:
-    """Return why a reader may not have read all leads; empty if it has."""
-    if reader.total is None:
-        return "the API did not say how many leads there are"
-    if reader.left:
-        return f"the API ended its pages {reader.left} leads before its total"
-    return ""
 
 
 def filter_params(filters: Mapping[str, str]) -> dict[str, str]:

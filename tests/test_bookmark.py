@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from singer_sdk.exceptions import ConfigValidationError
 
 from tap_mega.bookmark import Bookmark, Source, usable_state
+from tap_mega.position import Position
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 Json: t.TypeAlias = dict[str, t.Any]
@@ -169,5 +170,7 @@ def test_a_bookmark_never_moves_back_nor_past_the_start(
     bookmark = Bookmark({}, started_at)
     assert bookmark.value is None
     for move in moves:
-        bookmark.advance(move)
+        position = Position()
+        position.last = move
+        bookmark.advance(position, None)
     assert bookmark.value == max((min(it, started_at) for it in moves), default=None)

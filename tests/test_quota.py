@@ -249,19 +249,6 @@ def test_a_wait_over_the_maximum_fails_without_progress(
     assert "max_wait_seconds" in run.errors[0]
 
 
-def test_a_run_without_progress_fails(tap: Command, clock: FakeClock) -> None:
-    """A run that cannot read beyond the look-back fails."""
-    with Sandbox(leads=0, clock=clock.time) as sandbox:
-        sandbox.leads.add(100)
-        config = {**sandbox.config(), "page_size": 1, "max_wait_seconds": 0}
-        first = tap(config=config, clock=clock)
-        assert first.code == 0
-        clock.sleep(HOUR)
-        second = tap(config=config, state=first.state, clock=clock)
-        assert second.code == 1
-        assert "max_wait_seconds" in second.errors[0]
-
-
 def test_the_maximum_wait_can_be_set(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
