@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import http.client
 import json
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 import typing as t
+import zlib
+from email.utils import parsedate_to_datetime
 
 import pytest
 import requests
@@ -35,20 +40,54 @@ def api(clock: FakeClock) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def get_raw(sandbox: Sandbox, **query: str) -> requests.Response:
+def get_raw(
+    sandbox: Sandbox, *, stream: bool = False, **query: str
+) -> requests.Response:
     """Send a request without a check of the response."""
     headers = {
         "Authorization": f"Bearer {sandbox.token}",
         "x-customer-id": sandbox.customer_id,
     }
     url = sandbox.url + LEADS_PATH
-    return requests.get(url, query, headers=headers, timeout=10, allow_redirects=False)
+    return requests.get(
+        url,
+        query,
+        headers=headers,
+        timeout=10,
+        allow_redirects=False,
+        stream=stream,
+    )
 
 
 def connect(sandbox: Sandbox) -> http.client.HTTPConnection:
     """Return a connection that handles neither errors nor encodings."""
     host = sandbox.url.removeprefix("http://")
     return http.client.HTTPConnection(host, timeout=10)
+
+
+def request(
+    connection: http.client.HTTPConnection,
+    sandbox: Sandbox,
+    query: str = "",
+    accept_encoding: str = "identity",
+) -> None:
+    """Send a request for leads over a connection."""
+    headers = {
+        "Authorization": f"Bearer {sandbox.token}",
+        "x-customer-id": sandbox.customer_id,
+        "Accept-Encoding": accept_encoding,
+    }
+    connection.request("GET", LEADS_PATH + query, headers=headers)
+
+
+def read_until_silent(connection: http.client.HTTPConnection) -> bytes:
+    """Return what arrives until nothing more does for 0.2 s."""
+    connection.sock.settimeout(0.2)
+    received = b""
+    with contextlib.suppress(TimeoutError):
+        while data := connection.sock.recv(1000):
+            received += data
+    return received
 
 
 # Kinds of faults
@@ -118,12 +157,7 @@ def test_a_response_can_be_truncated(api: Sandbox, encoding: str) -> None:
     """The client gets half of the announced body."""
     api.script(Fault("truncate"))
     connection = connect(api)
-    headers = {
-        "Authorization": f"Bearer {api.token}",
-        "x-customer-id": api.customer_id,
-        "Accept-Encoding": encoding,
-    }
-    connection.request("GET", LEADS_PATH, headers=headers)
+    request(connection, api, accept_encoding=encoding)
     with pytest.raises(http.client.IncompleteRead) as cut:
         connection.getresponse().read()
     connection.close()
@@ -328,6 +362,140 @@ def test_leads_can_change_between_pages(api: Sandbox) -> None:
     assert list_leads(api) == []
 
 
+@pytest.mark.parametrize(
+    ("quotes", "text"),
+    [
+        ("query", "search=a%26b&limit=3"),
+        ("values", "a&b, 3"),
+        ("token", Sandbox.token),
+        ("token_inserted", f"{Sandbox.token[:34]}-{Sandbox.token[34:]}"),
+        ("token_cut", Sandbox.token[:-4]),
+        ("token_encoded", "%6D%65%67%61%5F%30"),
+        ("lead", "quoted@example.com, +1 555 0100"),
+        ("all", "%6D%65%67%61%5F%30"),
+    ],
+)
+def test_an_error_can_quote_the_request_or_a_lead(
+    api: Sandbox, quotes: str, text: str
+) -> None:
+    """An API that quotes secrets in its messages must not leak them into logs."""
+    lead = {"contact_email": "quoted@example.com", "contact_phone": "+1 555 0100"}
+    name = {"contact_name": "Ann", "updated_at": "2000-01-01T00:00:00Z"}
+    api.leads.add(1, **lead, **name)
+    api.script(Fault("quote", status=422, quotes=quotes))
+    headers = {
+        "Authorization": f"Bearer {api.token}",
+        "x-customer-id": api.customer_id,
+    }
+    url = f"{api.url}{LEADS_PATH}?search=a%26b&limit=3"
+    response = requests.get(url, headers=headers, timeout=10)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (422, 422)
+    assert text in error["message"]
+    assert ("quoted@example.com" in error["message"]) == (quotes in {"lead", "all"})
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_a_small_body_can_decode_to_a_huge_one(api: Sandbox, status: int) -> None:
+    """Without its white space the body is an empty page or an error."""
+    size = 20_000_000
+    api.script(Fault("bomb", status=status, size=size))
+    response = get_raw(api, stream=True)
+    wire = response.raw.read(decode_content=False)
+    body = zlib.decompress(wire, wbits=31)
+    assert response.status_code == status
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert (len(body), len(wire) < size // 500) == (size, True)
+    assert json.loads(body).keys() >= ({"leads"} if status == 200 else {"error"})
+
+
+@pytest.mark.parametrize("part", ["body", "headers", "chunks"])
+def test_a_response_can_trickle(api: Sandbox, part: str) -> None:
+    """It is complete in the end."""
+    expected = get_raw(api).json()
+    api.script(Fault("trickle", part=part, seconds=0))
+    assert get_raw(api).json() == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "start"),
+    [
+        ("body", rb"HTTP/1.1 200 OK\r\n.*\r\nContent-Length: \d+\r\n\r\n"),
+        ("headers", b"H"),
+        ("chunks", rb"HTTP/1.1 200 OK\r\n.*Transfer-Encoding: chunked\r\n\r\n"),
+        ("continue", rb"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+)
+def test_a_response_can_take_for_ever(api: Sandbox, part: str, start: bytes) -> None:
+    """Only its start arrives before the client gives up."""
+    api.script(Fault("trickle", part=part, seconds=60))
+    connection = connect(api)
+    request(connection, api)
+    received = read_until_silent(connection)
+    connection.close()
+    assert re.fullmatch(start, received, re.DOTALL)
+
+
+def test_100_continue_can_repeat(api: Sandbox) -> None:
+    """No final response follows."""
+    api.script(Fault("trickle", part="continue", seconds=0.001))
+    connection = connect(api)
+    request(connection, api)
+    received = b""
+    while len(received) < 1000:
+        received += connection.sock.recv(1000)
+    connection.close()
+    assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\n" * 40)
+
+
+def test_a_late_response_follows_an_error(api: Sandbox) -> None:
+    """A client that keeps the connection reads the wrong response from then on."""
+    api.script(Fault("late", seconds=0.05))
+    connection = connect(api)
+    request(connection, api, "?limit=1")
+    assert connection.getresponse().status == 504
+    head = f"GET {LEADS_PATH}?limit=2 HTTP/1.1\r\nHost: localhost\r\n"
+    token = f"Authorization: Bearer {api.token}\r\n"
+    id_ = f"x-customer-id: {api.customer_id}\r\n\r\n"
+    connection.sock.sendall((head + token + id_).encode())
+    received = read_until_silent(connection)
+    connection.close()
+    assert re.findall(rb'"limit": (\d+)', received) == [b"1", b"2"]
+    assert [x.status for x in api.requests] == [504, 200]
+
+
+def test_a_response_can_have_two_lengths(api: Sandbox) -> None:
+    """The first one is right."""
+    api.script(Fault("two_lengths"))
+    connection = connect(api)
+    request(connection, api)
+    response = connection.getresponse()
+    lengths = response.headers.get_all("Content-Length") or []
+    body = response.read()
+    connection.close()
+    assert [int(length) for length in lengths] == [len(body), len(body) // 2]
+
+
+def test_a_date_can_be_wrong(api: Sandbox, clock: FakeClock) -> None:
+    """It is off by the given seconds."""
+    api.script(Fault("date", seconds=7200))
+    for seconds in (7200, 0):
+        date = parsedate_to_datetime(get_raw(api).headers["Date"])
+        assert date.timestamp() == clock.now + seconds
+
+
+def test_the_clock_of_the_api_can_be_wrong(clock: FakeClock) -> None:
+    """It dates responses and changes. Requests have the right time."""
+    with Sandbox(leads=1, clock=clock.time, clock_offset=-600) as sandbox:
+        sandbox.leads.add(1)
+        response = get_raw(sandbox)
+    date = parsedate_to_datetime(response.headers["Date"])
+    updated_at = response.json()["leads"][-1]["updated_at"]
+    assert date.timestamp() == clock.now - 600
+    assert dt.datetime.fromisoformat(updated_at) == date
+    assert sandbox.requests[0].time == clock.now
+
+
 # The numbers of requests
 
 
@@ -401,6 +569,18 @@ def test_an_unknown_kind_is_an_error() -> None:
         ("429:customer=1", Fault("error", status=429, customer="1")),
         ("none@2x*:every=3", Fault(at=2, times=None, every=3)),
         ("disorder:delay=0.5", Fault("disorder", delay=0.5)),
+        (
+            "quote:status=422:quotes=token_cut",
+            Fault("quote", status=422, quotes="token_cut"),
+        ),
+        ("bomb:size=5:status=503", Fault("bomb", size=5, status=503)),
+        (
+            "trickle:part=chunks:seconds=0.5",
+            Fault("trickle", part="chunks", seconds=0.5),
+        ),
+        ("late:seconds=3", Fault("late", seconds=3)),
+        ("two-lengths", Fault("two_lengths")),
+        ("date:seconds=-90", Fault("date", seconds=-90)),
         ("total:value=1e400", Fault("total", value="1e400")),
         ("early-end:count=3:value=-5", Fault("early_end", count=3, value="-5")),
         ('raw-lead:lead={"id": 1}', Fault("raw_lead", lead='{"id": 1}')),
@@ -426,14 +606,19 @@ def test_faults_can_be_written_as_text(text: str, fault: Fault) -> None:
         ("reset@1x-1", "`times` is -1"),
         ("reset@1x*:every=0", "`every` is 0"),
         ("reset@1:every=2", "`every` has no effect"),
-        ("reset:delay=-1", "delay of -1.0 s"),
-        ("reset:delay=nan", "delay of nan s"),
+        ("reset:delay=-1", "`delay` is -1.0"),
+        ("reset:delay=nan", "`delay` is nan"),
+        ("quote:quotes=all-of-it", "`quotes` is all-of-it, not all, query, values"),
+        ("trickle:part=end", "`part` is end, not body, headers, chunks, continue"),
+        ("trickle:seconds=-1", "`seconds` is negative"),
+        ("bomb:size=-1", "`size` is -1"),
+        ("bomb:size=big", "size that is not a number"),
         ("total:value=many", "value many is not a JSON number"),
         ("total:value=01", "value 01 is not a JSON number"),
         ("early-end:count=-1", "`count` is -1"),
         ("rounds-up:count=1", "has no option count"),
-        ("999", "status 999"),
-        ("html:status=99", "status 99"),
+        ("999", "`status` is 999"),
+        ("html:status=99", "`status` is 99"),
         ("html:status=OK", "status that is not a number"),
         ("reset@1:x=1", "no valid option at 'x=1'"),
         ("reset:status=500", "has no option status"),

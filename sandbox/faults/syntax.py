@@ -13,6 +13,8 @@ OPTION_TYPES: dict[str, t.Callable[[str], object]] = {
     **dict.fromkeys(KIND_OPTIONS, str),
     "status": int,
     "count": int,
+    "size": int,
+    "seconds": float,
     "customer": str,
     "every": int,
     "delay": float,
