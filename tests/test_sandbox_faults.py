@@ -554,6 +554,11 @@ def test_an_unknown_kind_is_an_error() -> None:
         Fault("explode")
 
 
+def test_a_fault_ignores_options_of_other_kinds() -> None:
+    """A test can draw the kind and the options independently."""
+    assert Fault("reset", status=500, retry_after=7).kind == "reset"
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -622,7 +627,7 @@ def test_faults_can_be_written_as_text(text: str, fault: Fault) -> None:
         ("html:status=OK", "status that is not a number"),
         ("reset@1:x=1", "no valid option at 'x=1'"),
         ("reset:status=500", "has no option status"),
-        ("redirect:retry-after=1", "has no option retry_after"),
+        ("redirect:retry-after=1", "has no option retry-after"),
         ("html:status=500:status=502", "two values for status"),
         ("503:status=500", "two values for status"),
         ("redirect:location=/\r\nA: b", "control characters"),

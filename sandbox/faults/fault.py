@@ -19,7 +19,8 @@ class Fault:
 
     Requests are numbered from 1. The numbers start again at each call of
     `Sandbox.script()`. Requests without valid credentials count, too. If two faults
-    meet, the first one in the script happens.
+    meet, the first one in the script happens. Options that the kind does not have are
+    ignored.
     """
 
     kind: str = "none"

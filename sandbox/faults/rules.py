@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import typing as t
 
-from sandbox.faults.kinds import CHOICES, KIND_OPTIONS, KINDS
+from sandbox.faults.kinds import CHOICES
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +28,6 @@ JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 def find_problems(fault: Fault) -> Iterator[str]:
     """Yield what is wrong with a fault of an existing kind."""
-    yield from _foreign_options(fault)
     yield from _invalid_values(fault)
     if fault.every > 1 and fault.times == 1:
         yield "`every` has no effect unless `times` is set"
@@ -39,14 +37,6 @@ def find_problems(fault: Fault) -> Iterator[str]:
         yield "a header has control characters"
     if fault.value is not None and not JSON_NUMBER.fullmatch(str(fault.value)):
         yield f"the value {fault.value} is not a JSON number"
-
-
-def _foreign_options(fault: Fault) -> Iterator[str]:
-    options = KINDS[fault.kind].options
-    for field in dataclasses.fields(fault):
-        is_foreign = field.name in KIND_OPTIONS and field.name not in options
-        if is_foreign and getattr(fault, field.name) != field.default:
-            yield f"this kind has no option {field.name}"
 
 
 def _invalid_values(fault: Fault) -> Iterator[str]:
