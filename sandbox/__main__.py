@@ -32,10 +32,12 @@ MAX_REQUESTS = 1000
 FAULTS_HELP = """\
 faults: KIND[@AT][xTIMES][:OPTION=VALUE]…
   The fault happens to request number AT (default 1) and to TIMES requests in a row
-  (default 1; * means all that follow). With every=K it happens to every K-th request
-  from AT on. With delay=SECONDS the response is delayed. With customer=INDEX-OR-ID only
-  requests of that customer count. KIND is a status, such as 503, or one of these, here
-  with their options and the defaults:
+  (default 1; * means all that follow). If two faults meet, the first one happens.
+  Options of every fault:
+    every=K         only every K-th request from AT on
+    delay=SECONDS   the response is delayed
+    customer=WHICH  an index or id; only requests of this customer count
+  KIND is a status, such as 503, or one of these, here with options and defaults:
 {kinds}
   Examples: reset@3  503@5x3  429@2:retry-after=7  html@1x*:status=502
             502@4x*:every=4  none@2x*:delay=0.3
