@@ -13,17 +13,20 @@ import typing as t
 from singer_sdk import Tap
 from typing_extensions import override
 
-from tap_mega.bookmark import Source, usable_state
+from tap_mega.bookmark import source_of
 from tap_mega.command import MegaCommand, Stopped, check_json
+from tap_mega.config.customers import customers_of
 from tap_mega.config.environment import read_environment
 from tap_mega.config.schema import SETTINGS
 from tap_mega.config.validation import (
     config_error,
+    find_credential_errors,
     find_errors,
     find_unknown,
     find_unsafe_maps,
     find_unused_types,
 )
+from tap_mega.state import usable_state
 from tap_mega.streams import LeadsStream
 from tap_mega.writer import MegaWriter
 
@@ -92,6 +95,7 @@ class TapMega(Tap):
             self.logger.warning(line)
         errors = find_errors(self._config, self.config_jsonschema)
         errors = errors or [
+            *find_credential_errors(self._config, self.config_jsonschema),
             *find_unsafe_maps(self._config, LeadsStream.name),
             *find_unused_types(self._config),
         ]
@@ -120,9 +124,10 @@ class TapMega(Tap):
         """
         if state:
             now = dt.datetime.fromtimestamp(self.clock.time(), dt.UTC)
-            source = Source.from_config(self.config)
-            state, warning = usable_state(state, source, now)
-            if warning:
+            customers = customers_of(self.config)
+            sources = [source_of(customer, self.config) for customer in customers]
+            state, warnings = usable_state(state, sources, now)
+            for warning in warnings:
                 self.logger.warning(warning)
         super().load_state(state)
         super()._setup_signal_handlers()

@@ -179,9 +179,9 @@ def own_process_settings() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def full_table(tap: Command) -> Json:
+def full_table(tap: Command, config: Json | None = None) -> Json:
     """Return a catalog that selects the leads with full-table replication."""
-    catalog: Json = json.loads(tap("--discover").stdout)
+    catalog: Json = json.loads(tap("--discover", config=config).stdout)
     stream = catalog["streams"][0]
     stream["replication_method"] = "FULL_TABLE"
     stream["metadata"][-1]["metadata"]["selected"] = True

@@ -88,7 +88,10 @@ def test_about_as_json_is_complete(tap: Command) -> None:
     settings = about["settings"]["properties"]
     assert about["name"] == "tap-mega"
     assert settings["auth_token"]["secret"] is True
-    assert {name for name, it in settings.items() if it.get("secret")} == {"auth_token"}
+    assert {name for name, it in settings.items() if it.get("secret")} == {
+        "auth_token",
+        "customers",
+    }
     for setting in settings.values():
         assert setting["title"]
         assert setting["description"]
