@@ -95,7 +95,7 @@ class Reader:
         self.rate_limiter = rate_limiter
         self._page_size = page_size
         self._backoff = backoff
-        self._max_tries = max_tries
+        self.max_tries = max_tries
         self._now = now
         self._log = log
         self._idle_pages = 0
@@ -225,13 +225,13 @@ class Reader:
 
     def _retry(self, seconds: float, failures: int, error: Exception) -> Wait:
         """Return the wait before the next try, or give up after the last one."""
-        if failures >= self._max_tries:
+        if failures >= self.max_tries:
             msg = (
                 f"Gave up after {failures} tries: {error}. Run again later: the sync "
                 "resumes from its last state"
             )
             raise FatalAPIError(msg) from None
-        reason = f"Try {failures} of {self._max_tries} failed: {error}"
+        reason = f"Try {failures} of {self.max_tries} failed: {error}"
         self._log.warning("%s. Trying again in %.0f s", reason, seconds)
         return Wait(seconds, reason, is_retry=True)
 

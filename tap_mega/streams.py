@@ -67,7 +67,6 @@ PARTIAL_SETTINGS = ("start_date", "filters", "batch_config")
 """Settings with which the records of a full-table sync are not all leads."""
 
 MAX_BACKOFF_SECONDS = 60
-MAX_TRIES_OF_A_TEST = 3
 MIN_LOGGED_WAIT_SECONDS = 5
 
 
@@ -178,9 +177,8 @@ class LeadsStream(RESTStream[str | None]):
 
     @override
     def backoff_max_tries(self) -> int:
-        """Return the setting `backoff_max_tries`; for `--test` at most three."""
-        tries = int(self.config["backoff_max_tries"])
-        return min(tries, MAX_TRIES_OF_A_TEST) if self.ABORT_AT_RECORD_COUNT else tries
+        """Return the setting `backoff_max_tries`."""
+        return int(self.config["backoff_max_tries"])
 
     @override
     def backoff_wait_generator(self) -> Generator[float, None, None]:
@@ -225,7 +223,7 @@ class LeadsStream(RESTStream[str | None]):
                 spent and the state would be no better than before. All others are read
                 before.
         """
-        syncs = [self._new_sync(customer) for customer in customers_of(self.config)]
+        syncs = self.new_syncs()
         if self._replaces_table:
             self._version = max(sync.bookmark.new_version() for sync in syncs)
         for sync, page in self._pages(syncs):
@@ -299,6 +297,10 @@ class LeadsStream(RESTStream[str | None]):
                 "Correct the clock of this machine: bookmarks depend on it",
                 format_duration(difference),
             )
+
+    def new_syncs(self) -> list[CustomerSync]:
+        """Return the syncs of this run, one for each customer."""
+        return [self._new_sync(customer) for customer in customers_of(self.config)]
 
     def _new_sync(self, customer: Customer) -> CustomerSync:
         incremental = self.replication_method == REPLICATION_INCREMENTAL

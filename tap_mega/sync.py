@@ -54,7 +54,7 @@ class CustomerSync:
         self.bookmark = bookmark
         self._start = start
         self._incremental = incremental
-        self._page_size = page_size
+        self.page_size = page_size
         self.log = log
         self.customer_id = customer_id
         self.failure: FatalAPIError | None = None
@@ -106,7 +106,7 @@ class CustomerSync:
                 "Run again. If the error stays, report it to MEGA's support"
             )
             return FatalAPIError(msg)
-        if reader.left > self._page_size:
+        if reader.left > self.page_size:
             early = f"{reader.left:,}"
             self.log.warning("The API ended its pages %s leads too early", early)
         return None

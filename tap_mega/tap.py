@@ -11,9 +11,11 @@ import time
 import typing as t
 
 from singer_sdk import Tap
+from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from tap_mega.bookmark import source_of
+from tap_mega.check import check_credentials
 from tap_mega.command import MegaCommand, Stopped, check_json
 from tap_mega.config.customers import customers_of
 from tap_mega.config.environment import read_environment
@@ -169,6 +171,21 @@ class TapMega(Tap):
             help=cls.__doc__,
             logger=cls.logger,
         )
+
+    @classmethod
+    @override
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+        """Check the credentials, unless `--test=schema` asks for something else."""
+        if value != CliTestOptionValue.All.value:
+            super().cb_test(ctx, param, value)
+            return
+        given = ctx.params.get("config")
+        tap = cls(
+            config=given and given.config,
+            parse_env_config=bool(given and given.parse_env),
+        )
+        check_credentials(t.cast("LeadsStream", tap.streams["leads"]), cls.clock)
+        ctx.exit()
 
     @classmethod
     @override

@@ -67,14 +67,6 @@ def test_both_notations_of_null_are_read(tap: Command, name: str) -> None:
     assert emitted["properties"][name]["type"] == ["object", "null"]
 
 
-def test_the_test_mode_sends_one_request(tap: Command, sandbox: Sandbox) -> None:
-    """`--test` checks the credentials with a single request."""
-    run = tap("--test", config=sandbox.config())
-    assert run.code == 0
-    assert len(run.records) == 1
-    assert len(sandbox.requests) == 1
-
-
 def test_the_schema_test_mode_sends_no_request(tap: Command, sandbox: Sandbox) -> None:
     """`--test=schema` writes the SCHEMA message and sends no request."""
     run = tap("--test=schema", config=sandbox.config())

@@ -206,7 +206,6 @@ def test_leads_that_leave_a_tie_take_none_along(tap: Command, clock: FakeClock) 
         assert newest == {lead["id"]: lead for lead in sandbox.leads.all()}
 
 
-@pytest.mark.xfail(reason="`Position.knows` compares ids, not timestamps", strict=True)
 @pytest.mark.parametrize("stopped", [False, True], ids=["one-run", "two-runs"])
 def test_leads_that_move_to_the_end_hide_none(
     tap: Command, clock: FakeClock, *, stopped: bool
