@@ -32,29 +32,29 @@ from tap_mega.client import Client
 from tap_mega.config.customers import customers_of
 from tap_mega.config.validation import config_error, is_loopback
 from tap_mega.custom_fields import CustomFields
-from tap_mega.customers import CustomerAuthenticator, CustomerLogger, take_turns
+from tap_mega.customers import CustomerAuthenticator, CustomerLogger
 from tap_mega.openapi import DOCUMENT
-from tap_mega.page import CursorPaginator, Page
-from tap_mega.progress import Progress, format_duration
+from tap_mega.page import CursorPaginator
 from tap_mega.rate_limit import RateLimiter
-from tap_mega.reader import Reader, Wait
+from tap_mega.reader import Reader
 from tap_mega.records import Columns, Conformer, is_plain
-from tap_mega.state import MAX_CLOCK_DIFFERENCE
-from tap_mega.sync import CustomerSync, raise_failures, stop
+from tap_mega.run import Run
+from tap_mega.sync import CustomerSync, raise_failures
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
+    from singer_sdk import Tap
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Auth, Context
     from singer_sdk.singerlib import Catalog
 
+    from tap_mega.clock import Clock
     from tap_mega.config.customers import Customer
-    from tap_mega.customers import Turn
     from tap_mega.page import Lead
     from tap_mega.position import Position
-    from tap_mega.tap import TapMega
+    from tap_mega.writer import MegaWriter
 
 METHODS = (REPLICATION_INCREMENTAL, REPLICATION_FULL_TABLE)
 
@@ -67,7 +67,6 @@ PARTIAL_SETTINGS = ("start_date", "filters", "batch_config")
 """Settings with which the records of a full-table sync are not all leads."""
 
 MAX_BACKOFF_SECONDS = 60
-MIN_LOGGED_WAIT_SECONDS = 5
 
 
 REPAIRED = (
@@ -94,15 +93,14 @@ class LeadsStream(RESTStream[str | None]):
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
     """`post_process` does it: see `Conformer`."""
 
-    def __init__(self, tap: TapMega) -> None:
-        """Make the stream of a tap, whose clock it waits by."""
+    def __init__(self, tap: Tap, clock: Clock) -> None:
+        """Make the stream of a tap, with the clock that it waits by."""
         super().__init__(tap)
-        self._clock = tap.clock
-        self._writer = tap.message_writer
+        self._clock = clock
+        self._writer = t.cast("MegaWriter", tap.message_writer)
         self._state_writer = tap.state_writer
         self._default_user_agent = f"{tap.name}/{tap.plugin_version}"
         self._version: int | None = None
-        self._compared_clocks = False
         if tap.config.get("customers"):
             self.primary_keys = ("customer_id", "id")
 
@@ -226,7 +224,8 @@ class LeadsStream(RESTStream[str | None]):
         syncs = self.new_syncs()
         if self._replaces_table:
             self._version = max(sync.bookmark.new_version() for sync in syncs)
-        for sync, page in self._pages(syncs):
+        run = Run(syncs, self.config, self._clock, self.logger)
+        for sync, page in run.pages():
             yield from page.leads
             sync.checkpoint(page)
             self._write_state()
@@ -234,69 +233,6 @@ class LeadsStream(RESTStream[str | None]):
         raise_failures(syncs)
         if self._replaces_table:
             self._activate_version(syncs)
-
-    def _pages(
-        self, syncs: Sequence[CustomerSync]
-    ) -> Iterator[tuple[CustomerSync, Page]]:
-        """Yield the pages of all customers by turns, and sleep if all have to wait."""
-        readers = [sync.reader for sync in syncs]
-        now = self._clock.monotonic
-        progress = Progress(readers, self.config["page_size"], now)
-        for sync, step in self._turns(syncs, progress):
-            if isinstance(step, Page):
-                self._compare_clocks(step)
-                yield sync, step
-            else:
-                sync.finish(step)
-                progress.customers_done += 1
-            if line := progress.line():
-                self.logger.info("%s", line)
-        self.logger.info("%s", progress.summary())
-
-    def _turns(
-        self, syncs: Sequence[CustomerSync], progress: Progress
-    ) -> Iterator[Turn[CustomerSync]]:
-        """Let all customers take turns. Sleep if all have to wait, or stop."""
-        pages = {sync: sync.pages() for sync in syncs}
-        for turn in take_turns(pages, self._clock.monotonic):
-            if not isinstance(turn, Wait):
-                yield turn
-            elif reason := self._excess(turn):
-                stop(syncs, reason)
-                return
-            else:
-                self._sleep(turn, progress)
-
-    def _excess(self, wait: Wait) -> str:
-        """Return why a wait is longer than the settings allow; empty if it is not."""
-        longest = int(self.config["max_wait_seconds"])
-        if wait.seconds <= max(longest, wait.is_retry and MAX_BACKOFF_SECONDS + 1):
-            return ""
-        return (
-            f"Stopped: a wait of {format_duration(wait.seconds)} is needed "
-            f"({wait.reason}), more than the setting 'max_wait_seconds' allows"
-        )
-
-    def _sleep(self, wait: Wait, progress: Progress) -> None:
-        """Sleep: the only place that does."""
-        if wait.seconds > MIN_LOGGED_WAIT_SECONDS and not wait.is_retry:
-            duration = format_duration(wait.seconds)
-            self.logger.info("Waiting %s: %s", duration, wait.reason)
-        progress.add_wait(wait.seconds)
-        self._clock.sleep(wait.seconds)
-
-    def _compare_clocks(self, page: Page) -> None:
-        """Warn once if the clock of the API and ours differ."""
-        if page.sent_at is None or self._compared_clocks:
-            return
-        self._compared_clocks = True
-        difference = abs(self._clock.time() - page.sent_at)
-        if difference > MAX_CLOCK_DIFFERENCE.total_seconds():
-            self.logger.warning(
-                "The clock of this machine and the clock of the API differ by %s. "
-                "Correct the clock of this machine: bookmarks depend on it",
-                format_duration(difference),
-            )
 
     def new_syncs(self) -> list[CustomerSync]:
         """Return the syncs of this run, one for each customer."""

@@ -115,7 +115,7 @@ class TapMega(Tap):
     @override
     def discover_streams(self) -> Sequence[Stream]:
         """Return the one stream."""
-        return [LeadsStream(self)]
+        return [LeadsStream(self, self.clock)]
 
     @override
     def load_state(self, state: dict[str, t.Any]) -> None:

@@ -93,7 +93,7 @@ class PlainTap(TapMega):
 
     def discover_streams(self) -> list[LeadsStream]:
         """Return the only stream."""
-        return [PlainLeads(self)]
+        return [PlainLeads(self, self.clock)]
 
 
 class NoDecoder:
