@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import typing as t
 
 from tap_mega.customers import take_turns
@@ -89,9 +90,22 @@ class Run:
     def _sleep(self, wait: Wait) -> None:
         """Sleep: the only place that does."""
         if wait.seconds > MIN_LOGGED_WAIT_SECONDS and not wait.is_retry:
-            self._log.info("Waiting %s: %s", format_duration(wait.seconds), wait.reason)
+            until = dt.datetime.fromtimestamp(self._clock.time() + wait.seconds, dt.UTC)
+            self._log.info(
+                "Waiting %s: %s. Resuming at %s UTC%s",
+                format_duration(wait.seconds),
+                wait.reason,
+                f"{until:%H:%M:%S}",
+                self._who_waits(),
+            )
         self._progress.add_wait(wait.seconds)
         self._clock.sleep(wait.seconds)
+
+    def _who_waits(self) -> str:
+        if len(self._syncs) == 1:
+            return ""
+        left = len(self._syncs) - self._progress.customers_done
+        return "; one customer waits" if left == 1 else f"; {left:,} customers wait"
 
     def _compare_clocks(self, page: Page) -> None:
         """Warn once if the clock of the API and ours differ."""

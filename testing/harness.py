@@ -10,6 +10,8 @@ import logging
 import signal
 import typing as t
 
+from typing_extensions import override
+
 from tap_mega.tap import TapMega
 
 if t.TYPE_CHECKING:
@@ -94,6 +96,7 @@ class Written(io.BytesIO):
 
     writes = 0
 
+    @override
     def write(self, data: ReadableBuffer, /) -> int:
         """Write bytes."""
         self.writes += 1
@@ -103,6 +106,7 @@ class Written(io.BytesIO):
 class Discarded(Written):
     """Counts the writes and drops the bytes."""
 
+    @override
     def write(self, data: ReadableBuffer, /) -> int:
         """Drop bytes."""
         self.writes += 1

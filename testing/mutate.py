@@ -30,6 +30,8 @@ import time
 import typing as t
 from pathlib import Path
 
+from typing_extensions import override
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -83,6 +85,7 @@ class Mutant:
     before: str
     after: str
 
+    @override
     def __str__(self) -> str:
         """Return where it is and what it changes."""
         before = " ".join(self.before.split())

@@ -407,6 +407,18 @@ def test_progress_speaks_of_all_customers(
     assert lines[-1].endswith("; 3 of 3 customers are done")
 
 
+def test_a_wait_says_how_many_customers_wait(
+    tap: Command, three: Sandbox, clock: FakeClock
+) -> None:
+    """One line for all of them, and until when."""
+    three.script(Fault("error", 2, 1, customer=0, status=429, retry_after=600))
+    run = tap(config=three.config(), clock=clock)
+    assert run.code == 0
+    waits = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
+    assert len(waits) == 1
+    assert waits[0].endswith(". Resuming at 08:10:00 UTC; one customer waits")
+
+
 def test_logs_stay_readable_with_200_customers(tap: Command, clock: FakeClock) -> None:
     """A run in which nothing goes wrong has a handful of lines."""
     with Sandbox(customers=200, leads=3, clock=clock.time) as sandbox:

@@ -11,6 +11,7 @@ import typing as t
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
+from typing_extensions import override
 
 from sandbox import Fault, Sandbox
 from tap_mega.tap import TapMega
@@ -132,6 +133,7 @@ def test_connections_are_reused(
     class Watched(TapMega):
         """Give the test access to the tap."""
 
+        @override
         def load_state(self, state: Json) -> None:
             """Keep a reference to the tap."""
             taps.append(self)
