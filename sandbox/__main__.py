@@ -8,13 +8,14 @@ import math
 import os
 import signal
 import sys
+import textwrap
 import time
 import typing as t
 
 from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
-from sandbox.faults.fault import MAX_SECONDS
-from sandbox.faults.kinds import KINDS
+from sandbox.faults.kinds import CHOICES, KINDS
+from sandbox.faults.rules import MAX_SECONDS
 from sandbox.faults.syntax import read_fault
 from sandbox.rate_limits import Limits
 from sandbox.server import DEFAULT_LEADS, Sandbox
@@ -31,10 +32,12 @@ MAX_REQUESTS = 1000
 FAULTS_HELP = """\
 faults: KIND[@AT][xTIMES][:OPTION=VALUE]…
   The fault happens to request number AT (default 1) and to TIMES requests in a row
-  (default 1; * means all that follow). With every=K it happens to every K-th request
-  from AT on. With delay=SECONDS the response is late. With customer=INDEX-OR-ID only
-  requests of that customer count. KIND is a status, such as 503, or one of these, here
-  with their options and the defaults:
+  (default 1; * means all that follow). If two faults meet, the first one happens.
+  Options of every fault:
+    every=K         only every K-th request from AT on
+    delay=SECONDS   the response is delayed
+    customer=WHICH  an index or id; only requests of this customer count
+  KIND is a status, such as 503, or one of these, here with options and defaults:
 {kinds}
   Examples: reset@3  503@5x3  429@2:retry-after=7  html@1x*:status=502
             502@4x*:every=4  none@2x*:delay=0.3
@@ -85,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--requests-per-minute", _COUNT, limits.per_minute, "0 means no limit"),
         ("--requests-per-hour", _COUNT, limits.per_hour, "0 means no limit"),
         ("--delay", _SECONDS, 0, "seconds until each response"),
+        ("--clock-offset", _OFFSET, 0, "seconds by which the API's clock is ahead"),
         ("--speed", _SPEED, limits.speed, "at 60, a minute of the limits lasts 1 s"),
     ):
         help_text = f"{text} (default %(default)s)"
@@ -110,14 +114,18 @@ def _parser() -> argparse.ArgumentParser:
 def _describe_kinds() -> str:
     lines = []
     for name, kind in KINDS.items():
-        lines.append(f"    {name.replace('_', '-'):14} {kind.description}")
-        options = (
-            option.replace("_", "-") + ("" if default is None else f"={default}")
-            for option, default in kind.options.items()
+        lines.append(f"    {name.replace('_', '-'):16}{kind.description}")
+        options = "  ".join(_describe_option(*item) for item in kind.options.items())
+        indent = " " * 20
+        lines += textwrap.wrap(
+            options, width=88, initial_indent=indent, subsequent_indent=indent
         )
-        if kind.options:
-            lines.append(f"{'':19}{', '.join(options)}")
     return "\n".join(lines)
+
+
+def _describe_option(name: str, default: object) -> str:
+    values = " or ".join(CHOICES.get(name, ())) or ("" if default is None else default)
+    return f"{name.replace('_', '-')}={values}"
 
 
 def _sandbox(options: argparse.Namespace) -> Sandbox:
@@ -134,6 +142,7 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
         ),
         faults=options.fault,
         delay=options.delay,
+        clock_offset=options.clock_offset,
         max_requests=MAX_REQUESTS,
     )
 
@@ -165,6 +174,7 @@ _COUNT = _number(int, 0, 10**9)
 _PORT = _number(int, 0, 65_535)
 _SEED = _number(int, -(10**18), 10**18)
 _SECONDS = _number(float, 0, MAX_SECONDS)
+_OFFSET = _number(float, -(10**9), 10**9)
 _SPEED = _number(float, 0.001, 10**6)
 
 

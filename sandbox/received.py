@@ -17,10 +17,13 @@ class Received:
     method: str
     path: str
     query: dict[str, str]
+    """The decoded parameters."""
     headers: dict[str, str]
     """Header names are in lower case."""
     customer: str | None = None
     """The customer's id: that of the token or, without a valid one, of the header."""
+    query_string: str = ""
+    """The query as it was sent."""
     status: int | None = None
     """None until, or unless, a response is sent."""
 

@@ -23,9 +23,9 @@ from sandbox.document import CUSTOMER_ID
 from sandbox.faults import NO_FAULT, Script
 from sandbox.faults.kinds import REPLACING, UNANSWERED
 from sandbox.faults.responses import faulty_response
+from sandbox.faults.sending import send, send_nothing
 from sandbox.rate_limits import Limits
 from sandbox.received import Received, RequestLog
-from sandbox.sending import send, send_nothing
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -56,6 +56,7 @@ class Sandbox:
         clock: Callable[[], float] = time.time,
         faults: Iterable[Fault] = (),
         delay: float = 0,
+        clock_offset: float = 0,
         max_requests: int | None = None,
     ) -> None:
         """Make the leads. The `with` statement starts the server.
@@ -71,22 +72,28 @@ class Sandbox:
             clock: Returns epoch seconds, for rate limits and timestamps of changes.
             faults: The faults to script.
             delay: Seconds until each response, in real time.
+            clock_offset: Seconds by which the API's own clock is ahead. It dates
+                changes of leads and responses.
             max_requests: How many of the latest requests to keep; None keeps all.
         """
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
             msg = f"the sandbox only listens on loopback addresses, not on {host}"
             raise ValueError(msg)
         self._host, self._port, self._clock = host, port, clock
-        self.limits, self.delay = limits or Limits(), delay
+        self.limits = limits or Limits()
+        self.delay, self.clock_offset = delay, clock_offset
         self.requests = RequestLog(max_requests)
         counts = [leads] * customers if isinstance(leads, int) else leads
         if not 1 <= len(counts) == customers:
             msg = f"{len(counts)} numbers of leads do not fit {customers} customers"
             raise ValueError(msg)
-        self.customers = make_customers(counts, seed, clock)
+        self.customers = make_customers(counts, seed, self._api_clock)
         self.leads = self.customers[0].leads
-        self._api = Api(self.customers, clock)
+        self._api = Api(self.customers, self._api_clock)
         self.script(*faults)
+
+    def _api_clock(self) -> float:
+        return self._clock() + self.clock_offset
 
     def script(self, *faults: Fault) -> None:
         """Replace the faults. The numbers of requests start again at 1."""
@@ -161,7 +168,9 @@ class Sandbox:
         if fault.kind in UNANSWERED:
             return await send_nothing(request, fault)
         response = self._respond(received, fault, number)
-        self.requests.set_status(received, response.status)
+        is_late = fault.kind == "late"
+        status = fault.option("status") if is_late else response.status
+        self.requests.set_status(received, status)
         return await send(request, response, fault)
 
     def _next_fault(self, received: Received) -> tuple[Fault, int]:
@@ -178,14 +187,19 @@ class Sandbox:
             dict(request.query),
             headers,
             self._api.find_customer(headers),
+            request.url.raw_query_string,
         )
         self.requests.add(received)
         return received
 
     def _respond(self, received: Received, fault: Fault, number: int) -> Response:
         if fault.kind in REPLACING:
-            response = faulty_response(fault)
+            customer = find_customer(self.customers, received.customer or 0)
+            response = faulty_response(fault, received, customer.leads)
         else:
             response = self._api.respond(received, self.limits, fault, number)
         accept_encoding = received.headers.get("accept-encoding", "")
-        return response.encode(received.time, accept_encoding)
+        date = self._api_clock()
+        if fault.kind == "date":
+            date += fault.option("seconds")
+        return response.encode(date, accept_encoding)

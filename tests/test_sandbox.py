@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import doctest
 import typing as t
 
 import pytest
 import requests
 import schemathesis
 
+import sandbox as sandbox_package
 from sandbox import NO_LIMITS, Sandbox
 from sandbox.document import LEADS_PATH, document
 from sandbox.people import LeadMaker
@@ -76,6 +78,13 @@ def api(clock: FakeClock) -> Iterator[Sandbox]:
     """A sandbox with 60 leads and no rate limits."""
     with Sandbox(leads=60, limits=NO_LIMITS, clock=clock.time) as sandbox:
         yield sandbox
+
+
+def test_the_documentation_of_the_package_is_true() -> None:
+    """The examples in its docstring run."""
+    result = doctest.testmod(sandbox_package)
+    assert result.failed == 0
+    assert result.attempted > 10
 
 
 # Authentication and routes

@@ -1,24 +1,23 @@
-"""The sandbox fails as scripted, and can be controlled while it runs."""
+"""The sandbox fails as scripted."""
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import http.client
 import json
-import signal
-import subprocess
-import sys
+import re
 import threading
 import time
 import typing as t
+import zlib
+from email.utils import parsedate_to_datetime
 
 import pytest
 import requests
 
 from sandbox import NO_LIMITS, Fault, Limits, Sandbox
-from sandbox.__main__ import main
-from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
-from sandbox.faults.kinds import KINDS
 from sandbox.faults.syntax import read_fault
 from tests.test_sandbox import get, ids, list_all, list_leads
 
@@ -35,20 +34,54 @@ def api(clock: FakeClock) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def get_raw(sandbox: Sandbox, **query: str) -> requests.Response:
+def get_raw(
+    sandbox: Sandbox, *, stream: bool = False, **query: str
+) -> requests.Response:
     """Send a request without a check of the response."""
     headers = {
         "Authorization": f"Bearer {sandbox.token}",
         "x-customer-id": sandbox.customer_id,
     }
     url = sandbox.url + LEADS_PATH
-    return requests.get(url, query, headers=headers, timeout=10, allow_redirects=False)
+    return requests.get(
+        url,
+        query,
+        headers=headers,
+        timeout=10,
+        allow_redirects=False,
+        stream=stream,
+    )
 
 
 def connect(sandbox: Sandbox) -> http.client.HTTPConnection:
     """Return a connection that handles neither errors nor encodings."""
     host = sandbox.url.removeprefix("http://")
     return http.client.HTTPConnection(host, timeout=10)
+
+
+def request(
+    connection: http.client.HTTPConnection,
+    sandbox: Sandbox,
+    query: str = "",
+    accept_encoding: str = "identity",
+) -> None:
+    """Send a request for leads over a connection."""
+    headers = {
+        "Authorization": f"Bearer {sandbox.token}",
+        "x-customer-id": sandbox.customer_id,
+        "Accept-Encoding": accept_encoding,
+    }
+    connection.request("GET", LEADS_PATH + query, headers=headers)
+
+
+def read_until_silent(connection: http.client.HTTPConnection) -> bytes:
+    """Return what arrives until nothing more does for 0.2 s."""
+    connection.sock.settimeout(0.2)
+    received = b""
+    with contextlib.suppress(TimeoutError):
+        while data := connection.sock.recv(1000):
+            received += data
+    return received
 
 
 # Kinds of faults
@@ -118,12 +151,7 @@ def test_a_response_can_be_truncated(api: Sandbox, encoding: str) -> None:
     """The client gets half of the announced body."""
     api.script(Fault("truncate"))
     connection = connect(api)
-    headers = {
-        "Authorization": f"Bearer {api.token}",
-        "x-customer-id": api.customer_id,
-        "Accept-Encoding": encoding,
-    }
-    connection.request("GET", LEADS_PATH, headers=headers)
+    request(connection, api, accept_encoding=encoding)
     with pytest.raises(http.client.IncompleteRead) as cut:
         connection.getresponse().read()
     connection.close()
@@ -328,6 +356,140 @@ def test_leads_can_change_between_pages(api: Sandbox) -> None:
     assert list_leads(api) == []
 
 
+@pytest.mark.parametrize(
+    ("quotes", "text"),
+    [
+        ("query", "search=a%26b&limit=3"),
+        ("values", "a&b, 3"),
+        ("token", Sandbox.token),
+        ("token_inserted", f"{Sandbox.token[:34]}-{Sandbox.token[34:]}"),
+        ("token_cut", Sandbox.token[:-4]),
+        ("token_encoded", "%6D%65%67%61%5F%30"),
+        ("lead", "quoted@example.com, +1 555 0100"),
+        ("all", "%6D%65%67%61%5F%30"),
+    ],
+)
+def test_an_error_can_quote_the_request_or_a_lead(
+    api: Sandbox, quotes: str, text: str
+) -> None:
+    """An API that quotes secrets in its messages must not leak them into logs."""
+    lead = {"contact_email": "quoted@example.com", "contact_phone": "+1 555 0100"}
+    name = {"contact_name": "Ann", "updated_at": "2000-01-01T00:00:00Z"}
+    api.leads.add(1, **lead, **name)
+    api.script(Fault("quote", status=422, quotes=quotes))
+    headers = {
+        "Authorization": f"Bearer {api.token}",
+        "x-customer-id": api.customer_id,
+    }
+    url = f"{api.url}{LEADS_PATH}?search=a%26b&limit=3"
+    response = requests.get(url, headers=headers, timeout=10)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (422, 422)
+    assert text in error["message"]
+    assert ("quoted@example.com" in error["message"]) == (quotes in {"lead", "all"})
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_a_small_body_can_decode_to_a_huge_one(api: Sandbox, status: int) -> None:
+    """Without its white space the body is an empty page or an error."""
+    size = 20_000_000
+    api.script(Fault("bomb", status=status, size=size))
+    response = get_raw(api, stream=True)
+    wire = response.raw.read(decode_content=False)
+    body = zlib.decompress(wire, wbits=31)
+    assert response.status_code == status
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert (len(body), len(wire) < size // 500) == (size, True)
+    assert json.loads(body).keys() >= ({"leads"} if status == 200 else {"error"})
+
+
+@pytest.mark.parametrize("part", ["body", "headers", "chunks"])
+def test_a_response_can_trickle(api: Sandbox, part: str) -> None:
+    """It is complete in the end."""
+    expected = get_raw(api).json()
+    api.script(Fault("trickle", part=part, seconds=0))
+    assert get_raw(api).json() == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "start"),
+    [
+        ("body", rb"HTTP/1.1 200 OK\r\n.*\r\nContent-Length: \d+\r\n\r\n"),
+        ("headers", b"H"),
+        ("chunks", rb"HTTP/1.1 200 OK\r\n.*Transfer-Encoding: chunked\r\n\r\n"),
+        ("continue", rb"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+)
+def test_a_response_can_take_for_ever(api: Sandbox, part: str, start: bytes) -> None:
+    """Only its start arrives before the client gives up."""
+    api.script(Fault("trickle", part=part, seconds=60))
+    connection = connect(api)
+    request(connection, api)
+    received = read_until_silent(connection)
+    connection.close()
+    assert re.fullmatch(start, received, re.DOTALL)
+
+
+def test_100_continue_can_repeat(api: Sandbox) -> None:
+    """No final response follows."""
+    api.script(Fault("trickle", part="continue", seconds=0.001))
+    connection = connect(api)
+    request(connection, api)
+    received = b""
+    while len(received) < 1000:
+        received += connection.sock.recv(1000)
+    connection.close()
+    assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\n" * 40)
+
+
+def test_a_late_response_follows_an_error(api: Sandbox) -> None:
+    """A client that keeps the connection reads the wrong response from then on."""
+    api.script(Fault("late", seconds=0.05))
+    connection = connect(api)
+    request(connection, api, "?limit=1")
+    assert connection.getresponse().status == 504
+    head = f"GET {LEADS_PATH}?limit=2 HTTP/1.1\r\nHost: localhost\r\n"
+    token = f"Authorization: Bearer {api.token}\r\n"
+    id_ = f"x-customer-id: {api.customer_id}\r\n\r\n"
+    connection.sock.sendall((head + token + id_).encode())
+    received = read_until_silent(connection)
+    connection.close()
+    assert re.findall(rb'"limit": (\d+)', received) == [b"1", b"2"]
+    assert [x.status for x in api.requests] == [504, 200]
+
+
+def test_a_response_can_have_two_lengths(api: Sandbox) -> None:
+    """The first one is right."""
+    api.script(Fault("two_lengths"))
+    connection = connect(api)
+    request(connection, api)
+    response = connection.getresponse()
+    lengths = response.headers.get_all("Content-Length") or []
+    body = response.read()
+    connection.close()
+    assert [int(length) for length in lengths] == [len(body), len(body) // 2]
+
+
+def test_a_date_can_be_wrong(api: Sandbox, clock: FakeClock) -> None:
+    """It is off by the given seconds."""
+    api.script(Fault("date", seconds=7200))
+    for seconds in (7200, 0):
+        date = parsedate_to_datetime(get_raw(api).headers["Date"])
+        assert date.timestamp() == clock.now + seconds
+
+
+def test_the_clock_of_the_api_can_be_wrong(clock: FakeClock) -> None:
+    """It dates responses and changes. Requests have the right time."""
+    with Sandbox(leads=1, clock=clock.time, clock_offset=-600) as sandbox:
+        sandbox.leads.add(1)
+        response = get_raw(sandbox)
+    date = parsedate_to_datetime(response.headers["Date"])
+    updated_at = response.json()["leads"][-1]["updated_at"]
+    assert date.timestamp() == clock.now - 600
+    assert dt.datetime.fromisoformat(updated_at) == date
+    assert sandbox.requests[0].time == clock.now
+
+
 # The numbers of requests
 
 
@@ -386,6 +548,11 @@ def test_an_unknown_kind_is_an_error() -> None:
         Fault("explode")
 
 
+def test_a_fault_ignores_options_of_other_kinds() -> None:
+    """A test can draw the kind and the options independently."""
+    assert Fault("reset", status=500, retry_after=7).kind == "reset"
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -401,6 +568,18 @@ def test_an_unknown_kind_is_an_error() -> None:
         ("429:customer=1", Fault("error", status=429, customer="1")),
         ("none@2x*:every=3", Fault(at=2, times=None, every=3)),
         ("disorder:delay=0.5", Fault("disorder", delay=0.5)),
+        (
+            "quote:status=422:quotes=token_cut",
+            Fault("quote", status=422, quotes="token_cut"),
+        ),
+        ("bomb:size=5:status=503", Fault("bomb", size=5, status=503)),
+        (
+            "trickle:part=chunks:seconds=0.5",
+            Fault("trickle", part="chunks", seconds=0.5),
+        ),
+        ("late:seconds=3", Fault("late", seconds=3)),
+        ("two-lengths", Fault("two_lengths")),
+        ("date:seconds=-90", Fault("date", seconds=-90)),
         ("total:value=1e400", Fault("total", value="1e400")),
         ("early-end:count=3:value=-5", Fault("early_end", count=3, value="-5")),
         ('raw-lead:lead={"id": 1}', Fault("raw_lead", lead='{"id": 1}')),
@@ -426,18 +605,23 @@ def test_faults_can_be_written_as_text(text: str, fault: Fault) -> None:
         ("reset@1x-1", "`times` is -1"),
         ("reset@1x*:every=0", "`every` is 0"),
         ("reset@1:every=2", "`every` has no effect"),
-        ("reset:delay=-1", "delay of -1.0 s"),
-        ("reset:delay=nan", "delay of nan s"),
+        ("reset:delay=-1", "`delay` is -1.0"),
+        ("reset:delay=nan", "`delay` is nan"),
+        ("quote:quotes=all-of-it", "`quotes` is all-of-it, not all, query, values"),
+        ("trickle:part=end", "`part` is end, not body, headers, chunks, continue"),
+        ("trickle:seconds=-1", "`seconds` is negative"),
+        ("bomb:size=-1", "`size` is -1"),
+        ("bomb:size=big", "size that is not a number"),
         ("total:value=many", "value many is not a JSON number"),
         ("total:value=01", "value 01 is not a JSON number"),
         ("early-end:count=-1", "`count` is -1"),
         ("rounds-up:count=1", "has no option count"),
-        ("999", "status 999"),
-        ("html:status=99", "status 99"),
+        ("999", "`status` is 999"),
+        ("html:status=99", "`status` is 99"),
         ("html:status=OK", "status that is not a number"),
         ("reset@1:x=1", "no valid option at 'x=1'"),
         ("reset:status=500", "has no option status"),
-        ("redirect:retry-after=1", "has no option retry_after"),
+        ("redirect:retry-after=1", "has no option retry-after"),
         ("html:status=500:status=502", "two values for status"),
         ("503:status=500", "two values for status"),
         ("redirect:location=/\r\nA: b", "control characters"),
@@ -448,190 +632,3 @@ def test_invalid_text_is_not_a_fault(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as error:
         read_fault(text)
     assert "\n" not in str(error.value)
-
-
-# The server
-
-
-def test_requests_are_recorded(api: Sandbox, clock: FakeClock) -> None:
-    """Each has its time, method, path, query, headers and status."""
-    get(api, limit=3, search="a b")
-    (received,) = api.requests
-    assert (received.time, received.method) == (clock.now, "GET")
-    assert (received.path, received.status) == (LEADS_PATH, 200)
-    assert received.query == {"limit": "3", "search": "a b"}
-    assert received.headers["x-customer-id"] == api.customer_id
-    api.requests.clear()
-    get(api, limit=0)
-    assert [x.status for x in api.requests] == [400]
-
-
-def test_the_number_of_kept_requests_can_be_limited(clock: FakeClock) -> None:
-    """The latest requests are kept. The counts by status stay exact."""
-    with Sandbox(leads=1, clock=clock.time, max_requests=3) as sandbox:
-        sandbox.script(Fault("error", times=2), Fault("reset", at=3))
-        for number in range(2):
-            get_raw(sandbox, page=str(number))
-        with pytest.raises(requests.ConnectionError):
-            get_raw(sandbox)
-        for number in range(3, 7):
-            get_raw(sandbox, page=str(number))
-        assert [x.query["page"] for x in sandbox.requests] == ["4", "5", "6"]
-        assert [x.status for x in sandbox.requests[-2:]] == [200, 200]
-        sandbox.requests.clear()
-        counts = requests.get(f"{sandbox.url}/sandbox/requests", timeout=10).json()
-    by_status = {"503": 2, "no answer": 1, "200": 4}
-    assert counts == {"requests": 7, "by_status": by_status}
-
-
-@pytest.mark.parametrize(
-    ("accept_encoding", "content_encoding"),
-    [
-        ("gzip", "gzip"),
-        ("deflate, GZIP;q=0.5", "gzip"),
-        ("br;q=1.0, *;q=0.1", "gzip"),
-        ("identity", None),
-        ("gzip;q=0", None),
-        ("*, gzip; q=0.000", None),
-        ("*;q=0", None),
-        ("notgzip", None),
-        ("", None),
-    ],
-)
-def test_responses_are_compressed_if_the_client_accepts_gzip(
-    api: Sandbox, accept_encoding: str, content_encoding: str | None
-) -> None:
-    """Otherwise they are sent as plain JSON."""
-    response = get(api, {"Accept-Encoding": accept_encoding})
-    assert response.headers.get("Content-Encoding") == content_encoding
-    assert len(response.json()["leads"]) == 20
-
-
-def test_a_connection_serves_many_requests(api: Sandbox) -> None:
-    """A hundred requests over one connection do not wait for delayed ACKs."""
-    connection = connect(api)
-    connection.connect()
-    socket, start = connection.sock, time.perf_counter()
-    for _ in range(100):
-        connection.request("GET", "/elsewhere")
-        assert connection.getresponse().read()
-        assert connection.sock is socket
-    connection.close()
-    # With Nagle's algorithm and delayed ACKs, each request would take 0.04 s.
-    assert time.perf_counter() - start < 100 * 0.04
-
-
-def test_a_port_in_use_is_an_error(api: Sandbox) -> None:
-    """The sandbox raises OSError and leaves no thread running."""
-    threads = threading.active_count()
-    port = int(api.url.rpartition(":")[2])
-    with pytest.raises(OSError, match="address already in use"):
-        Sandbox(leads=0, port=port).__enter__()
-    assert threading.active_count() == threads
-
-
-# The control routes and the command
-
-
-def test_leads_can_be_changed_over_http(api: Sandbox) -> None:
-    """The control routes need no credentials and return the ids."""
-    for name, left in {"change": 60, "add": 65, "merge": 60, "delete": 55}.items():
-        response = requests.post(f"{api.url}/sandbox/{name}?count=5", timeout=10).json()
-        assert (response[name], len(response["ids"])) == (5, 5)
-        assert api.leads.count() == left
-    assert not api.requests
-
-
-def test_faults_can_be_scripted_over_http(api: Sandbox) -> None:
-    """The requests can be counted over HTTP, too."""
-    url = f"{api.url}/sandbox/faults"
-    assert requests.post(url, params={"fault": ["reset", "503@2"]}, timeout=10).ok
-    with pytest.raises(requests.ConnectionError):
-        get_raw(api)
-    assert get_raw(api).status_code == 503
-    counts = requests.get(f"{api.url}/sandbox/requests", timeout=10).json()
-    assert counts == {"requests": 2, "by_status": {"no answer": 1, "503": 1}}
-
-
-@pytest.mark.parametrize(
-    "path", ["change?count=61", "delete?count=x", "faults?fault=explode@1"]
-)
-def test_invalid_control_requests_are_rejected(api: Sandbox, path: str) -> None:
-    """They give 400 and the reason."""
-    response = requests.post(f"{api.url}/sandbox/{path}", timeout=10)
-    assert response.status_code == 400
-    assert response.json()["error"]
-
-
-def test_the_help_lists_every_kind_of_fault(capsys: pytest.CaptureFixture[str]) -> None:
-    """The help text is the reference for faults."""
-    with pytest.raises(SystemExit) as end:
-        main(["--help"])
-    output = capsys.readouterr().out
-    assert end.value.code == 0
-    for kind in KINDS:
-        assert f"    {kind.replace('_', '-')} " in output
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_runs_until_it_is_stopped(stop: signal.Signals) -> None:
-    """It prints a valid configuration and curl command, and stops silently."""
-    command = [
-        sys.executable,
-        "-m",
-        "sandbox",
-        "--port=0",
-        "--leads=3",
-        "--fault=401@2",
-    ]
-    pipes: dict[str, t.Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as process:
-        output = ""
-        while "/sandbox/requests" not in output:
-            output += process.stdout.readline() if process.stdout else ""
-        config = json.loads(output[output.index("{") : output.index("}") + 1])
-        headers = {
-            "Authorization": f"Bearer {config['auth_token']}",
-            "x-customer-id": config["customer_id"],
-        }
-        url = config["api_url"] + LEADS_PATH
-        statuses = [requests.get(url, headers=headers, timeout=10).status_code]
-        statuses.append(requests.get(url, headers=headers, timeout=10).status_code)
-        process.send_signal(stop)
-        rest = process.communicate(timeout=10)
-    assert statuses == [200, 401]
-    assert f"'{url}?" in output
-    assert all(path in output for _, path, _ in USAGE)
-    assert (process.returncode, rest[1]) == (0, "")
-
-
-def test_the_command_reports_a_port_in_use(api: Sandbox) -> None:
-    """The message names the option --port."""
-    port = api.url.rpartition(":")[2]
-    with pytest.raises(SystemExit, match=f"port {port}: .*--port"):
-        main(["--port", port, "--leads", "0"])
-
-
-@pytest.mark.parametrize(
-    ("option", "problem"),
-    [
-        ("--leads=-1", "--leads: '-1' is not a number from 0"),
-        ("--leads=5,x", "--leads: 'x' is not a number from 0"),
-        ("--leads=5,1", "2 numbers of leads do not fit 1 customers"),
-        ("--customers=0", "0 numbers of leads do not fit 0 customers"),
-        ("--delay=-1", "--delay: '-1' is not a number from 0"),
-        ("--speed=0", "--speed: '0' is not a number from 0.001"),
-        ("--fault=explode", "--fault: no fault is called 'explode'"),
-        ("--fault=503:customer=1", "there is no customer '1'"),
-        ("--port=x", "--port: 'x' is not a number from 0 to 65535"),
-        ("--window=odd", "--window: invalid"),
-    ],
-)
-def test_an_invalid_option_is_an_error(
-    option: str, problem: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The message names the problem."""
-    with pytest.raises(SystemExit) as end:
-        main([option])
-    assert end.value.code == 2
-    assert problem in capsys.readouterr().err.splitlines()[-1]

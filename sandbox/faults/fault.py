@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import re
 import typing as t
 
-from sandbox.faults.kinds import KIND_OPTIONS, KINDS
+from sandbox.faults.kinds import KINDS
+from sandbox.faults.rules import find_problems
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
-MAX_SECONDS = 86_400
-MIN_STATUS, MAX_STATUS = 200, 599
-JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
-STATUS_RANGE = f"{MIN_STATUS} to {MAX_STATUS}"
+    from collections.abc import Callable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +19,8 @@ class Fault:
 
     Requests are numbered from 1. The numbers start again at each call of
     `Sandbox.script()`. Requests without valid credentials count, too. If two faults
-    meet, the first one in the script happens.
+    meet, the first one in the script happens. Options that the kind does not have are
+    ignored.
     """
 
     kind: str = "none"
@@ -53,6 +48,14 @@ class Fault:
     """A JSON number. Text can hold what no Python number can, such as 1e400."""
     lead: str | None = None
     """Raw JSON. Surrogate escapes are allowed as in `body`."""
+    quotes: str | None = None
+    """What the message quotes: one of CHOICES."""
+    part: str | None = None
+    """The part of the response that is slow: one of CHOICES."""
+    size: int | None = None
+    """A number of bytes."""
+    seconds: float | None = None
+    """An interval in real time, or the error of a date."""
     before: Callable[[], object] | None = None
     """Called in the server's thread just before the response is made."""
 
@@ -61,35 +64,9 @@ class Fault:
         if self.kind not in KINDS:
             msg = f"no fault is called {self.kind!r}: choose from {', '.join(KINDS)}"
             raise ValueError(msg)
-        for valid, problem in self._rules():
-            if not valid:
-                msg = f"fault {self.kind}: {problem}"
-                raise ValueError(msg)
-
-    def _rules(self) -> Iterator[tuple[bool, str]]:
-        """Yield conditions of valid faults, each with the problem if it is false."""
-        for field in dataclasses.fields(self):
-            if (
-                field.name in KIND_OPTIONS
-                and field.name not in KINDS[self.kind].options
-            ):
-                unset = getattr(self, field.name) == field.default
-                yield unset, f"this kind has no option {field.name}"
-        yield self.at >= 1, f"`at` is {self.at}, not 1 or more"
-        valid_times = self.times is None or self.times >= 1
-        yield valid_times, f"`times` is {self.times}, not 1 or more"
-        yield self.every >= 1, f"`every` is {self.every}, not 1 or more"
-        every_without_times = self.every > 1 and self.times == 1
-        yield not every_without_times, "`every` has no effect unless `times` is set"
-        yield 0 <= self.delay <= MAX_SECONDS, f"a delay of {self.delay} s is invalid"
-        valid_status = self.status is None or MIN_STATUS <= self.status <= MAX_STATUS
-        yield valid_status, f"status {self.status} is not in {STATUS_RANGE}"
-        yield self.count is None or self.count >= 0, f"`count` is {self.count}"
-        value = "0" if self.value is None else str(self.value)
-        valid_value = JSON_NUMBER.fullmatch(value) is not None
-        yield valid_value, f"the value {value} is not a JSON number"
-        headers = f"{self.location}{self.retry_after}"
-        yield headers.isprintable(), "a header has control characters"
+        for problem in find_problems(self):
+            msg = f"fault {self.kind}: {problem}"
+            raise ValueError(msg)
 
     def option(self, name: str) -> t.Any:
         """Return the value of an option, or the default of this kind."""

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import http
 import typing as t
 
+from sandbox.faults.quotes import quote
+from sandbox.pages import Page
 from sandbox.responses import Response, error_response
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandbox.faults.fault import Fault
+    from sandbox.leads import Leads
+    from sandbox.received import Received
 
+MESSAGE = "scripted by the sandbox"
 HTML = "<html><head><title>{0}</title></head><body><h1>{0}</h1><hr>proxy</body></html>"
 
 
-def faulty_response(fault: Fault) -> Response:
+def faulty_response(fault: Fault, request: Received, leads: Leads) -> Response:
     """Return the response that a fault sends instead of the API's."""
-    return _RESPONSES[fault.kind](fault, fault.option("status"))
+    status = fault.option("status")
+    if fault.kind == "quote":
+        return error_response(status, quote(fault.option("quotes"), request, leads))
+    return _RESPONSES[fault.kind](fault, status)
 
 
 def _error(fault: Fault, status: int) -> Response:
-    return error_response(status, "scripted by the sandbox", _retry_after(fault))
+    return error_response(status, MESSAGE, _retry_after(fault))
 
 
 def _html(fault: Fault, status: int) -> Response:
@@ -37,6 +46,12 @@ def _body(fault: Fault, status: int) -> Response:
     return Response(status, body, _retry_after(fault))
 
 
+def _bomb(_fault: Fault, status: int) -> Response:
+    if status == http.HTTPStatus.OK:
+        return Response(status, Page([], 0, 20, 0, None).json())
+    return error_response(status, MESSAGE)
+
+
 def _retry_after(fault: Fault) -> dict[str, str]:
     return {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
 
@@ -46,4 +61,5 @@ _RESPONSES: dict[str, Callable[[Fault, int], Response]] = {
     "html": _html,
     "redirect": _redirect,
     "body": _body,
+    "bomb": _bomb,
 }

@@ -6,13 +6,15 @@ import re
 import typing as t
 
 from sandbox.faults.fault import Fault
-from sandbox.faults.kinds import KIND_OPTIONS
+from sandbox.faults.kinds import KIND_OPTIONS, KINDS
 
 FAULT = re.compile(r"([a-z_-]+|\d{3})(?:@(-?\d+))?(?:x(-?\d+|\*))?")
 OPTION_TYPES: dict[str, t.Callable[[str], object]] = {
     **dict.fromkeys(KIND_OPTIONS, str),
     "status": int,
     "count": int,
+    "size": int,
+    "seconds": float,
     "customer": str,
     "every": int,
     "delay": float,
@@ -34,15 +36,20 @@ def read_fault(text: str) -> Fault:
     if not match:
         raise ValueError(_syntax_error(text, head))
     kind, at, times = match.groups()
-    options = list(zip(rest[::2], rest[1::2], strict=True))
+    pairs = list(zip(rest[::2], rest[1::2], strict=True))
     if kind.isdecimal():
-        kind, options = "error", [("status", kind), *options]
-    return Fault(
+        kind, pairs = "error", [("status", kind), *pairs]
+    options = _read_options(text, pairs)
+    fault = Fault(
         kind.replace("-", "_"),
         int(at or 1),
         None if times == "*" else int(times or 1),
-        **_read_options(text, options),
+        **options,
     )
+    for name in set(options) & set(KIND_OPTIONS) - set(KINDS[fault.kind].options):
+        msg = f"{text!r}: the kind {kind} has no option {name.replace('_', '-')}"
+        raise ValueError(msg)
+    return fault
 
 
 def _syntax_error(text: str, head: str) -> str:
@@ -53,9 +60,9 @@ def _syntax_error(text: str, head: str) -> str:
     return f"{text!r} is not a fault; write it like reset@3 or 429@2x5:retry-after=7"
 
 
-def _read_options(text: str, options: list[tuple[str, str]]) -> dict[str, t.Any]:
+def _read_options(text: str, pairs: list[tuple[str, str]]) -> dict[str, t.Any]:
     values: dict[str, t.Any] = {}
-    for option, value in options:
+    for option, value in pairs:
         name = option.replace("-", "_")
         if name in values:
             msg = f"{text!r} has two values for {option}"
