@@ -109,6 +109,7 @@ class Client:
             BadRequestError: At 400.
             FatalAPIError: At anything else, such as 401, 403 or a redirect.
         """
+        requested_at = self._clock.time()
         response = self._send(self._prepare(params))
         if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
             raise self._error(response)
@@ -116,7 +117,8 @@ class Client:
             page = parse_page(response.content)
         except ValueError as error:
             raise TemporaryError(str(error)) from None
-        return page._replace(sent_at=parse_http_date(response.headers.get("Date", "")))
+        sent_at = parse_http_date(response.headers.get("Date", ""))
+        return page._replace(requested_at=requested_at, sent_at=sent_at)
 
     def _send(self, request: requests.PreparedRequest) -> requests.Response:
         try:

@@ -63,7 +63,7 @@ PARAMETER_NAMES = {"stage_id": "stageId"}
 
 TIMESTAMP_FILTERS = ("created_since",)
 
-PARTIAL_SETTINGS = ("start_date", "filters", "batch_config")
+PARTIAL_SETTINGS = ("start_date", "end_date", "filters", "batch_config")
 """Settings with which the records of a full-table sync are not all leads."""
 
 MAX_BACKOFF_SECONDS = 60
@@ -226,7 +226,9 @@ class LeadsStream(RESTStream[str | None]):
             self._version = max(sync.bookmark.new_version() for sync in syncs)
         run = Run(syncs, self.config, self._clock, self.logger)
         for sync, page in run.pages():
-            yield from page.leads
+            if self._marks_rows:
+                self._version = int(page.requested_at)
+            yield from sync.leads_of(page)
             sync.checkpoint(page)
             self._write_state()
         self._log_warnings(syncs)
@@ -273,10 +275,12 @@ class LeadsStream(RESTStream[str | None]):
             timeout=float(self.config["request_timeout"]),
             auth_token=customer.auth_token,
         )
+        end_date = self.config.get("end_date")
         return Reader(
             client,
             rate_limiter,
             page_size=self.config["page_size"],
+            until=end_date and parse_timestamp(end_date),
             backoff=self.backoff_wait_generator,
             max_tries=self.backoff_max_tries(),
             now=self._clock.monotonic,
@@ -449,8 +453,7 @@ class LeadsStream(RESTStream[str | None]):
         if not (full and self.config["emit_activate_version_messages"]):
             return False
         partial = [name for name in PARTIAL_SETTINGS if self.config.get(name)]
-        maps: dict[str, t.Any] = self.config.get("stream_maps") or {}
-        if any("__filter__" in (it or {}) for it in maps.values()):
+        if self._replaced_streams & filtered_streams(self.config):
             partial.append("__filter__")
         if partial:
             self.logger.warning(
@@ -459,6 +462,16 @@ class LeadsStream(RESTStream[str | None]):
                 "' and '".join(partial),
             )
         return not partial
+
+    @functools.cached_property
+    def _marks_rows(self) -> bool:
+        """Whether records of an incremental sync have a version.
+
+        Theirs is the time at which their page was requested. So a full refresh that
+        started before does not remove a lead that only this sync has read.
+        """
+        incremental = self.replication_method == REPLICATION_INCREMENTAL
+        return incremental and bool(self.config["emit_activate_version_messages"])
 
     def _activate_version(self, syncs: Sequence[CustomerSync]) -> None:
         """Let the loader remove rows that were not in this load, if it was complete.
@@ -470,11 +483,31 @@ class LeadsStream(RESTStream[str | None]):
                 sync.log.warning("No ACTIVATE_VERSION: %s", problem)
                 return
         version = t.cast("int", self._version)
-        for stream_map in self.stream_maps:
-            if not isinstance(stream_map, RemoveRecordTransform):
-                name = stream_map.stream_alias
-                message = ActivateVersionMessage(name, version=version)
-                self._writer.write_message(message)
+        for name in sorted(self._replaced_streams):
+            self._writer.write_message(ActivateVersionMessage(name, version=version))
+
+    @functools.cached_property
+    def _replaced_streams(self) -> set[str]:
+        """The mapped streams that hold each lead once: those with its key.
+
+        A map may make others of it, such as a history, whose old rows must stay.
+        """
+        return {
+            it.stream_alias
+            for it in self.stream_maps
+            if not isinstance(it, RemoveRecordTransform)
+            and set(it.transformed_key_properties or ()) == set(self.primary_keys)
+        }
+
+
+def filtered_streams(config: Mapping[str, t.Any]) -> set[str]:
+    """Return the mapped streams that lack the leads that a `__filter__` drops."""
+    maps: dict[str, t.Any] = config.get("stream_maps") or {}
+    return {
+        mapping.get("__alias__", name)
+        for name, mapping in maps.items()
+        if isinstance(mapping, dict) and "__filter__" in mapping
+    }
 
 
 def filter_params(filters: Mapping[str, str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from tap_mega.config.validation import (
     find_unknown,
     find_unsafe_maps,
     find_unused_types,
+    find_wrong_dates,
 )
 from tap_mega.state import usable_state
 from tap_mega.streams import LeadsStream
@@ -100,6 +101,7 @@ class TapMega(Tap):
             *find_credential_errors(self._config, self.config_jsonschema),
             *find_unsafe_maps(self._config, LeadsStream.name),
             *find_unused_types(self._config),
+            *find_wrong_dates(self._config),
         ]
         if errors and raise_errors:
             raise config_error(*errors)

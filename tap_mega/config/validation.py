@@ -149,6 +149,15 @@ def find_unused_types(config: dict[str, t.Any]) -> list[str]:
     return [line] if unused else []
 
 
+def find_wrong_dates(config: dict[str, t.Any]) -> list[str]:
+    """Return a line if `end_date` is not after `start_date`."""
+    dates = [config.get(name) for name in ("start_date", "end_date")]
+    if None in dates:
+        return []
+    start, end = map(parse_timestamp, t.cast("list[str]", dates))
+    return [] if start < end else ["The setting 'end_date' must be after 'start_date'"]
+
+
 def find_unknown(config: dict[str, t.Any], schema: Schema) -> list[str]:
     """Return a line for each top-level setting that does not exist."""
     known = list(schema["properties"])
