@@ -8,7 +8,6 @@ import logging
 import typing as t
 
 import backoff
-import requests
 from singer_sdk import RESTStream
 from singer_sdk.authenticators import BearerTokenAuthenticator
 from singer_sdk.batch import Batcher
@@ -24,7 +23,7 @@ from typing_extensions import override
 
 from tap_mega.bookmark import REPLICATION_KEY, STREAM, Bookmark, Source, Start
 from tap_mega.client import Client
-from tap_mega.config.validation import config_error, is_loopback
+from tap_mega.config.validation import config_error
 from tap_mega.custom_fields import CustomFields
 from tap_mega.openapi import DOCUMENT
 from tap_mega.page import CursorPaginator
@@ -32,12 +31,16 @@ from tap_mega.progress import Progress, format_duration
 from tap_mega.rate_limit import RateLimiter
 from tap_mega.reader import Reader, Wait
 from tap_mega.records import Columns, Conformer, is_plain
+from tap_mega.redaction import Redactor
+from tap_mega.session import new_session
 from tap_mega.sync import CustomerSync
 from tap_mega.timestamps import format_timestamp, parse_timestamp
+from tap_mega.transport import Transport
 
 if t.TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
 
+    import requests
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Auth, Context
     from singer_sdk.singerlib import Catalog
@@ -149,13 +152,7 @@ class LeadsStream(RESTStream[str | None]):
     @override
     def requests_session(self) -> requests.Session:
         """The one session of the sync, which keeps its connection open."""
-        session = requests.Session()
-        # A request to this machine must not go through a proxy of the environment.
-        session.trust_env = not is_loopback(self.url_base)
-        # `Session.send`, which the client calls, ignores REQUESTS_CA_BUNDLE.
-        found = session.merge_environment_settings(self.url_base, {}, None, None, None)
-        session.verify = found["verify"]
-        return session
+        return new_session(self.url_base)
 
     @override
     def backoff_max_tries(self) -> int:
@@ -283,13 +280,14 @@ class LeadsStream(RESTStream[str | None]):
         )
 
     def _new_reader(self, position: Position | None) -> Reader:
+        timeout = float(self.config["request_timeout"])
+        filters = self.config.get("filters", {})
         client = Client(
-            self.requests_session,
+            Transport(self.requests_session, timeout),
             self._prepare,
             rate_limiter=self.rate_limiter,
             clock=self._clock,
-            timeout=float(self.config["request_timeout"]),
-            auth_token=self.config["auth_token"],
+            redact=Redactor(self.config["auth_token"], filters).redact,
         )
         return Reader(
             client,
