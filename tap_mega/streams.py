@@ -8,7 +8,6 @@ import logging
 import typing as t
 
 import backoff
-import requests
 from singer_sdk import RESTStream
 from singer_sdk.batch import Batcher
 from singer_sdk.helpers.conform import TypeConformanceLevel
@@ -30,7 +29,7 @@ from tap_mega.bookmark import (
 )
 from tap_mega.client import Client
 from tap_mega.config.customers import customers_of
-from tap_mega.config.validation import config_error, is_loopback
+from tap_mega.config.validation import config_error
 from tap_mega.custom_fields import CustomFields
 from tap_mega.customers import CustomerAuthenticator, CustomerLogger
 from tap_mega.openapi import DOCUMENT
@@ -38,13 +37,17 @@ from tap_mega.page import CursorPaginator
 from tap_mega.rate_limit import RateLimiter
 from tap_mega.reader import Reader
 from tap_mega.records import Columns, Conformer, is_plain
+from tap_mega.redaction import Redactor
 from tap_mega.run import Run
+from tap_mega.session import new_session
 from tap_mega.sync import CustomerSync, raise_failures
 from tap_mega.timestamps import format_timestamp, parse_timestamp
+from tap_mega.transport import Transport
 
 if t.TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
+    import requests
     from singer_sdk import Tap
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Auth, Context
@@ -165,13 +168,7 @@ class LeadsStream(RESTStream[str | None]):
     @override
     def requests_session(self) -> requests.Session:
         """The one session of the sync, which keeps its connection open."""
-        session = requests.Session()
-        # A request to this machine must not go through a proxy of the environment.
-        session.trust_env = not is_loopback(self.url_base)
-        # `Session.send`, which the client calls, ignores REQUESTS_CA_BUNDLE.
-        found = session.merge_environment_settings(self.url_base, {}, None, None, None)
-        session.verify = found["verify"]
-        return session
+        return new_session(self.url_base)
 
     @override
     def backoff_max_tries(self) -> int:
@@ -260,6 +257,11 @@ class LeadsStream(RESTStream[str | None]):
             log=log,
         )
 
+    @functools.cached_property
+    def _transport(self) -> Transport:
+        """The connection to the API, which all customers share."""
+        return Transport(self.requests_session, float(self.config["request_timeout"]))
+
     def _new_reader(
         self, customer: Customer, position: Position | None, log: CustomerLogger
     ) -> Reader:
@@ -267,13 +269,13 @@ class LeadsStream(RESTStream[str | None]):
             per_minute=self.config["requests_per_minute"],
             per_hour=self.config["requests_per_hour"],
         )
+        filters = self.config.get("filters", {})
         client = Client(
-            self.requests_session,
+            self._transport,
             functools.partial(self._prepare, customer),
             rate_limiter=rate_limiter,
             clock=self._clock,
-            timeout=float(self.config["request_timeout"]),
-            auth_token=customer.auth_token,
+            redact=Redactor(customer.auth_token, filters).redact,
         )
         end_date = self.config.get("end_date")
         return Reader(

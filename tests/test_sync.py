@@ -140,8 +140,8 @@ def test_connections_are_reused(
             super().load_state(state)
 
     tap(config=sandbox.config(), clock=clock, tap=Watched)
-    session = taps[0].streams["leads"].requests_session  # type: ignore[attr-defined]
-    pools = session.get_adapter(sandbox.url).poolmanager.pools
+    transport = taps[0].streams["leads"]._transport  # type: ignore[attr-defined]  # noqa: SLF001
+    pools = transport._connections.poolmanager.pools  # noqa: SLF001
     assert len(sandbox.requests) == 3
     assert [pools[key].num_connections for key in pools.keys()] == [1]  # noqa: SIM118  # not a dict
 
