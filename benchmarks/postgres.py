@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import yaml
+from typing_extensions import override
 
 from benchmarks.contenders import PEERS
 from benchmarks.report import format_table, make_parser, median_ratio, publish
@@ -67,6 +68,7 @@ class TapPipeline(Pipeline):
         self._environment |= {f"{prefix}_{key.upper()}": it for key, it in settings}
         self._environment |= loader
 
+    @override
     def run(self) -> str:
         """Run `meltano run TAP target-postgres`, and return its log."""
         return self.meltano("run", self._tap, LOADER).stderr

@@ -1,4 +1,4 @@
-"""Which state a sync may use, and how a bookmark moves.
+"""What a bookmark is made from, where a sync starts, and how the bookmark moves.
 
 The state has a part for each customer: the SDK's partitions. A part holds the bookmark,
 and says what the bookmark was made from:
@@ -23,39 +23,18 @@ import hashlib
 import json
 import typing as t
 
-from tap_mega.config.validation import config_error
 from tap_mega.position import Position
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tap_mega.config.customers import Customer
+
     Json: t.TypeAlias = dict[str, t.Any]
 
 STREAM = "leads"
 REPLICATION_KEY = "updated_at"
-
-KEPT = (
-    "api_url",
-    "filters",
-    "replication_key",
-    "replication_key_value",
-    "unfinished",
-    "version",
-)
-"""What a part holds beside its context. Anything else is a leftover."""
-
-MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
-"""A bookmark further ahead of our clock is not true."""
-
-PROBLEMS = {
-    "replication_key": f"has a bookmark that is not of '{REPLICATION_KEY}'",
-    "api_url": "was made with another 'api_url'",
-    "filters": "was made with other filters, so leads that match now may be older",
-}
-"""Why a bookmark is of no use, by what differs."""
-
-WRONG_SHAPE = "is not of the shape {'bookmarks': {'leads': {'partitions': […]}}}"
 
 
 class Source(t.NamedTuple):
@@ -64,15 +43,6 @@ class Source(t.NamedTuple):
     api_url: str
     customer_id: str
     filters: Mapping[str, str]
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, t.Any]) -> Source:
-        """Return what a sync with these settings reads."""
-        return cls(
-            api_url=config["api_url"].rstrip("/"),
-            customer_id=config["customer_id"].lower(),
-            filters=config.get("filters", {}),
-        )
 
     @property
     def context(self) -> dict[str, str]:
@@ -86,6 +56,15 @@ class Source(t.NamedTuple):
         if self.filters:
             facts["filters"] = digest(self.filters)
         return facts
+
+
+def source_of(customer: Customer, config: Mapping[str, t.Any]) -> Source:
+    """Return what a sync of a customer with these settings reads."""
+    return Source(
+        api_url=config["api_url"].rstrip("/"),
+        customer_id=customer.customer_id.lower(),
+        filters=config.get("filters", {}),
+    )
 
 
 def digest(filters: Mapping[str, str]) -> str:
@@ -174,116 +153,3 @@ class Bookmark:
         now = int(self._started_at.timestamp())
         self._part["version"] = max(now, self._part.get("version", 0) + 1)
         return t.cast("int", self._part["version"])
-
-
-def usable_state(state: object, source: Source, now: dt.datetime) -> tuple[Json, str]:
-    """Return what a sync may use of a state, and a warning if that is not all of it.
-
-    Args:
-        state: The value of a STATE message, of this version or of 0.1.0.
-        source: What this sync reads.
-        now: When it starts.
-
-    Returns:
-        A state with a part for this customer, and with the parts of other customers as
-        they are; and the warning, which is empty if nothing has to start over.
-
-    Raises:
-        ConfigValidationError: If the bookmark is not a date.
-    """
-    parts = _parts(state, source)
-    if parts is None:
-        return {}, f"Starting over: the state {WRONG_SHAPE}"
-    if not parts:
-        return {}, ""
-    others = [part for part in parts if part["context"] != source.context]
-    own = [part for part in parts if part["context"] == source.context]
-    problem = _find_problem(own, source, now)
-    part = {} if problem else _bookmark_of(own[0], now)
-    part = {"context": source.context, **source.facts, **part}
-    warning = f"Starting over: the state {problem}" if problem else ""
-    return {"bookmarks": {STREAM: {"partitions": [*others, part]}}}, warning
-
-
-def _parts(state: t.Any, source: Source) -> list[Json] | None:
-    """Return the parts of a state; None if the state is of another shape."""
-    if not state:
-        return []
-    try:
-        stream = state["bookmarks"].get(STREAM, {})
-        parts = stream.get("partitions") or _parts_of_0_1_0(stream, source)
-        return [
-            {
-                "context": {"customer_id": part["context"]["customer_id"]},
-                **{name: part[name] for name in KEPT if name in part},
-            }
-            for part in parts
-        ]
-    except (AttributeError, KeyError, TypeError):
-        return None
-
-
-def _parts_of_0_1_0(stream: Json, source: Source) -> list[Json]:
-    """Return a state of version 0.1.0, which named its filters only, as a part."""
-    if "replication_key_value" not in stream:
-        return []
-    part = {**stream, "context": source.context, "api_url": source.api_url}
-    if filters := part.pop("filters", {}):
-        part["filters"] = digest(filters)
-    return [part]
-
-
-def _find_problem(own: list[Json], source: Source, now: dt.datetime) -> str:
-    """Return why a sync must not use the bookmark of its customer; empty if it may."""
-    if len(own) != 1:
-        return "has this customer twice" if own else "is of another 'customer_id'"
-    (part,) = own
-    if part.get("replication_key_value") is None:
-        return ""
-    made_from = {"replication_key": REPLICATION_KEY, **source.facts}
-    for name, problem in PROBLEMS.items():
-        if part.get(name) != made_from.get(name):
-            return problem
-    ahead = _parse(part["replication_key_value"]) > now + MAX_CLOCK_DIFFERENCE
-    return "has a bookmark in the future, which would hide all changes" * ahead
-
-
-def _bookmark_of(part: Json, now: dt.datetime) -> Json:
-    """Return the bookmark in a part, no later than now.
-
-    One that is a little ahead comes from a machine with another clock.
-    """
-    kept = {name: part[name] for name in ("version",) if _is_version(part.get(name))}
-    value = part.get("replication_key_value")
-    if value is None:
-        return kept
-    value = format_timestamp(now) if _parse(value) > now else value
-    kept |= {"replication_key": REPLICATION_KEY, "replication_key_value": value}
-    if _is_unfinished(part.get("unfinished")):
-        kept["unfinished"] = part["unfinished"]
-    return kept
-
-
-def _is_version(value: t.Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_unfinished(value: t.Any) -> bool:
-    """Return whether it says where to resume. If not, the look-back does instead."""
-    try:
-        Position.from_state(value)
-        parse_timestamp(value["started_at"])
-        return isinstance(value["cursor"], str)
-    except (KeyError, TypeError, ValueError):
-        return False
-
-
-def _parse(value: t.Any) -> dt.datetime:
-    try:
-        return parse_timestamp(value)
-    except (TypeError, ValueError):
-        msg = (
-            "The bookmark in the state is not a date: correct its "
-            "'replication_key_value', or leave out the state to read all leads again"
-        )
-        raise config_error(msg) from None

@@ -17,6 +17,7 @@ from singer_sdk.plugin_base import SingerCommand
 from typing_extensions import override
 
 from tap_mega.config.validation import config_error
+from tap_mega.sync import CustomersFailedError
 
 if t.TYPE_CHECKING:
     import signal
@@ -69,7 +70,7 @@ def format_error(error: Exception) -> list[str]:
 
     An unexpected error is reported by location only: its message may quote a lead.
     """
-    if isinstance(error, ConfigValidationError):
+    if isinstance(error, (ConfigValidationError, CustomersFailedError)):
         return error.errors
     if isinstance(error, click.ClickException):
         return [error.format_message()]

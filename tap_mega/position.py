@@ -71,12 +71,13 @@ class Position:
         return self._read_earlier + len(self._recent)
 
     def knows(self, page: Page) -> bool:
-        """Return whether a page holds a lead that was read already.
+        """Return whether a page holds a lead that was read already, in its old place.
 
         If a page at an `offset` does not, leads before it have left their place, and
-        others may have been skipped.
+        others may have been skipped. A lead that changed is in another place.
         """
-        return any(lead["id"] in self._recent for lead in page.leads)
+        leads = zip(page.leads, page.timestamps, strict=True)
+        return any(self._recent.get(lead["id"]) == time for lead, time in leads)
 
     def advance(self, page: Page) -> int:
         """Move to the end of a page, and return how many of its leads are new."""

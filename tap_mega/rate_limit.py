@@ -77,6 +77,8 @@ class RateLimiter:
         """
         limits = ((per_minute, MINUTE_SECONDS), (per_hour, HOUR_SECONDS))
         self._windows = [Window(*limit) for limit in limits if limit[0]]
+        self._hour_limit: float | None = None
+        """The API's own limit per hour, once a reset of over a minute told it."""
 
     @override
     def __str__(self) -> str:
@@ -98,7 +100,8 @@ class RateLimiter:
         """Believe the API that a window is full again sooner than counted here.
 
         Fixed windows start when the API's clock says, not at our first request. This
-        is how a sync uses the time that they leave.
+        is how a sync uses the time that they leave. The limit in the headers is that of
+        the API. Ours may be lower, to leave a share of the key to another program.
 
         Args:
             headers: `RateLimit-Limit`, the limit of the window that is meant, and
@@ -110,12 +113,11 @@ class RateLimiter:
         reset = headers.get("RateLimit-Reset", "")
         if not (limit.isdecimal() and reset.isdecimal()):
             return
+        if float(reset) > MINUTE_SECONDS:
+            self._hour_limit = float(limit)
+        is_hour = float(limit) == self._hour_limit
         for window in self._windows:
-            # A reset within a minute may be the minute's: both limits can be equal.
-            is_minute = window.seconds == MINUTE_SECONDS
-            if window.limit == float(limit) and (
-                is_minute or float(reset) > MINUTE_SECONDS
-            ):
+            if (window.seconds == HOUR_SECONDS) == is_hour:
                 window.reset(now + float(reset) + RESET_MARGIN_SECONDS)
 
     def seconds_for(self, requests: int, now: float) -> float:

@@ -76,6 +76,7 @@ class Reader:
         backoff: Backoff,
         max_tries: int,
         now: Callable[[], float],
+        log: logging.Logger | logging.LoggerAdapter[logging.Logger] = logger,
         position: Position | None = None,
     ) -> None:
         """Start with nothing read.
@@ -87,14 +88,16 @@ class Reader:
             backoff: Returns the seconds to wait after each failure of a request.
             max_tries: How often to send a request that fails.
             now: Returns monotonic seconds.
+            log: Where warnings go.
             position: How far an earlier run came, to resume from there.
         """
         self._client = client
-        self._rate_limiter = rate_limiter
+        self.rate_limiter = rate_limiter
         self._page_size = page_size
         self._backoff = backoff
-        self._max_tries = max_tries
+        self.max_tries = max_tries
         self._now = now
+        self._log = log
         self._idle_pages = 0
         self._idle_seconds = 0.0
         self._warned = False
@@ -137,7 +140,7 @@ class Reader:
             except BadRequestError:
                 if cursor is None and self.new == new:
                     raise
-                logger.warning("The API refused a cursor: starting a new one")
+                self._log.warning("The API refused a cursor: starting a new one")
             else:
                 return
             since, cursor = self.position.since or since, None
@@ -222,19 +225,20 @@ class Reader:
 
     def _retry(self, seconds: float, failures: int, error: Exception) -> Wait:
         """Return the wait before the next try, or give up after the last one."""
-        if failures >= self._max_tries:
+        if failures >= self.max_tries:
             msg = (
                 f"Gave up after {failures} tries: {error}. Run again later: the sync "
                 "resumes from its last state"
             )
             raise FatalAPIError(msg) from None
-        reason = f"Try {failures} of {self._max_tries} failed: {error}"
+        reason = f"Try {failures} of {self.max_tries} failed: {error}"
+        self._log.warning("%s. Trying again in %.0f s", reason, seconds)
         return Wait(seconds, reason, is_retry=True)
 
     def _pace(self) -> Iterator[Wait]:
-        seconds = self._rate_limiter.delay(self._now())
+        seconds = self.rate_limiter.delay(self._now())
         if seconds > 0:
-            reason = f"the limit of {self._rate_limiter} is reached"
+            reason = f"the limit of {self.rate_limiter} is reached"
             yield self._wait(Wait(seconds, reason))
 
     def _wait(self, wait: Wait) -> Wait:
@@ -261,7 +265,7 @@ class Reader:
             raise FatalAPIError(msg)
         if share >= WARNING_SHARE and not self._warned:
             self._warned = True
-            logger.warning("Still waiting: %s", what)
+            self._log.warning("Still waiting: %s", what)
 
 
 def _check_order(page: Page, previous: dt.datetime | None) -> dt.datetime | None:

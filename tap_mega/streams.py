@@ -9,7 +9,6 @@ import typing as t
 
 import backoff
 from singer_sdk import RESTStream
-from singer_sdk.authenticators import BearerTokenAuthenticator
 from singer_sdk.batch import Batcher
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import RemoveRecordTransform
@@ -18,37 +17,47 @@ from singer_sdk.singerlib.catalog import (
     REPLICATION_FULL_TABLE,
     REPLICATION_INCREMENTAL,
 )
-from singer_sdk.streams.rest import PageContext
+from singer_sdk.streams.rest import HTTPRequest, PageContext
 from typing_extensions import override
 
-from tap_mega.bookmark import REPLICATION_KEY, STREAM, Bookmark, Source, Start
+from tap_mega.bookmark import (
+    REPLICATION_KEY,
+    STREAM,
+    Bookmark,
+    Start,
+    source_of,
+)
 from tap_mega.client import Client
+from tap_mega.config.customers import customers_of
 from tap_mega.config.validation import config_error
 from tap_mega.custom_fields import CustomFields
+from tap_mega.customers import CustomerAuthenticator, CustomerLogger
 from tap_mega.openapi import DOCUMENT
 from tap_mega.page import CursorPaginator
-from tap_mega.progress import Progress, format_duration
 from tap_mega.rate_limit import RateLimiter
-from tap_mega.reader import Reader, Wait
+from tap_mega.reader import Reader
 from tap_mega.records import Columns, Conformer, is_plain
 from tap_mega.redaction import Redactor
+from tap_mega.run import Run
 from tap_mega.session import new_session
-from tap_mega.sync import CustomerSync
+from tap_mega.sync import CustomerSync, raise_failures
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 from tap_mega.transport import Transport
 
 if t.TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     import requests
+    from singer_sdk import Tap
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Auth, Context
     from singer_sdk.singerlib import Catalog
 
-    from tap_mega.full_refresh import Completeness
-    from tap_mega.page import Lead, Page
+    from tap_mega.clock import Clock
+    from tap_mega.config.customers import Customer
+    from tap_mega.page import Lead
     from tap_mega.position import Position
-    from tap_mega.tap import TapMega
+    from tap_mega.writer import MegaWriter
 
 METHODS = (REPLICATION_INCREMENTAL, REPLICATION_FULL_TABLE)
 
@@ -61,12 +70,13 @@ PARTIAL_SETTINGS = ("start_date", "filters", "batch_config")
 """Settings with which the records of a full-table sync are not all leads."""
 
 MAX_BACKOFF_SECONDS = 60
-MAX_TRIES_OF_A_TEST = 3
-MIN_LOGGED_WAIT_SECONDS = 5
 
 
-class WaitTooLongError(Exception):
-    """A longer wait is needed than the setting `max_wait_seconds` allows."""
+REPAIRED = (
+    "%s texts and numbers of leads were changed, because no database stores them: "
+    "halves of a character became U+FFFD, NUL was dropped, and numbers beyond a double "
+    "became 0 or null"
+)
 
 
 class LeadsStream(RESTStream[str | None]):
@@ -77,21 +87,25 @@ class LeadsStream(RESTStream[str | None]):
 
     name = STREAM
     path = "/api/agents/crm/leads"
-    primary_keys = ("id",)
+    primary_keys: tuple[str, ...] = ("id",)
+    """With `customers`, `customer_id` is part of the key: see docs/scheduling.md."""
+
     replication_key = REPLICATION_KEY
     is_sorted = True
 
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
     """`post_process` does it: see `Conformer`."""
 
-    def __init__(self, tap: TapMega) -> None:
-        """Make the stream of a tap, whose clock it waits by."""
+    def __init__(self, tap: Tap, clock: Clock) -> None:
+        """Make the stream of a tap, with the clock that it waits by."""
         super().__init__(tap)
-        self._clock = tap.clock
-        self._writer = tap.message_writer
+        self._clock = clock
+        self._writer = t.cast("MegaWriter", tap.message_writer)
         self._state_writer = tap.state_writer
         self._default_user_agent = f"{tap.name}/{tap.plugin_version}"
         self._version: int | None = None
+        if tap.config.get("customers"):
+            self.primary_keys = ("customer_id", "id")
 
     # What the API is
 
@@ -114,14 +128,16 @@ class LeadsStream(RESTStream[str | None]):
     @functools.cached_property
     @override
     def authenticator(self) -> Auth:
-        """The header `Authorization: Bearer mega_…`."""
-        return BearerTokenAuthenticator(token=self.config["auth_token"])
+        """The header `Authorization: Bearer mega_…`, by the request's customer."""
+        return CustomerAuthenticator(customers_of(self.config))
 
-    @property
     @override
-    def http_headers(self) -> dict[str, str]:
-        """The other header that the API needs."""
-        return {"x-customer-id": self.config["customer_id"]}
+    def get_http_request(self, *, page: PageContext[str | None]) -> HTTPRequest:
+        """Return a request that names the customer of its context."""
+        request = super().get_http_request(page=page)
+        customer = t.cast("dict[str, str]", page.stream_context)
+        request.headers["x-customer-id"] = customer["customer_id"]
+        return request
 
     @functools.cached_property
     @override
@@ -151,14 +167,13 @@ class LeadsStream(RESTStream[str | None]):
     @functools.cached_property
     @override
     def requests_session(self) -> requests.Session:
-        """The one session of the sync, which keeps its connection open."""
+        """The one session of the sync: its proxies and certificates."""
         return new_session(self.url_base)
 
     @override
     def backoff_max_tries(self) -> int:
-        """Return the setting `backoff_max_tries`; for `--test` at most three."""
-        tries = int(self.config["backoff_max_tries"])
-        return min(tries, MAX_TRIES_OF_A_TEST) if self.ABORT_AT_RECORD_COUNT else tries
+        """Return the setting `backoff_max_tries`."""
+        return int(self.config["backoff_max_tries"])
 
     @override
     def backoff_wait_generator(self) -> Generator[float, None, None]:
@@ -175,7 +190,9 @@ class LeadsStream(RESTStream[str | None]):
         Raises:
             ConfigValidationError: If the stream cannot do what the catalog says.
         """
+        keys = self.primary_keys
         super().apply_catalog(catalog)
+        self.primary_keys = keys
         if catalog.get_stream(self.name) is None:
             self.logger.warning("The catalog lacks '%s': nothing is read", self.name)
         if "properties" not in self.effective_schema:
@@ -197,111 +214,84 @@ class LeadsStream(RESTStream[str | None]):
         """Yield the leads page by page, from where the last sync stopped.
 
         Raises:
-            FatalAPIError: If the API cannot be read, or if the quota is spent and the
-                state would be no better than before.
+            FatalAPIError: If the leads of a customer cannot be read, or if its quota is
+                spent and the state would be no better than before. All others are read
+                before.
         """
-        sync = self._new_sync()
+        syncs = self.new_syncs()
         if self._replaces_table:
-            self._version = self._bookmark.new_version()
-        try:
-            for page in self._pages(sync):
-                yield from page.leads
-                sync.checkpoint(page, self._clock.time())
-                self._write_state()
-        except WaitTooLongError as error:
-            sync.stop(str(error))
-        self._log_warnings()
-        sync.check_end()
-        if sync.completeness:
-            self._activate_version(sync.completeness)
+            self._version = max(sync.bookmark.new_version() for sync in syncs)
+        run = Run(syncs, self.config, self._clock, self.logger)
+        for sync, page in run.pages():
+            yield from page.leads
+            sync.checkpoint(page)
+            self._write_state()
+        self._log_warnings(syncs)
+        raise_failures(syncs)
+        if self._replaces_table:
+            self._activate_version(syncs)
 
-    def _pages(self, sync: CustomerSync) -> Iterator[Page]:
-        """Yield the pages, and sleep through the waits between them."""
-        progress = Progress(
-            sync.reader,
-            self.rate_limiter,
-            self.config["page_size"],
-            self._clock.monotonic,
-        )
-        for step in sync.pages():
-            if isinstance(step, Wait):
-                self._sleep(step)
-                progress.add_wait(step.seconds)
-                continue
-            if line := progress.line():
-                self.logger.info("%s", line)
-            yield step
-        self.logger.info("%s", progress.summary())
+    def new_syncs(self) -> list[CustomerSync]:
+        """Return the syncs of this run, one for each customer."""
+        return [self._new_sync(customer) for customer in customers_of(self.config)]
 
-    def _sleep(self, wait: Wait) -> None:
-        """Sleep: the only place that does.
-
-        Raises:
-            WaitTooLongError: If the setting `max_wait_seconds` does not allow it.
-        """
-        longest, duration = (
-            self.config["max_wait_seconds"],
-            format_duration(wait.seconds),
-        )
-        if wait.is_retry:
-            longest = max(longest, MAX_BACKOFF_SECONDS + 1)
-            self.logger.warning("%s. Trying again in %s", wait.reason, duration)
-        if wait.seconds > longest:
-            msg = (
-                f"Stopped: a wait of {duration} is needed ({wait.reason}), more than "
-                "the setting 'max_wait_seconds' allows"
-            )
-            raise WaitTooLongError(msg)
-        if wait.seconds > MIN_LOGGED_WAIT_SECONDS and not wait.is_retry:
-            self.logger.info("Waiting %s: %s", duration, wait.reason)
-        self._clock.sleep(wait.seconds)
-
-    @functools.cached_property
-    def rate_limiter(self) -> RateLimiter:
-        """The limits of the key."""
-        return RateLimiter(
-            per_minute=self.config["requests_per_minute"],
-            per_hour=self.config["requests_per_hour"],
-        )
-
-    def _new_sync(self) -> CustomerSync:
+    def _new_sync(self, customer: Customer) -> CustomerSync:
         incremental = self.replication_method == REPLICATION_INCREMENTAL
         start_date = self.config.get("start_date")
         earliest = parse_timestamp(start_date) if start_date else None
-        start = self._bookmark.start(earliest, self.config["lookback_seconds"])
+        bookmark = self._bookmark_of(customer)
+        start = bookmark.start(earliest, self.config["lookback_seconds"])
         start = start if incremental else Start(earliest)
+        name = customer.customer_id if self.config.get("customers") else None
+        log = CustomerLogger(self.logger, name)
         return CustomerSync(
-            self._new_reader(start.position),
-            self._bookmark,
+            self._new_reader(customer, start.position, log),
+            bookmark,
             start,
+            customer_id=customer.customer_id,
             incremental=incremental,
             counts_leads=self._replaces_table,
             page_size=self.config["page_size"],
+            log=log,
         )
 
-    def _new_reader(self, position: Position | None) -> Reader:
-        timeout = float(self.config["request_timeout"])
-        filters = self.config.get("filters", {})
+    def _new_reader(
+        self, customer: Customer, position: Position | None, log: CustomerLogger
+    ) -> Reader:
+        rate_limiter = RateLimiter(
+            per_minute=self.config["requests_per_minute"],
+            per_hour=self.config["requests_per_hour"],
+        )
+        redactor = Redactor(customer.auth_token, self.config.get("filters", {}))
         client = Client(
-            Transport(self.requests_session, timeout),
-            self._prepare,
-            rate_limiter=self.rate_limiter,
+            self._transport,
+            functools.partial(self._prepare, customer),
+            rate_limiter=rate_limiter,
             clock=self._clock,
-            redact=Redactor(self.config["auth_token"], filters).redact,
+            redact=redactor.redact,
         )
         return Reader(
             client,
-            self.rate_limiter,
+            rate_limiter,
             page_size=self.config["page_size"],
             backoff=self.backoff_wait_generator,
             max_tries=self.backoff_max_tries(),
             now=self._clock.monotonic,
+            log=log,
             position=position,
         )
 
-    def _prepare(self, params: Mapping[str, t.Any]) -> requests.PreparedRequest:
+    @functools.cached_property
+    def _transport(self) -> Transport:
+        timeout = float(self.config["request_timeout"])
+        return Transport(self.requests_session, timeout)
+
+    def _prepare(
+        self, customer: Customer, params: Mapping[str, t.Any]
+    ) -> requests.PreparedRequest:
         """Return the request for a page; `params` tell it apart from the others."""
-        request = self.get_http_request(page=PageContext(None, None))
+        context = {"customer_id": customer.customer_id}
+        request = self.get_http_request(page=PageContext(context, None))
         request.params |= params
         return self.build_prepared_request(
             method=request.method,
@@ -382,7 +372,9 @@ class LeadsStream(RESTStream[str | None]):
         customized = bool(self.config.get("stream_maps"))
         return Columns(self.stream_maps, customized=customized)
 
-    def _log_warnings(self) -> None:
+    def _log_warnings(self, syncs: Sequence[CustomerSync]) -> None:
+        if repaired := sum(sync.repaired for sync in syncs):
+            self.logger.warning(REPAIRED, f"{repaired:,}")
         for part in (self._custom_fields, self._conformer):
             for warning in part.warnings():
                 self.logger.warning("%s", warning)
@@ -410,9 +402,8 @@ class LeadsStream(RESTStream[str | None]):
     def _started_at(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock.time(), dt.UTC)
 
-    @functools.cached_property
-    def _bookmark(self) -> Bookmark:
-        source = Source.from_config(self.config)
+    def _bookmark_of(self, customer: Customer) -> Bookmark:
+        source = source_of(customer, self.config)
         part = self.get_context_state(source.context)
         part.update(source.facts)
         return Bookmark(part, self._started_at)
@@ -471,12 +462,16 @@ class LeadsStream(RESTStream[str | None]):
             )
         return not partial
 
-    def _activate_version(self, completeness: Completeness) -> None:
-        """Let the loader remove rows that were not in this load, if it was complete."""
+    def _activate_version(self, syncs: Sequence[CustomerSync]) -> None:
+        """Let the loader remove rows that were not in this load, if it was complete.
+
+        The message speaks for the whole table, and so for all customers.
+        """
+        for sync in syncs:
+            if problem := sync.incompleteness():
+                sync.log.warning("No ACTIVATE_VERSION: %s", problem)
+                return
         version = t.cast("int", self._version)
-        if problem := completeness.problem():
-            self.logger.warning("No ACTIVATE_VERSION: %s", problem)
-            return
         for stream_map in self.stream_maps:
             if not isinstance(stream_map, RemoveRecordTransform):
                 name = stream_map.stream_alias

@@ -8,9 +8,7 @@ import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.bookmark import MAX_CLOCK_DIFFERENCE
 from tap_mega.full_refresh import Completeness
-from tap_mega.progress import format_duration
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,9 +31,11 @@ class CustomerSync:
         bookmark: Bookmark,
         start: Start,
         *,
+        customer_id: str,
         incremental: bool,
         counts_leads: bool,
         page_size: int,
+        log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
         """Start with nothing read.
 
@@ -43,94 +43,108 @@ class CustomerSync:
             reader: Reads the customer's leads.
             bookmark: The customer's bookmark.
             start: Where to start.
+            customer_id: Whose leads these are.
             incremental: Whether the bookmark moves. If not, all leads are read.
             counts_leads: Whether to find out if all leads were read.
             page_size: How many leads a page holds at most.
+            log: Where warnings go.
         """
         self.reader = reader
         self.completeness = Completeness(reader) if counts_leads else None
-        self._bookmark = bookmark
+        self.bookmark = bookmark
         self._start = start
         self._incremental = incremental
-        self._page_size = page_size
-        self._compared_clocks = False
-        self._stopped = False
-        self._repaired = 0
+        self.page_size = page_size
+        self.log = log
+        self.customer_id = customer_id
+        self.failure: FatalAPIError | None = None
+        self.is_finished = self.is_stopped = False
+        self.repaired = 0
+        """How many texts and numbers of leads were changed."""
 
     def pages(self) -> Iterator[Page | Wait]:
         """Yield the pages, and the waits between them."""
         return self.reader.pages(self._start.since, self._start.cursor)
 
-    def checkpoint(self, page: Page, now: float) -> None:
+    def checkpoint(self, page: Page) -> None:
         """Move the bookmark to the end of a page whose leads are written.
 
         Args:
             page: The page that the reader yielded last.
-            now: The time, in epoch seconds.
         """
-        if not self._compared_clocks and page.sent_at is not None:
-            self._compared_clocks = True
-            self._compare_clocks(page.sent_at, now)
-        self._repaired += page.repaired
+        self.repaired += page.repaired
+        if page.sent_at is not None:
+            self.bookmark.limit(dt.datetime.fromtimestamp(page.sent_at, dt.UTC))
         if self._incremental:
-            self._bookmark.advance(self.reader.position, page.next_cursor)
+            self.bookmark.advance(self.reader.position, page.next_cursor)
         if self.completeness:
             self.completeness.add(page)
 
-    def _compare_clocks(self, sent_at: float, now: float) -> None:
-        """Let the bookmark not pass the API's clock, and warn if ours differs."""
-        self._bookmark.limit(dt.datetime.fromtimestamp(sent_at, dt.UTC))
-        difference = abs(now - sent_at)
-        if difference > MAX_CLOCK_DIFFERENCE.total_seconds():
-            logger.warning(
-                "The clock of this machine and the clock of the API differ by %s. "
-                "Correct the clock of this machine: bookmarks depend on it",
-                format_duration(difference),
-            )
-
     def stop(self, reason: str) -> None:
-        """Stop before the end, because a wait is too long.
-
-        Raises:
-            FatalAPIError: If the next run would be no better off than this one.
-        """
+        """Stop before the end. It is a failure if the next run is not better off."""
+        self.is_stopped = True
         if not (self._incremental and self.reader.new):
-            raise FatalAPIError(reason)
-        self._stopped = True
-        left = f"{self.reader.left:,}"
+            self.failure = FatalAPIError(reason)
+
+    def finish(self, error: FatalAPIError | None) -> None:
+        """Take note of the end: an error, or the last page."""
+        self.is_finished = True
+        self.failure = error or self._check_end()
+
+    def incompleteness(self) -> str:
+        """Return why not all leads may have been read; empty if they were."""
+        return self.completeness.problem() if self.completeness else ""
+
+    def _check_end(self) -> FatalAPIError | None:
+        """Compare what was read with what the API says there is."""
+        reader = self.reader
+        if reader.rejected:
+            return FatalAPIError(_left_out(reader.rejected))
+        if reader.left and not reader.read:
+            msg = (
+                f"The API says that there are {reader.left:,} leads, and sent none. "
+                "Run again. If the error stays, report it to MEGA's support"
+            )
+            return FatalAPIError(msg)
+        if reader.left > self.page_size:
+            early = f"{reader.left:,}"
+            self.log.warning("The API ended its pages %s leads too early", early)
+        return None
+
+
+class CustomersFailedError(FatalAPIError):
+    """Some customers could not be read. The others were."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        """Keep a line for each."""
+        super().__init__("\n".join(lines))
+        self.errors = list(lines)
+
+
+def stop(syncs: Sequence[CustomerSync], reason: str) -> None:
+    """Stop the customers that are not finished, and log what is left."""
+    stopped = [sync for sync in syncs if not sync.is_finished]
+    for sync in stopped:
+        sync.stop(reason)
+    readers = [sync.reader for sync in stopped if not sync.failure]
+    if readers:
+        left = f"{sum(reader.left for reader in readers):,}"
         logger.warning("%s. About %s leads are left for the next run", reason, left)
 
-    def check_end(self) -> None:
-        """Compare what was read with what the API says there is.
 
-        Raises:
-            FatalAPIError: If there should be leads, and none was read; or if some leads
-                cannot be read.
-        """
-        if self._repaired:
-            logger.warning(REPAIRED, f"{self._repaired:,}")
-        if not self._stopped:
-            self._check_total()
-        if self.reader.rejected:
-            raise FatalAPIError(_left_out(self.reader.rejected))
+def raise_failures(syncs: Sequence[CustomerSync]) -> None:
+    """Raise the errors of the customers that failed, if any did.
 
-    def _check_total(self) -> None:
-        left = self.reader.left
-        if left and not self.reader.read and not self.reader.rejected:
-            msg = (
-                f"The API says that there are {left:,} leads, and sent none. Run "
-                "again. If the error stays, report it to MEGA's support"
-            )
-            raise FatalAPIError(msg)
-        if left > self._page_size:
-            logger.warning("The API ended its pages %s leads too early", f"{left:,}")
-
-
-REPAIRED = (
-    "%s texts and numbers of leads were changed, because no database stores them: "
-    "halves of a character became U+FFFD, NUL was dropped, and numbers beyond a double "
-    "became 0 or null"
-)
+    Raises:
+        FatalAPIError: The error of the only customer.
+        CustomersFailedError: A line for each customer that failed.
+    """
+    failures = [(it.customer_id, it.failure) for it in syncs if it.failure]
+    if failures and len(syncs) == 1:
+        raise failures[0][1]
+    if failures:
+        lines = [f"Customer {name}: {error}" for name, error in failures]
+        raise CustomersFailedError(lines)
 
 
 def _left_out(rejected: Sequence[str]) -> str:

@@ -11,19 +11,24 @@ import time
 import typing as t
 
 from singer_sdk import Tap
+from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from tap_mega.bookmark import Source, usable_state
+from tap_mega.bookmark import source_of
+from tap_mega.check import check_credentials
 from tap_mega.command import MegaCommand, Stopped, check_json
+from tap_mega.config.customers import customers_of
 from tap_mega.config.environment import read_environment
 from tap_mega.config.schema import SETTINGS
 from tap_mega.config.validation import (
     config_error,
+    find_credential_errors,
     find_errors,
     find_unknown,
     find_unsafe_maps,
     find_unused_types,
 )
+from tap_mega.state import usable_state
 from tap_mega.streams import LeadsStream
 from tap_mega.writer import MegaWriter
 
@@ -92,6 +97,7 @@ class TapMega(Tap):
             self.logger.warning(line)
         errors = find_errors(self._config, self.config_jsonschema)
         errors = errors or [
+            *find_credential_errors(self._config, self.config_jsonschema),
             *find_unsafe_maps(self._config, LeadsStream.name),
             *find_unused_types(self._config),
         ]
@@ -109,7 +115,7 @@ class TapMega(Tap):
     @override
     def discover_streams(self) -> Sequence[Stream]:
         """Return the one stream."""
-        return [LeadsStream(self)]
+        return [LeadsStream(self, self.clock)]
 
     @override
     def load_state(self, state: dict[str, t.Any]) -> None:
@@ -120,9 +126,10 @@ class TapMega(Tap):
         """
         if state:
             now = dt.datetime.fromtimestamp(self.clock.time(), dt.UTC)
-            source = Source.from_config(self.config)
-            state, warning = usable_state(state, source, now)
-            if warning:
+            customers = customers_of(self.config)
+            sources = [source_of(customer, self.config) for customer in customers]
+            state, warnings = usable_state(state, sources, now)
+            for warning in warnings:
                 self.logger.warning(warning)
         super().load_state(state)
         super()._setup_signal_handlers()
@@ -164,6 +171,21 @@ class TapMega(Tap):
             help=cls.__doc__,
             logger=cls.logger,
         )
+
+    @classmethod
+    @override
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+        """Check the credentials, unless `--test=schema` asks for something else."""
+        if value != CliTestOptionValue.All.value:
+            super().cb_test(ctx, param, value)
+            return
+        given = ctx.params.get("config")
+        tap = cls(
+            config=given and given.config,
+            parse_env_config=bool(given and given.parse_env),
+        )
+        check_credentials(t.cast("LeadsStream", tap.streams["leads"]), cls.clock)
+        ctx.exit()
 
     @classmethod
     @override

@@ -10,6 +10,8 @@ import logging
 import signal
 import typing as t
 
+from typing_extensions import override
+
 from tap_mega.tap import TapMega
 
 if t.TYPE_CHECKING:
@@ -94,6 +96,7 @@ class Written(io.BytesIO):
 
     writes = 0
 
+    @override
     def write(self, data: ReadableBuffer, /) -> int:
         """Write bytes."""
         self.writes += 1
@@ -103,6 +106,7 @@ class Written(io.BytesIO):
 class Discarded(Written):
     """Counts the writes and drops the bytes."""
 
+    @override
     def write(self, data: ReadableBuffer, /) -> int:
         """Drop bytes."""
         self.writes += 1
@@ -179,9 +183,9 @@ def own_process_settings() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def full_table(tap: Command) -> Json:
+def full_table(tap: Command, config: Json | None = None) -> Json:
     """Return a catalog that selects the leads with full-table replication."""
-    catalog: Json = json.loads(tap("--discover").stdout)
+    catalog: Json = json.loads(tap("--discover", config=config).stdout)
     stream = catalog["streams"][0]
     stream["replication_method"] = "FULL_TABLE"
     stream["metadata"][-1]["metadata"]["selected"] = True

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from tap_mega.config.schema import SETTINGS
+from tap_mega.config.schema import CREDENTIALS, SETTINGS
 from tap_mega.tap import TapMega
 from testing.sections import replace_section
 
@@ -34,11 +34,13 @@ HUB = ROOT / "docs" / "meltanohub.yml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COST = re.compile(r"(?<=<!-- cost -->\n\n).*?(?=\n<!-- /cost -->)", re.DOTALL)
 
+UNLESS = ", unless `customers` is set"
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "maximum": "<= {}"}
 FORMATS = {"uuid": "UUID", "date-time": "date or date-time", "uri": "URL"}
 EXAMPLES = {
     "auth_token": f"mega_{64 * '0'}",
     "customer_id": "00000000-0000-4000-8000-000000000000",
+    "customers": '[{"customer_id": "…", "auth_token": "mega_…"}]',
     "start_date": "2026-01-01",
     "custom_field_types": '{"budget": "number"}',
     "filters": '{"status": "won"}',
@@ -73,7 +75,7 @@ def rows(schema: Json, prefix: str = "") -> Iterator[str]:
     """Yield a row for each setting, and for each property of an object."""
     for name, setting in schema["properties"].items():
         default = json.dumps(setting["default"]) if "default" in setting else ""
-        default = "required" if name in schema.get("required", ()) else default
+        default = f"required{UNLESS}" if name in CREDENTIALS else default
         cells = (f"`{prefix}{name}`", kind(setting), default, setting["description"])
         yield f"| {' | '.join(cells)} |"
         if "properties" in setting:
@@ -99,7 +101,7 @@ def dotenv() -> str:
     for name, setting in SETTINGS["properties"].items():
         default = setting.get("default", EXAMPLES.get(name))
         value = default if isinstance(default, str) else json.dumps(default)
-        off = "" if name in SETTINGS["required"] else "# "
+        off = "" if name in CREDENTIALS else "# "
         lines += [f"# {setting['title']}: {kind(setting)}"]
         lines += [f"{off}TAP_MEGA_{name.upper()}={value}", ""]
     return "\n".join(lines)
@@ -120,7 +122,7 @@ def plugin() -> Json:
     settings = TapMega.config_jsonschema["properties"]
     return {
         "capabilities": sorted(it.value for it in TapMega.capabilities),
-        "settings_group_validation": [sorted(SETTINGS["required"])],
+        "settings_group_validation": [sorted(CREDENTIALS), ["customers"]],
         "settings": [meltano_setting(*item) for item in settings.items()],
     }
 

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
+from typing_extensions import override
 
 from sandbox import NO_LIMITS, Fault, Sandbox
 from testing.clock import FakeClock
@@ -82,6 +83,7 @@ class AnyDay(RuleBasedStateMachine):
         self.bookmark = ""
         self.copy: dict[str, Json] = {}
 
+    @override
     def teardown(self) -> None:
         """Check that one sync without faults completes the copy."""
         with contextlib.ExitStack() as resources:

@@ -11,7 +11,7 @@ import typing as t
 
 import yaml
 
-from tap_mega.config.schema import SETTINGS
+from tap_mega.config.schema import CREDENTIALS, SETTINGS
 from tap_mega.config.validation import find_errors, find_unknown
 from tests import tables
 from tests.loaders import LOADERS, PLUGINS
@@ -45,6 +45,7 @@ def test_the_env_example_is_valid(
     values = {pair[1]: pair[2] for pair in pairs if pair}
     names = {f"TAP_MEGA_{name.upper()}" for name in SETTINGS["properties"]}
     assert set(values) == names
+    del values["TAP_MEGA_CUSTOMERS"]  # It replaces two others.
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     run = tap("--test=schema", "--config=ENV")
@@ -54,7 +55,7 @@ def test_the_env_example_is_valid(
 def test_the_sample_configuration_is_valid() -> None:
     """`sample_config.json` is complete and valid, and has no real token."""
     sample = json.loads((tables.ROOT / "sample_config.json").read_text())
-    assert set(SETTINGS["required"]) <= set(sample)
+    assert set(CREDENTIALS) <= set(sample)
     assert find_unknown(sample, SETTINGS) == []
     assert find_errors(dict(sample), SETTINGS) == []
     assert set(sample["auth_token"].removeprefix("mega_")) == {"0"}
@@ -77,7 +78,7 @@ def test_the_hub_definition_is_current() -> None:
     assert set(definition) >= HUB_REQUIRED
     assert {it["kind"] for it in definition["settings"]} <= HUB_KINDS
     secrets = [it["name"] for it in definition["settings"] if it.get("sensitive")]
-    assert secrets == ["auth_token"]
+    assert secrets == ["auth_token", "customers"]
 
 
 def test_the_readme_has_the_tested_loaders() -> None:

@@ -91,9 +91,10 @@ class PlainTap(TapMega):
 
     message_writer_class = PlainWriter  # type: ignore[assignment]
 
+    @override
     def discover_streams(self) -> list[LeadsStream]:
         """Return the only stream."""
-        return [PlainLeads(self)]
+        return [PlainLeads(self, self.clock)]
 
 
 class NoDecoder:

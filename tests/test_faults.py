@@ -93,15 +93,6 @@ def test_a_persistent_fault_ends_in_one_line(
     assert run.bookmark == run.records[-1]["updated_at"]
 
 
-def test_the_test_mode_gives_up_after_three_attempts(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """`--test` gives up after three attempts, because a person is waiting."""
-    sandbox.script(Fault("error", times=None))
-    assert tap("--test", config=sandbox.config(), clock=clock).code == 1
-    assert len(sandbox.requests) == 3
-
-
 def test_waits_between_attempts_grow(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:

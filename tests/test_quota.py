@@ -205,12 +205,12 @@ def test_a_wait_is_logged(tap: Command, sandbox: Sandbox, clock: FakeClock) -> N
     )
     run = tap(config={**sandbox.config(), "requests_per_minute": 4}, clock=clock)
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
-    assert lines == ["Waiting 30 min: the API answered 429: the key has no quota left"]
+    no_quota = "the API answered 429: the key has no quota left"
+    assert lines == [f"Waiting 30 min: {no_quota}. Resuming at 08:30:04 UTC"]
     run = tap(config={**sandbox.config(), "requests_per_minute": 2}, clock=clock)
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
-    assert lines == [
-        "Waiting 1 min: the limit of 2 requests per minute and 1000 per hour is reached"
-    ]
+    limit = "the limit of 2 requests per minute and 1000 per hour is reached"
+    assert lines == [f"Waiting 1 min: {limit}. Resuming at 08:31:04 UTC"]
 
 
 TOO_LONG = Fault("error", 2, None, status=429, retry_after=7200)
@@ -276,9 +276,8 @@ def test_a_lower_limit_is_kept(tap: Command, clock: FakeClock) -> None:
         pace = {"requests_per_minute": 10, "requests_per_hour": 60}
         run = tap(config={**sandbox.config(), **pace, "page_size": 1}, clock=clock)
         assert len(run.records) == 200
-        sent = [request.time for request in sandbox.requests]
-        for first, later in zip(sent, sent[60:], strict=False):
-            assert later - first >= HOUR
+        hours = [request.time // HOUR for request in sandbox.requests]
+        assert max(hours.count(hour) for hour in hours) == 60
 
 
 def test_an_endless_wait_is_over_the_maximum(

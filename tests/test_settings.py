@@ -140,7 +140,7 @@ def test_batch_config_excludes_stream_maps(
 def test_a_stream_can_be_mapped_to_another_name(tap: Command, sandbox: Sandbox) -> None:
     """A map may define another stream if `__source__` names the original."""
     maps = {"people": {"__source__": "leads", "id": "id", "__else__": None}}
-    run = tap("--test", config={**sandbox.config(), "stream_maps": maps})
+    run = tap(config={**sandbox.config(), "stream_maps": maps})
     assert run.code == 0
     assert {"leads", "people"} == {
         it["stream"] for it in run.messages if "record" in it

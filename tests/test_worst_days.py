@@ -206,6 +206,33 @@ def test_leads_that_leave_a_tie_take_none_along(tap: Command, clock: FakeClock) 
         assert newest == {lead["id"]: lead for lead in sandbox.leads.all()}
 
 
+@pytest.mark.parametrize("stopped", [False, True], ids=["one-run", "two-runs"])
+def test_leads_that_move_to_the_end_hide_none(
+    tap: Command, clock: FakeClock, *, stopped: bool
+) -> None:
+    """A lead that was read and has changed since does not mark where reading was."""
+    with Sandbox(leads=0, clock=clock.time, limits=NO_LIMITS) as sandbox:
+        sandbox.leads.add(30, updated_at="2026-01-01T00:00:00.000Z")
+        read = [lead["id"] for lead in sandbox.leads.all()[:20]]
+
+        def change() -> None:
+            for lead in read[:4:-1]:
+                clock.sleep(1)
+                sandbox.leads.update(lead)
+
+        config = {**sandbox.config(), "page_size": 10, "max_wait_seconds": 0}
+        no_quota = Fault("error", 3, None, status=429, retry_after=600)
+        refuse = Fault("refuse_cursor", 1 if stopped else 3, before=change)
+        runs, state = list[Run](), None
+        for fault in [no_quota, refuse] if stopped else [refuse]:
+            sandbox.script(fault)
+            runs.append(tap(config=config, state=state, clock=clock))
+            assert runs[-1].code == 0
+            state = runs[-1].state
+        newest = {lead["id"]: lead for run in runs for lead in run.records}
+        assert newest == {lead["id"]: lead for lead in sandbox.leads.all()}
+
+
 def test_a_stop_resumes_with_its_cursor(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:

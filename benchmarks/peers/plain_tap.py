@@ -14,6 +14,7 @@ from singer_sdk import typing as th
 from singer_sdk.authenticators import BearerTokenAuthenticator
 from singer_sdk.pagination import JSONPathPaginator
 from singer_sdk.schema.source import OpenAPISchema, StreamSchema
+from typing_extensions import override
 
 if t.TYPE_CHECKING:
     from singer_sdk.helpers.types import Context
@@ -35,24 +36,29 @@ class LeadsStream(RESTStream[str]):
     )
 
     @property
+    @override
     def url_base(self) -> str:
         """The base URL, from the setting `api_url`."""
         return str(self.config["api_url"])
 
     @property
+    @override
     def authenticator(self) -> BearerTokenAuthenticator:
         """The authenticator with the token."""
         return BearerTokenAuthenticator(token=self.config["auth_token"])
 
     @property
+    @override
     def http_headers(self) -> dict[str, str]:
         """The header with the customer."""
         return {"x-customer-id": self.config["customer_id"]}
 
+    @override
     def get_new_paginator(self) -> JSONPathPaginator:
         """Return a paginator that follows the cursor."""
         return JSONPathPaginator("$.next_cursor")
 
+    @override
     def get_url_params(
         self, context: Context | None, next_page_token: str | None
     ) -> dict[str, t.Any]:
@@ -80,6 +86,7 @@ class PlainTap(Tap):
         th.Property("api_url", th.StringType, required=True),
     ).to_dict()
 
+    @override
     def discover_streams(self) -> list[LeadsStream]:
         """Return the only stream."""
         return [LeadsStream(self)]

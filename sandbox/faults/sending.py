@@ -11,6 +11,7 @@ import typing as t
 import zlib
 
 from aiohttp import web
+from typing_extensions import override
 
 from sandbox.faults.responses import MESSAGE
 from sandbox.responses import error_response
@@ -39,13 +40,16 @@ class _Sent(web.StreamResponse):
         self._closes = closes
 
     @property
+    @override
     def keep_alive(self) -> bool:
         """Whether the connection stays open."""
         return not self._closes
 
+    @override
     async def prepare(self, request: web.BaseRequest) -> None:
         """Send no headers."""
 
+    @override
     async def write_eof(self, data: bytes = b"") -> None:
         """Send no body."""
 

@@ -13,6 +13,9 @@ if t.TYPE_CHECKING:
 VISIBLE_ASCII = r"^[\x21-\x7e]+$(?!\n)"
 PRINTABLE_ASCII = r"^[\x21-\x7e][\x20-\x7e]*$(?!\n)"
 
+CREDENTIALS = ("auth_token", "customer_id")
+"""Required, unless `customers` is set."""
+
 FIELD_TYPES = ["string", "integer", "number", "boolean", "date", "date-time"]
 """The types that a column of a custom field can have."""
 
@@ -20,7 +23,6 @@ SETTINGS: Schema = th.PropertiesList(
     th.Property(
         "auth_token",
         th.StringType(pattern=VISIBLE_ASCII),
-        required=True,
         secret=True,
         title="Personal Access Token",
         description=(
@@ -31,9 +33,29 @@ SETTINGS: Schema = th.PropertiesList(
     th.Property(
         "customer_id",
         th.UUIDType,
-        required=True,
         title="Customer ID",
         description="The UUID of the customer that the token is locked to.",
+    ),
+    th.Property(
+        "customers",
+        th.ArrayType(
+            th.ObjectType(
+                th.Property("customer_id", th.UUIDType, required=True),
+                th.Property(
+                    "auth_token",
+                    th.StringType(pattern=VISIBLE_ASCII),
+                    required=True,
+                    secret=True,
+                ),
+                additional_properties=False,
+            ),
+        ),
+        secret=True,
+        title="Customers",
+        description=(
+            "Many customers in one run, instead of `customer_id` and `auth_token`: a "
+            "list of objects, each with these two."
+        ),
     ),
     th.Property(
         "start_date",
