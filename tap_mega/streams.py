@@ -167,7 +167,7 @@ class LeadsStream(RESTStream[str | None]):
     @functools.cached_property
     @override
     def requests_session(self) -> requests.Session:
-        """The one session of the sync, which keeps its connection open."""
+        """The one session of the sync: its proxies and certificates."""
         return new_session(self.url_base)
 
     @override
@@ -257,11 +257,6 @@ class LeadsStream(RESTStream[str | None]):
             log=log,
         )
 
-    @functools.cached_property
-    def _transport(self) -> Transport:
-        """The connection to the API, which all customers share."""
-        return Transport(self.requests_session, float(self.config["request_timeout"]))
-
     def _new_reader(
         self, customer: Customer, position: Position | None, log: CustomerLogger
     ) -> Reader:
@@ -269,13 +264,13 @@ class LeadsStream(RESTStream[str | None]):
             per_minute=self.config["requests_per_minute"],
             per_hour=self.config["requests_per_hour"],
         )
-        filters = self.config.get("filters", {})
+        redactor = Redactor(customer.auth_token, self.config.get("filters", {}))
         client = Client(
             self._transport,
             functools.partial(self._prepare, customer),
             rate_limiter=rate_limiter,
             clock=self._clock,
-            redact=Redactor(customer.auth_token, filters).redact,
+            redact=redactor.redact,
         )
         end_date = self.config.get("end_date")
         return Reader(
@@ -289,6 +284,11 @@ class LeadsStream(RESTStream[str | None]):
             log=log,
             position=position,
         )
+
+    @functools.cached_property
+    def _transport(self) -> Transport:
+        timeout = float(self.config["request_timeout"])
+        return Transport(self.requests_session, timeout)
 
     def _prepare(
         self, customer: Customer, params: Mapping[str, t.Any]
