@@ -6,15 +6,15 @@ import copy
 import datetime as dt
 import functools
 import logging
-import signal
 import time
 import typing as t
 
 from singer_sdk import Tap
+from singer_sdk.singerlib import StateMessage
 from typing_extensions import override
 
 from tap_mega.bookmark import Source, usable_state
-from tap_mega.command import MegaCommand, Stopped, check_json
+from tap_mega.command import MegaCommand, check_json
 from tap_mega.config.environment import read_environment
 from tap_mega.config.schema import SETTINGS
 from tap_mega.config.validation import (
@@ -24,6 +24,7 @@ from tap_mega.config.validation import (
     find_unsafe_maps,
     find_unused_types,
 )
+from tap_mega.stopping import Stopped, ignore_repetitions
 from tap_mega.streams import LeadsStream
 from tap_mega.writer import MegaWriter
 
@@ -82,7 +83,11 @@ class TapMega(Tap):
             config |= found
         if isinstance(config.get("filters"), dict):
             config["filters"] = drop_nulls(config["filters"]) or None
-        super().__init__(config=drop_nulls(config), **kwargs)
+        # A stop signal needs the writer as soon as the SDK has set its handler.
+        self.message_writer = MegaWriter()
+        super().__init__(
+            config=drop_nulls(config), message_writer=self.message_writer, **kwargs
+        )
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
@@ -125,11 +130,6 @@ class TapMega(Tap):
             if warning:
                 self.logger.warning(warning)
         super().load_state(state)
-        super()._setup_signal_handlers()
-
-    @override
-    def _setup_signal_handlers(self) -> None:
-        """Do nothing yet: `load_state` does, once there is a state to write."""
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
@@ -137,19 +137,19 @@ class TapMega(Tap):
 
         This does nothing else: the signal may have interrupted a write to the log.
         """
+        ignore_repetitions()
         self.message_writer.when_idle(functools.partial(self._stop, signum))
 
     def _stop(self, signum: int) -> t.NoReturn:
-        raise Stopped(signal.Signals(signum), self._write_last_state)
+        raise Stopped(signum, self._write_last_state)
 
     def _write_last_state(self) -> None:
-        """Write the leads that were kept, and the state.
+        """Write the leads that were kept, and the state, if the sync has begun.
 
         BATCH messages are the exception: leads after the last one are in no file yet.
         """
-        if not self.config.get("batch_config"):
-            self.state_writer.write_state(self.state)
-            self.message_writer.flush()
+        if self.message_writer.has_begun and not self.config.get("batch_config"):
+            self.message_writer.write_message(StateMessage(self.state))
 
     @classmethod
     @override
