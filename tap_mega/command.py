@@ -23,6 +23,9 @@ from typing_extensions import override
 from tap_mega.config.validation import config_error
 from tap_mega.stopping import Stopped, ignore_signals
 
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class MegaCommand(SingerCommand):
     """The command `tap-mega`. It logs a failure as one line that says what to do."""
@@ -100,21 +103,27 @@ def format_error(error: Exception) -> list[str]:
     return [line]
 
 
-def check_json(option: str, file: t.IO[str] | None, *keys: str) -> t.IO[str] | None:
-    """Return a file again, after checking what it holds; None if it is empty.
+def check_json(
+    option: str, file: t.IO[str] | None, check: Callable[[object], None] | None = None
+) -> t.IO[str] | None:
+    """Return a file again, after checking what it holds; None if that is nothing.
 
     Raises:
-        ConfigValidationError: If it is not a JSON object, or lacks one of the keys.
+        ConfigValidationError: If it is not a JSON object, or if the check fails.
     """
     try:
         text = file.read() if file else ""
-        content = json.loads(text) if text.strip() else {}
-    except ValueError:
+        content = json.loads(text, parse_constant=_refuse) if text.strip() else {}
+    except (ValueError, RecursionError):
         content = None
-    if content == {}:
-        return None
-    if not isinstance(content, dict) or not content.keys() >= set(keys):
-        having = f" with {', '.join(keys)}" if keys else ""
-        msg = f"{option} must name a file that holds a JSON object{having}"
+    if not isinstance(content, dict):
+        msg = f"{option} must name a file that holds a JSON object"
         raise config_error(msg)
-    return io.StringIO(text)
+    if file and check:
+        check(content)
+    return io.StringIO(text) if content else None
+
+
+def _refuse(constant: str) -> t.NoReturn:
+    """Refuse NaN and Infinity, which are not JSON."""
+    raise ValueError(constant)

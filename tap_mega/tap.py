@@ -14,6 +14,7 @@ from singer_sdk.singerlib import StateMessage
 from typing_extensions import override
 
 from tap_mega.bookmark import Source, usable_state
+from tap_mega.catalog import check_shape
 from tap_mega.command import MegaCommand, check_json
 from tap_mega.config.environment import read_environment
 from tap_mega.config.schema import SETTINGS
@@ -117,6 +118,12 @@ class TapMega(Tap):
         return [LeadsStream(self)]
 
     @override
+    def setup_mapper(self) -> None:
+        """Apply the catalog, which may change it, before the SDK maps its streams."""
+        _ = self.streams
+        super().setup_mapper()
+
+    @override
     def load_state(self, state: dict[str, t.Any]) -> None:
         """Take over what this sync may use of the state of the last one.
 
@@ -193,7 +200,7 @@ class TapMega(Tap):
         """Run a sync, with a state and a catalog that are JSON objects."""
         super().invoke(
             state=check_json("--state", state),
-            catalog=check_json("--catalog", catalog, "streams"),
+            catalog=check_json("--catalog", catalog, check_shape),
             **kwargs,
         )
 
