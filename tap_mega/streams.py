@@ -27,9 +27,9 @@ from tap_mega.bookmark import (
     Start,
     source_of,
 )
+from tap_mega.catalog import complete_entry
 from tap_mega.client import Client
 from tap_mega.config.customers import customers_of
-from tap_mega.config.validation import config_error
 from tap_mega.custom_fields import CustomFields
 from tap_mega.customers import CustomerAuthenticator, CustomerLogger
 from tap_mega.openapi import DOCUMENT
@@ -58,8 +58,6 @@ if t.TYPE_CHECKING:
     from tap_mega.page import Lead
     from tap_mega.position import Position
     from tap_mega.writer import MegaWriter
-
-METHODS = (REPLICATION_INCREMENTAL, REPLICATION_FULL_TABLE)
 
 PARAMETER_NAMES = {"stage_id": "stageId"}
 """Filters whose parameter has another name than the setting."""
@@ -190,21 +188,12 @@ class LeadsStream(RESTStream[str | None]):
         Raises:
             ConfigValidationError: If the stream cannot do what the catalog says.
         """
-        keys = self.primary_keys
-        super().apply_catalog(catalog)
-        self.primary_keys = keys
-        if catalog.get_stream(self.name) is None:
+        if entry := catalog.get_stream(self.name):
+            for line in complete_entry(entry, self.primary_keys, REPLICATION_KEY):
+                self.logger.warning(line)
+        else:
             self.logger.warning("The catalog lacks '%s': nothing is read", self.name)
-        if "properties" not in self.effective_schema:
-            msg = "The catalog's schema of 'leads' is empty: make it with --discover"
-            raise config_error(msg)
-        if self.replication_method not in METHODS:
-            names = ", ".join(METHODS)
-            msg = f"The catalog's replication_method must be one of {names}"
-            raise config_error(msg)
-        if self.replication_key not in {None, "", REPLICATION_KEY}:
-            msg = "The catalog's replication_key must be updated_at: no other works"
-            raise config_error(msg)
+        super().apply_catalog(catalog)
         self.replication_key = REPLICATION_KEY
 
     # The records of a sync

@@ -186,7 +186,7 @@ def _format_error(error: ValidationError) -> str:
         known = list(schema["properties"])
         unknown = ", ".join(sorted(set(t.cast("Schema", error.instance)) - set(known)))
         return f"The setting {path} has no '{unknown}', only {', '.join(known)}"
-    return f"The setting {path} must be {_requirement(error)}"
+    return f"The setting {path} must be {requirement(error)}"
 
 
 def _path(error: ValidationError) -> str:
@@ -202,7 +202,8 @@ def _missing(name: str, schema: Schema) -> str:
     return f"The setting '{name}' is missing: set it to the {title}"
 
 
-def _requirement(error: ValidationError) -> str:
+def requirement(error: ValidationError) -> str:
+    """Return what a value must be, in words."""
     schema = t.cast("Schema", error.schema)
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
