@@ -26,6 +26,9 @@ from pathlib import Path
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
+VARIABLE = "DEMO_DATABASE_URL"
+"""Not `DATABASE_URL`, which may be of other work: schemas are dropped in here."""
+
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 60
 STOP_SECONDS = 10
@@ -49,13 +52,15 @@ def postgres_server() -> Iterator[str]:
     """Provide a PostgreSQL, and take it away again.
 
     Yields:
-        The URL of an empty database on this machine; or `DATABASE_URL` where the
-        environment has one, and then nothing is started.
+        The URL of an empty database on this machine; or `DEMO_DATABASE_URL` where
+        the environment has one, and then nothing is started.
 
     Raises:
         RuntimeError: The server did not start; the message holds its output.
     """
-    if url := os.environ.get("DATABASE_URL"):
+    if url := os.environ.get(VARIABLE):
+        place = url.rpartition("@")[2].partition("?")[0]  # without the password
+        print(f"PostgreSQL: {place}, from {VARIABLE}", file=sys.stderr)
         yield url
         return
     keeper = subprocess.Popen(
@@ -79,8 +84,8 @@ def _read_url(keeper: subprocess.Popen[str]) -> str:
     line = output.readline()
     if not line.startswith(SCHEME):
         msg = (
-            "PostgreSQL did not start. Set DATABASE_URL to use one that you have.\n"
-            f"{line}{output.read()}"
+            "PostgreSQL did not start. "
+            f"Set {VARIABLE} to use one that you have.\n{line}{output.read()}"
         )
         raise RuntimeError(msg)
     return line.strip()

@@ -108,7 +108,7 @@ def test_a_step_that_fails_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A database that is not there: exit code 1, the step, and the reason."""
-    monkeypatch.setenv("DATABASE_URL", "postgresql://postgres@127.0.0.1:1/none")
+    monkeypatch.setenv("DEMO_DATABASE_URL", "postgresql://postgres@127.0.0.1:1/none")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert demo.main() == 1
     told = capsys.readouterr().out
