@@ -134,7 +134,7 @@ class AnyDay(RuleBasedStateMachine):
         self.filters: Json = {}
         self.state: Json | None = None
         self.table = Table()
-        self.happened: list[Fault] = []
+        self.scripted: list[tuple[int, Fault]] = []
         if loaded:
             self.a_refresh_without_faults()
 
@@ -294,6 +294,12 @@ class AnyDay(RuleBasedStateMachine):
 
     # What happens during a sync
 
+    @property
+    def happened(self) -> list[Fault]:
+        """The faults of the last sync that had a page: 429 comes before any fault."""
+        sent = self.sandbox.requests
+        return [fault for number, fault in self.scripted if sent[number].status == 200]
+
     def _prepare(
         self,
         script: list[Fault],
@@ -301,12 +307,12 @@ class AnyDay(RuleBasedStateMachine):
         change: Callable[[], object] = lambda: None,
     ) -> None:
         """Let faults happen to the next sync, and `change` at each of them."""
-        self.happened = []
+        self.scripted = []
         self.sandbox.limits = quota
 
         def happen(fault: Fault) -> None:
-            self.happened.append(fault)
-            if len(self.happened) <= MAX_CHANGES:
+            self.scripted.append((len(self.sandbox.requests) - 1, fault))
+            if len(self.scripted) <= MAX_CHANGES:
                 change()
 
         self.sandbox.script(
