@@ -12,29 +12,20 @@ import typing as t
 
 import click
 from singer_sdk import mapper
-from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
+from singer_sdk.exceptions import (
+    ConfigValidationError,
+    FatalSyncError,
+    SingerSDKError,
+)
 from singer_sdk.plugin_base import SingerCommand
 from typing_extensions import override
 
 from tap_mega.config.validation import config_error
+from tap_mega.stopping import Stopped, ignore_signals
 from tap_mega.sync import CustomersFailedError
 
 if t.TYPE_CHECKING:
-    import signal
     from collections.abc import Callable
-
-SIGNAL_EXIT_CODE = 128
-"""Shells add it to the number of the signal that ended a program."""
-
-
-class Stopped(SystemExit):
-    """A signal stopped the tap."""
-
-    def __init__(self, number: signal.Signals, clean_up: Callable[[], object]) -> None:
-        """Keep the signal, and what to do before the exit."""
-        super().__init__(SIGNAL_EXIT_CODE + number)
-        self.number = number
-        self.clean_up = clean_up
 
 
 class MegaCommand(SingerCommand):
@@ -44,19 +35,39 @@ class MegaCommand(SingerCommand):
     def main(self, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
         """Run the command and exit: with 0 if all went well, otherwise with 1."""
         try:
-            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+            code = self._run(*args, **kwargs)
+            ignore_signals()  # In here, so that no signal is missed.
         except Stopped as stop:
-            stop.clean_up()
-            self.logger.warning(
-                "Stopped by %s before the end: the next run resumes from its state",
-                stop.number.name,
-            )
+            code = stop.code
+            self._clean_up(stop)
+            ignore_signals()
+        sys.exit(code or 0)
+
+    def _run(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        """Run the command, log its failure, and return the exit code."""
+        try:
+            return super().main(*args, **{**kwargs, "standalone_mode": False})
+        except Stopped:
             raise
+        except SystemExit as end:
+            return end.code
         except Exception as error:  # noqa: BLE001 - each becomes a line
             for line in format_error(error):
                 self.logger.error("%s", line)  # noqa: TRY400 - without a traceback
-            code = 1
-        sys.exit(code or 0)
+            return 1
+
+    def _clean_up(self, stop: Stopped) -> None:
+        """Write what is left to write. No error changes the exit code any more."""
+        try:
+            stop.clean_up()
+        except FatalSyncError as error:
+            self.logger.error("%s", error)  # noqa: TRY400 - without a traceback
+        except SystemExit:
+            pass  # The loader was stopped, too, and reads no more.
+        self.logger.warning(
+            "Stopped by %s before the end: the next run resumes from its state",
+            stop.name,
+        )
 
     @override
     def invoke(self, ctx: click.Context) -> t.Any:
@@ -93,21 +104,27 @@ def format_error(error: Exception) -> list[str]:
     return [line]
 
 
-def check_json(option: str, file: t.IO[str] | None, *keys: str) -> t.IO[str] | None:
-    """Return a file again, after checking what it holds; None if it is empty.
+def check_json(
+    option: str, file: t.IO[str] | None, check: Callable[[object], None] | None = None
+) -> t.IO[str] | None:
+    """Return a file again, after checking what it holds; None if that is nothing.
 
     Raises:
-        ConfigValidationError: If it is not a JSON object, or lacks one of the keys.
+        ConfigValidationError: If it is not a JSON object, or if the check fails.
     """
     try:
         text = file.read() if file else ""
-        content = json.loads(text) if text.strip() else {}
-    except ValueError:
+        content = json.loads(text, parse_constant=_refuse) if text.strip() else {}
+    except (ValueError, RecursionError):
         content = None
-    if content == {}:
-        return None
-    if not isinstance(content, dict) or not content.keys() >= set(keys):
-        having = f" with {', '.join(keys)}" if keys else ""
-        msg = f"{option} must name a file that holds a JSON object{having}"
+    if not isinstance(content, dict):
+        msg = f"{option} must name a file that holds a JSON object"
         raise config_error(msg)
-    return io.StringIO(text)
+    if file and check:
+        check(content)
+    return io.StringIO(text) if content else None
+
+
+def _refuse(constant: str) -> t.NoReturn:
+    """Refuse NaN and Infinity, which are not JSON."""
+    raise ValueError(constant)

@@ -35,6 +35,8 @@ class Page(t.NamedTuple):
     """Which leads cannot be read and were left out, and why."""
     repaired: int = 0
     """How many texts and numbers were replaced, because no database stores them."""
+    requested_at: float = 0.0
+    """When the page was requested, in epoch seconds by our clock."""
     sent_at: float | None = None
     """The header `Date` of the response, in epoch seconds."""
 

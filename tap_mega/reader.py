@@ -6,6 +6,7 @@ Whoever iterates over it sleeps, or does something else meanwhile.
 
 from __future__ import annotations
 
+import bisect
 import logging
 import typing as t
 
@@ -73,6 +74,7 @@ class Reader:
         rate_limiter: RateLimiter,
         *,
         page_size: int,
+        until: dt.datetime | None = None,
         backoff: Backoff,
         max_tries: int,
         now: Callable[[], float],
@@ -85,6 +87,7 @@ class Reader:
             client: Requests one page at a time.
             rate_limiter: Says how long to wait before a request.
             page_size: How many leads a page holds at most.
+            until: Read only leads that changed before; None for all.
             backoff: Returns the seconds to wait after each failure of a request.
             max_tries: How often to send a request that fails.
             now: Returns monotonic seconds.
@@ -94,6 +97,7 @@ class Reader:
         self._client = client
         self.rate_limiter = rate_limiter
         self._page_size = page_size
+        self._until = until
         self._backoff = backoff
         self.max_tries = max_tries
         self._now = now
@@ -156,6 +160,9 @@ class Reader:
         page = yield from self._first_page(since, cursor, offset)
         while True:
             previous = _check_order(page, previous)
+            if self._until and previous and previous >= self._until:
+                yield self._last_page(page, self._until)
+                return
             self._count(page, read_before)
             yield page
             paginator.follow(page)
@@ -176,6 +183,19 @@ class Reader:
             if not offset or self.position.knows(page):
                 return page
             offset = max(0, offset - self._page_size)
+
+    def _last_page(self, page: Page, until: dt.datetime) -> Page:
+        """Return a page with the leads before `until` only; the rest is not wanted."""
+        count = bisect.bisect_left(page.timestamps, until)
+        last = page._replace(
+            leads=page.leads[:count],
+            timestamps=page.timestamps[:count],
+            next_cursor=None,
+            total=None,
+        )
+        self._count(last, 0)
+        self.total = self.new + len(self.rejected)
+        return last
 
     def _count(self, page: Page, read_before: int) -> None:
         """Count a page.

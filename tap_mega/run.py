@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import typing as t
 
 from tap_mega.customers import take_turns
@@ -46,6 +47,8 @@ class Run:
         """
         self._syncs = syncs
         self._max_wait_seconds = int(config["max_wait_seconds"])
+        self._max_run_seconds = config.get("max_run_seconds", math.inf)
+        self._started_at = clock.monotonic()
         self._clock = clock
         self._log = log
         self._compared_clocks = False
@@ -71,14 +74,21 @@ class Run:
         for turn in take_turns(pages, self._clock.monotonic):
             if not isinstance(turn, Wait):
                 yield turn
-            elif reason := self._excess(turn):
+            if reason := self._excess(turn):
                 stop(self._syncs, reason)
                 return
-            else:
+            if isinstance(turn, Wait):
                 self._sleep(turn)
 
-    def _excess(self, wait: Wait) -> str:
-        """Return why a wait is longer than the settings allow; empty if it is not."""
+    def _excess(self, turn: object) -> str:
+        """Return why the run has to stop before its next request, if it has to."""
+        wait = turn if isinstance(turn, Wait) else Wait(0, "")
+        took = self._clock.monotonic() - self._started_at
+        if took + wait.seconds >= self._max_run_seconds:
+            return (
+                f"Stopped: the run has taken {format_duration(took)}, and may take no "
+                "longer than the setting 'max_run_seconds' allows"
+            )
         minimum = MAX_RETRY_WAIT_SECONDS if wait.is_retry else 0
         if wait.seconds <= max(self._max_wait_seconds, minimum):
             return ""

@@ -8,7 +8,6 @@ import logging
 import typing as t
 
 import backoff
-import requests
 from singer_sdk import RESTStream
 from singer_sdk.batch import Batcher
 from singer_sdk.helpers.conform import TypeConformanceLevel
@@ -28,9 +27,9 @@ from tap_mega.bookmark import (
     Start,
     source_of,
 )
+from tap_mega.catalog import complete_entry
 from tap_mega.client import Client
 from tap_mega.config.customers import customers_of
-from tap_mega.config.validation import config_error, is_loopback
 from tap_mega.custom_fields import CustomFields
 from tap_mega.customers import CustomerAuthenticator, CustomerLogger
 from tap_mega.openapi import DOCUMENT
@@ -38,13 +37,17 @@ from tap_mega.page import CursorPaginator
 from tap_mega.rate_limit import RateLimiter
 from tap_mega.reader import Reader
 from tap_mega.records import Columns, Conformer, is_plain
+from tap_mega.redaction import Redactor
 from tap_mega.run import Run
+from tap_mega.session import new_session
 from tap_mega.sync import CustomerSync, raise_failures
 from tap_mega.timestamps import format_timestamp, parse_timestamp
+from tap_mega.transport import Transport
 
 if t.TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
+    import requests
     from singer_sdk import Tap
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Auth, Context
@@ -56,14 +59,12 @@ if t.TYPE_CHECKING:
     from tap_mega.position import Position
     from tap_mega.writer import MegaWriter
 
-METHODS = (REPLICATION_INCREMENTAL, REPLICATION_FULL_TABLE)
-
 PARAMETER_NAMES = {"stage_id": "stageId"}
 """Filters whose parameter has another name than the setting."""
 
 TIMESTAMP_FILTERS = ("created_since",)
 
-PARTIAL_SETTINGS = ("start_date", "filters", "batch_config")
+PARTIAL_SETTINGS = ("start_date", "end_date", "filters", "batch_config")
 """Settings with which the records of a full-table sync are not all leads."""
 
 MAX_BACKOFF_SECONDS = 60
@@ -164,14 +165,8 @@ class LeadsStream(RESTStream[str | None]):
     @functools.cached_property
     @override
     def requests_session(self) -> requests.Session:
-        """The one session of the sync, which keeps its connection open."""
-        session = requests.Session()
-        # A request to this machine must not go through a proxy of the environment.
-        session.trust_env = not is_loopback(self.url_base)
-        # `Session.send`, which the client calls, ignores REQUESTS_CA_BUNDLE.
-        found = session.merge_environment_settings(self.url_base, {}, None, None, None)
-        session.verify = found["verify"]
-        return session
+        """The one session of the sync: its proxies and certificates."""
+        return new_session(self.url_base)
 
     @override
     def backoff_max_tries(self) -> int:
@@ -193,21 +188,12 @@ class LeadsStream(RESTStream[str | None]):
         Raises:
             ConfigValidationError: If the stream cannot do what the catalog says.
         """
-        keys = self.primary_keys
-        super().apply_catalog(catalog)
-        self.primary_keys = keys
-        if catalog.get_stream(self.name) is None:
+        if entry := catalog.get_stream(self.name):
+            for line in complete_entry(entry, self.primary_keys, REPLICATION_KEY):
+                self.logger.warning(line)
+        else:
             self.logger.warning("The catalog lacks '%s': nothing is read", self.name)
-        if "properties" not in self.effective_schema:
-            msg = "The catalog's schema of 'leads' is empty: make it with --discover"
-            raise config_error(msg)
-        if self.replication_method not in METHODS:
-            names = ", ".join(METHODS)
-            msg = f"The catalog's replication_method must be one of {names}"
-            raise config_error(msg)
-        if self.replication_key not in {None, "", REPLICATION_KEY}:
-            msg = "The catalog's replication_key must be updated_at: no other works"
-            raise config_error(msg)
+        super().apply_catalog(catalog)
         self.replication_key = REPLICATION_KEY
 
     # The records of a sync
@@ -226,7 +212,9 @@ class LeadsStream(RESTStream[str | None]):
             self._version = max(sync.bookmark.new_version() for sync in syncs)
         run = Run(syncs, self.config, self._clock, self.logger)
         for sync, page in run.pages():
-            yield from page.leads
+            if self._marks_rows:
+                self._version = int(page.requested_at)
+            yield from sync.leads_of(page)
             sync.checkpoint(page)
             self._write_state()
         self._log_warnings(syncs)
@@ -265,24 +253,31 @@ class LeadsStream(RESTStream[str | None]):
             per_minute=self.config["requests_per_minute"],
             per_hour=self.config["requests_per_hour"],
         )
+        redactor = Redactor(customer.auth_token, self.config.get("filters", {}))
         client = Client(
-            self.requests_session,
+            self._transport,
             functools.partial(self._prepare, customer),
             rate_limiter=rate_limiter,
             clock=self._clock,
-            timeout=float(self.config["request_timeout"]),
-            auth_token=customer.auth_token,
+            redact=redactor.redact,
         )
+        end_date = self.config.get("end_date")
         return Reader(
             client,
             rate_limiter,
             page_size=self.config["page_size"],
+            until=end_date and parse_timestamp(end_date),
             backoff=self.backoff_wait_generator,
             max_tries=self.backoff_max_tries(),
             now=self._clock.monotonic,
             log=log,
             position=position,
         )
+
+    @functools.cached_property
+    def _transport(self) -> Transport:
+        timeout = float(self.config["request_timeout"])
+        return Transport(self.requests_session, timeout)
 
     def _prepare(
         self, customer: Customer, params: Mapping[str, t.Any]
@@ -449,8 +444,7 @@ class LeadsStream(RESTStream[str | None]):
         if not (full and self.config["emit_activate_version_messages"]):
             return False
         partial = [name for name in PARTIAL_SETTINGS if self.config.get(name)]
-        maps: dict[str, t.Any] = self.config.get("stream_maps") or {}
-        if any("__filter__" in (it or {}) for it in maps.values()):
+        if self._replaced_streams & filtered_streams(self.config):
             partial.append("__filter__")
         if partial:
             self.logger.warning(
@@ -459,6 +453,16 @@ class LeadsStream(RESTStream[str | None]):
                 "' and '".join(partial),
             )
         return not partial
+
+    @functools.cached_property
+    def _marks_rows(self) -> bool:
+        """Whether records of an incremental sync have a version.
+
+        Theirs is the time at which their page was requested. So a full refresh that
+        started before does not remove a lead that only this sync has read.
+        """
+        incremental = self.replication_method == REPLICATION_INCREMENTAL
+        return incremental and bool(self.config["emit_activate_version_messages"])
 
     def _activate_version(self, syncs: Sequence[CustomerSync]) -> None:
         """Let the loader remove rows that were not in this load, if it was complete.
@@ -470,11 +474,31 @@ class LeadsStream(RESTStream[str | None]):
                 sync.log.warning("No ACTIVATE_VERSION: %s", problem)
                 return
         version = t.cast("int", self._version)
-        for stream_map in self.stream_maps:
-            if not isinstance(stream_map, RemoveRecordTransform):
-                name = stream_map.stream_alias
-                message = ActivateVersionMessage(name, version=version)
-                self._writer.write_message(message)
+        for name in sorted(self._replaced_streams):
+            self._writer.write_message(ActivateVersionMessage(name, version=version))
+
+    @functools.cached_property
+    def _replaced_streams(self) -> set[str]:
+        """The mapped streams that hold each lead once: those with its key.
+
+        A map may make others of it, such as a history, whose old rows must stay.
+        """
+        return {
+            it.stream_alias
+            for it in self.stream_maps
+            if not isinstance(it, RemoveRecordTransform)
+            and set(it.transformed_key_properties or ()) == set(self.primary_keys)
+        }
+
+
+def filtered_streams(config: Mapping[str, t.Any]) -> set[str]:
+    """Return the mapped streams that lack the leads that a `__filter__` drops."""
+    maps: dict[str, t.Any] = config.get("stream_maps") or {}
+    return {
+        mapping.get("__alias__", name)
+        for name, mapping in maps.items()
+        if isinstance(mapping, dict) and "__filter__" in mapping
+    }
 
 
 def filter_params(filters: Mapping[str, str]) -> dict[str, str]:

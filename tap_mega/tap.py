@@ -6,17 +6,18 @@ import copy
 import datetime as dt
 import functools
 import logging
-import signal
 import time
 import typing as t
 
 from singer_sdk import Tap
+from singer_sdk.singerlib import StateMessage
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from tap_mega.bookmark import source_of
+from tap_mega.catalog import check_shape
 from tap_mega.check import check_credentials
-from tap_mega.command import MegaCommand, Stopped, check_json
+from tap_mega.command import MegaCommand, check_json
 from tap_mega.config.customers import customers_of
 from tap_mega.config.environment import read_environment
 from tap_mega.config.schema import SETTINGS
@@ -27,8 +28,10 @@ from tap_mega.config.validation import (
     find_unknown,
     find_unsafe_maps,
     find_unused_types,
+    find_wrong_dates,
 )
 from tap_mega.state import usable_state
+from tap_mega.stopping import Stopped, ignore_repetitions
 from tap_mega.streams import LeadsStream
 from tap_mega.writer import MegaWriter
 
@@ -87,7 +90,11 @@ class TapMega(Tap):
             config |= found
         if isinstance(config.get("filters"), dict):
             config["filters"] = drop_nulls(config["filters"]) or None
-        super().__init__(config=drop_nulls(config), **kwargs)
+        # A stop signal needs the writer as soon as the SDK has set its handler.
+        self.message_writer = MegaWriter()
+        super().__init__(
+            config=drop_nulls(config), message_writer=self.message_writer, **kwargs
+        )
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
@@ -100,6 +107,7 @@ class TapMega(Tap):
             *find_credential_errors(self._config, self.config_jsonschema),
             *find_unsafe_maps(self._config, LeadsStream.name),
             *find_unused_types(self._config),
+            *find_wrong_dates(self._config),
         ]
         if errors and raise_errors:
             raise config_error(*errors)
@@ -118,6 +126,12 @@ class TapMega(Tap):
         return [LeadsStream(self, self.clock)]
 
     @override
+    def setup_mapper(self) -> None:
+        """Apply the catalog, which may change it, before the SDK maps its streams."""
+        _ = self.streams
+        super().setup_mapper()
+
+    @override
     def load_state(self, state: dict[str, t.Any]) -> None:
         """Take over what this sync may use of the state of the last one.
 
@@ -132,11 +146,6 @@ class TapMega(Tap):
             for warning in warnings:
                 self.logger.warning(warning)
         super().load_state(state)
-        super()._setup_signal_handlers()
-
-    @override
-    def _setup_signal_handlers(self) -> None:
-        """Do nothing yet: `load_state` does, once there is a state to write."""
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
@@ -144,19 +153,19 @@ class TapMega(Tap):
 
         This does nothing else: the signal may have interrupted a write to the log.
         """
+        ignore_repetitions()
         self.message_writer.when_idle(functools.partial(self._stop, signum))
 
     def _stop(self, signum: int) -> t.NoReturn:
-        raise Stopped(signal.Signals(signum), self._write_last_state)
+        raise Stopped(signum, self._write_last_state)
 
     def _write_last_state(self) -> None:
-        """Write the leads that were kept, and the state.
+        """Write the leads that were kept, and the state, if the sync has begun.
 
         BATCH messages are the exception: leads after the last one are in no file yet.
         """
-        if not self.config.get("batch_config"):
-            self.state_writer.write_state(self.state)
-            self.message_writer.flush()
+        if self.message_writer.has_begun and not self.config.get("batch_config"):
+            self.message_writer.write_message(StateMessage(self.state))
 
     @classmethod
     @override
@@ -215,7 +224,7 @@ class TapMega(Tap):
         """Run a sync, with a state and a catalog that are JSON objects."""
         super().invoke(
             state=check_json("--state", state),
-            catalog=check_json("--catalog", catalog, "streams"),
+            catalog=check_json("--catalog", catalog, check_shape),
             **kwargs,
         )
 

@@ -35,6 +35,7 @@ class MegaWriter(MsgSpecWriter):
         super().__init__()
         self._lines: list[bytes] = []
         self._busy = False
+        self.has_begun = False
         self._action: Callable[[], object] | None = None
 
     @property
@@ -60,6 +61,7 @@ class MegaWriter(MsgSpecWriter):
             SystemExit: As `flush`.
             FatalSyncError: As `flush`.
         """
+        self.has_begun = True
         line = bytes(self.format_message(message))  # The buffer is used again.
         self._lines.append(line if line.isascii() else escape_line_ends(line))
         if not isinstance(message, RecordMessage):
@@ -93,9 +95,9 @@ class MegaWriter(MsgSpecWriter):
             raise FatalSyncError(msg) from None
         finally:
             self._busy = False
-        if self._action:
-            action, self._action = self._action, None
-            action()
+            if self._action:  # It counts more than an error.
+                action, self._action = self._action, None
+                action()
 
     def _write(self, lines: bytes) -> None:
         """Write all bytes.

@@ -42,6 +42,8 @@ EXAMPLES = {
     "customer_id": "00000000-0000-4000-8000-000000000000",
     "customers": '[{"customer_id": "…", "auth_token": "mega_…"}]',
     "start_date": "2026-01-01",
+    "end_date": "2027-01-01",
+    "max_run_seconds": 900,
     "custom_field_types": '{"budget": "number"}',
     "filters": '{"status": "won"}',
     "user_agent": "acme-etl (data@acme.example)",

@@ -140,7 +140,9 @@ def test_a_state_of_another_shape_starts_over(shape: object) -> None:
     assert "is not of the shape" in warning
 
 
-@pytest.mark.parametrize("shape", [{}, {"bookmarks": {}}, {"bookmarks": {"leads": {}}}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"bookmarks": {}}, {"bookmarks": {"leads": {}}}], ids=str
+)
 def test_a_state_without_a_bookmark_is_a_first_run(shape: Json) -> None:
     """It is not a reason for a warning."""
     assert usable_state(shape, [SOURCE], NOW) == ({}, [])

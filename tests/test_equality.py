@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.io_base import SingerWriter
@@ -128,7 +128,23 @@ def messages(run: Run) -> list[str]:
     return [repr({k: v for k, v in it.items() if k != "time_extracted"}) for it in read]
 
 
+FLAT: Json = {"flattening_enabled": True, "flattening_max_depth": 1}
+ODD_LEADS: list[Json] = [
+    KEY | {"qualified": 2},
+    KEY | {"qualified": 0},
+    KEY | {"qualified": "no"},
+    KEY | {"qualified": []},
+    KEY | {"qualified": None},
+    KEY | {"owner": {"id": "1", "unknown": 5}},
+    KEY | {"unknown": {"a": 1}},
+    KEY | {"owner": None, "current_stage": None},
+    KEY | {"owner": "someone", "custom_fields": None},
+]
+
+
 @settings(max_examples=40, deadline=None)
+@example(page=ODD_LEADS, shape={})
+@example(page=ODD_LEADS[:-1], shape=FLAT)
 @given(page=pages, shape=shapes)
 def test_speed_changes_no_message(api: Sandbox, page: list[Json], shape: Json) -> None:
     """For any response, the messages are the same with and without the fast code."""

@@ -92,6 +92,50 @@ def test_no_minute_and_no_hour_exceeds_its_limit(
             assert later - first >= span
 
 
+def rate_limit_headers(limit: int, reset: int) -> dict[str, str]:
+    """Return the headers of a response that the tap reads."""
+    return {"RateLimit-Limit": str(limit), "RateLimit-Reset": str(reset)}
+
+
+def test_a_reset_belongs_to_one_window_only() -> None:
+    """A reset of the minute leaves the hour as it is, and the other way round."""
+    minute, hour = RateLimiter(2, 0), RateLimiter(0, 2)
+    for limiter in (minute, hour):
+        limiter.record(0)
+        limiter.record(0)
+        limiter.update(rate_limit_headers(1000, 1800), now=0)
+    waits = [minute.delay(0), hour.delay(0)]
+    assert waits == [pytest.approx(60, abs=0.2), pytest.approx(1800, abs=1.1)]
+    for limiter in (minute, hour):
+        limiter.update(rate_limit_headers(60, 20), now=0)
+    assert [minute.delay(0), hour.delay(0)] == [pytest.approx(20, abs=1.1), waits[1]]
+    for limiter in (minute, hour):  # The hour's limit is known by now.
+        limiter.update(rate_limit_headers(1000, 10), now=0)
+    assert minute.delay(0) == pytest.approx(20, abs=1.1)
+    assert hour.delay(0) == pytest.approx(10, abs=1.1)
+
+
+def test_a_reset_has_a_margin() -> None:
+    """`RateLimit-Reset` is in whole seconds, so a second more is waited."""
+    limiter = RateLimiter(1, 0)
+    limiter.record(0)
+    limiter.update(rate_limit_headers(60, 20), now=0)
+    assert limiter.delay(0) == 21
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"RateLimit-Limit": "60"}, {"RateLimit-Reset": "5"}],
+    ids=["none", "limit", "reset"],
+)
+def test_incomplete_rate_limit_headers_change_nothing(headers: dict[str, str]) -> None:
+    """A reset is believed only beside the limit that it belongs to."""
+    limiter = RateLimiter(1, 0)
+    limiter.record(0)
+    limiter.update(headers, now=0)
+    assert limiter.delay(0) == pytest.approx(60, abs=0.2)
+
+
 def test_the_predicted_time_matches_the_schedule() -> None:
     """`seconds_for` predicts the schedule and does not change it."""
     limiter = RateLimiter(PER_MINUTE, PER_HOUR)
@@ -137,6 +181,17 @@ def test_retry_after_of_a_429_is_obeyed(
     assert run.code == 0
     assert clock.sleeps == [40]
     assert run.records == sandbox.leads.all()
+
+
+def test_a_retry_after_date_is_by_the_clock_of_the_api(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """If the API's clock differs from ours, its own `Date` says how long to wait."""
+    sandbox.clock_offset = 100
+    header = email.utils.formatdate(clock.now + 140, usegmt=True)
+    sandbox.script(Fault("error", 2, status=429, retry_after=header))
+    assert tap(config=sandbox.config(), clock=clock).code == 0
+    assert clock.sleeps == [40]
 
 
 def test_any_number_of_429s_is_waited_out(

@@ -18,6 +18,7 @@ from sandbox.__main__ import main
 from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
 from sandbox.faults.kinds import KINDS
+from testing.harness import own_process_settings
 from tests.test_sandbox import get
 from tests.test_sandbox_faults import connect, get_raw
 
@@ -191,9 +192,14 @@ def test_the_command_runs_until_it_is_stopped(stop: signal.Signals) -> None:
 
 def test_the_command_reports_a_port_in_use(api: Sandbox) -> None:
     """The message names the option --port."""
-    port = api.url.rpartition(":")[2]
-    with pytest.raises(SystemExit, match=f"port {port}: .*--port"):
+    port, message = api.url.rpartition(":")[2], "port {}: .*--port"
+    before = signal.getsignal(signal.SIGINT)
+    with (
+        own_process_settings(),  # The command sets signal handlers.
+        pytest.raises(SystemExit, match=message.format(port)),
+    ):
         main(["--port", port, "--leads", "0"])
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(
@@ -215,7 +221,7 @@ def test_an_invalid_option_is_an_error(
     option: str, problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The message names the problem."""
-    with pytest.raises(SystemExit) as end:
+    with own_process_settings(), pytest.raises(SystemExit) as end:
         main([option])
     assert end.value.code == 2
     assert problem in capsys.readouterr().err.splitlines()[-1]

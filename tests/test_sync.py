@@ -6,12 +6,12 @@ import datetime as dt
 import decimal
 import gzip
 import json
+import socket
 import sys
 import typing as t
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
-from typing_extensions import override
 
 from sandbox import Fault, Sandbox
 from tap_mega.tap import TapMega
@@ -111,6 +111,7 @@ def test_requests_have_credentials_and_a_user_agent(
 ) -> None:
     """Each request has the vendor's two headers and a user agent, and accepts gzip."""
     tap(config=sandbox.config(), clock=clock)
+    assert len(sandbox.requests) == 3
     for request in sandbox.requests:
         assert request.headers["authorization"] == f"Bearer {sandbox.token}"
         assert request.headers["x-customer-id"] == sandbox.customer_id
@@ -125,25 +126,19 @@ def test_the_user_agent_can_be_set(tap: Command, sandbox: Sandbox) -> None:
 
 
 def test_connections_are_reused(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All pages of a sync use one connection."""
-    taps = []
+    connect, addresses = socket.socket.connect, list[object]()
 
-    class Watched(TapMega):
-        """Give the test access to the tap."""
+    def counted(sock: socket.socket, address: t.Any) -> None:
+        addresses.append(address)
+        connect(sock, address)
 
-        @override
-        def load_state(self, state: Json) -> None:
-            """Keep a reference to the tap."""
-            taps.append(self)
-            super().load_state(state)
-
-    tap(config=sandbox.config(), clock=clock, tap=Watched)
-    session = taps[0].streams["leads"].requests_session  # type: ignore[attr-defined]
-    pools = session.get_adapter(sandbox.url).poolmanager.pools
+    monkeypatch.setattr(socket.socket, "connect", counted)
+    tap(config=sandbox.config(), clock=clock)
     assert len(sandbox.requests) == 3
-    assert [pools[key].num_connections for key in pools.keys()] == [1]  # noqa: SIM118  # not a dict
+    assert len(addresses) == 1
 
 
 def filter_value(name: str, lead: Json) -> str:
@@ -187,12 +182,23 @@ def test_each_filter_reaches_the_api(
         }
 
 
+def test_created_since_may_be_a_plain_date(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """The filter `created_since` reaches the API as a timestamp in its notation."""
+    config = {**sandbox.config(), "filters": {"created_since": "2026-06-30"}}
+    assert tap(config=config, clock=clock).code == 0
+    (query,) = {request.query["created_since"] for request in sandbox.requests}
+    assert query == "2026-06-30T00:00:00.000Z"
+
+
 def test_custom_fields_can_be_left_out(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """With `include_custom_fields: false`, requests and schema omit custom fields."""
     run = tap(config={**sandbox.config(), "include_custom_fields": False}, clock=clock)
     assert "include_custom_fields" not in sandbox.requests[0].query
+    assert len(run.records) == 250
     assert all("custom_fields" not in lead for lead in run.records)
     assert "custom_fields" not in run.schema["schema"]["properties"]
 
@@ -255,6 +261,7 @@ STATE = {
             "2020-01-01T00:00:00.000Z",
         ),
     ],
+    ids=str,
 )
 def test_a_poll_starts_before_the_bookmark(
     tap: Command,
@@ -347,6 +354,26 @@ def test_flattened_records_have_every_column(
     assert all(record.keys() == names for record in run.records)
     assert ("owner__name" in names) == ("owner" not in names) == (depth > 0)
     assert [it for it in run.records if it.get("owner__id", it.get("owner")) is None]
+
+
+def test_a_stream_map_leaves_flattened_records_every_column(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A stream map beside flattening adds its column, even if an object is null."""
+    sandbox.leads.add(1, current_stage=None, owner=None, custom_fields={})
+    config = {
+        **sandbox.config(),
+        "flattening_enabled": True,
+        "flattening_max_depth": 1,
+        "stream_maps": {"leads": {"source": "'mega'"}},
+    }
+    run = tap(config=config, clock=clock)
+    names = run.schema["schema"]["properties"].keys()
+    assert run.code == 0
+    assert len(run.records) == 251
+    assert all(record.keys() == names for record in run.records)
+    assert {record["source"] for record in run.records} == {"mega"}
+    assert None in {record["owner__id"] for record in run.records}
 
 
 def test_a_page_is_one_write(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
@@ -504,6 +531,19 @@ def test_a_full_table_sync_activates_its_version_after_the_last_row(
     assert kinds.count("RECORD") == 250
 
 
+def test_a_full_table_sync_activates_no_version_unless_it_is_asked_to(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """With `emit_activate_version_messages` off, no loader is told to remove rows."""
+    config = {**sandbox.config(), "emit_activate_version_messages": False}
+    run = tap(config=config, catalog=full_table(tap), clock=clock)
+    assert run.code == 0
+    assert len(run.records) == 250
+    assert "ACTIVATE_VERSION" not in {message["type"] for message in run.messages}
+    assert not any("version" in message for message in run.messages)
+    assert "WARNING" not in run.log
+
+
 INCOMPLETE: dict[str, tuple[Json, tuple[Fault, ...]]] = {
     "a stream map filters": (
         {"stream_maps": {"leads": {"__filter__": "id > '4'"}}},
@@ -562,6 +602,7 @@ def test_pages_without_a_total_activate_no_version(
         ({"replication_key": "created_at"}, "replication_key"),
         ({"schema": {}}, "--discover"),
     ],
+    ids=str,
 )
 def test_an_unsupported_catalog_is_one_line(
     tap: Command, sandbox: Sandbox, change: Json, word: str
@@ -574,6 +615,17 @@ def test_an_unsupported_catalog_is_one_line(
     assert len(run.errors) == 1
     assert word in run.errors[0]
     assert not sandbox.requests
+
+
+def test_a_discovered_catalog_logs_no_warning(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """The catalog that `--discover` writes reads all leads without a warning."""
+    catalog = json.loads(tap("--discover", config=sandbox.config()).stdout)
+    run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
+    assert run.code == 0
+    assert len(run.records) == 250
+    assert "WARNING" not in run.log
 
 
 def test_a_catalog_without_the_stream_logs_a_warning(

@@ -67,6 +67,15 @@ SETTINGS: Schema = th.PropertiesList(
         ),
     ),
     th.Property(
+        "end_date",
+        th.DateTimeType,
+        title="End date",
+        description=(
+            "Read only leads with an `updated_at` before this date or date-time, which "
+            "must be after `start_date`."
+        ),
+    ),
+    th.Property(
         "include_custom_fields",
         th.BooleanType,
         default=True,
@@ -179,6 +188,15 @@ SETTINGS: Schema = th.PropertiesList(
         description=(
             "The longest single wait for quota, in seconds. If a longer one is "
             "needed, the sync stops with a state that the next one resumes from."
+        ),
+    ),
+    th.Property(
+        "max_run_seconds",
+        th.IntegerType(minimum=1),
+        title="Longest run",
+        description=(
+            "How many seconds a run may take. It stops before the next request, with a "
+            "state that the next run resumes from."
         ),
     ),
     th.Property(

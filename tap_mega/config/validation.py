@@ -149,6 +149,15 @@ def find_unused_types(config: dict[str, t.Any]) -> list[str]:
     return [line] if unused else []
 
 
+def find_wrong_dates(config: dict[str, t.Any]) -> list[str]:
+    """Return a line if `end_date` is not after `start_date`."""
+    dates = [config.get(name) for name in ("start_date", "end_date")]
+    if None in dates:
+        return []
+    start, end = map(parse_timestamp, t.cast("list[str]", dates))
+    return [] if start < end else ["The setting 'end_date' must be after 'start_date'"]
+
+
 def find_unknown(config: dict[str, t.Any], schema: Schema) -> list[str]:
     """Return a line for each top-level setting that does not exist."""
     known = list(schema["properties"])
@@ -177,7 +186,7 @@ def _format_error(error: ValidationError) -> str:
         known = list(schema["properties"])
         unknown = ", ".join(sorted(set(t.cast("Schema", error.instance)) - set(known)))
         return f"The setting {path} has no '{unknown}', only {', '.join(known)}"
-    return f"The setting {path} must be {_requirement(error)}"
+    return f"The setting {path} must be {requirement(error)}"
 
 
 def _path(error: ValidationError) -> str:
@@ -193,7 +202,8 @@ def _missing(name: str, schema: Schema) -> str:
     return f"The setting '{name}' is missing: set it to the {title}"
 
 
-def _requirement(error: ValidationError) -> str:
+def requirement(error: ValidationError) -> str:
+    """Return what a value must be, in words."""
     schema = t.cast("Schema", error.schema)
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
