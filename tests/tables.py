@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from tap_mega.config.schema import CREDENTIALS, SETTINGS
+from tap_mega.openapi import DOCUMENT
 from tap_mega.tap import TapMega
 from testing.sections import replace_section
 
@@ -27,12 +28,11 @@ if t.TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 DOTENV = ROOT / ".env.example"
 MELTANO = ROOT / "meltano.yml"
 HUB = ROOT / "docs" / "meltanohub.yml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-COST = re.compile(r"(?<=<!-- cost -->\n\n).*?(?=\n<!-- /cost -->)", re.DOTALL)
+VENDOR = DOCUMENT.spec["components"]["schemas"]
 
 UNLESS = ", unless `customers` is set"
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "maximum": "<= {}"}
@@ -49,6 +49,27 @@ EXAMPLES = {
     "user_agent": "acme-etl (data@acme.example)",
 }
 """Example values for settings that have no default."""
+
+MEANINGS = {
+    "id": "The ID of the lead: the primary key.",
+    "customer_id": "The customer whose lead it is.",
+    "contact_name": "The name of the person.",
+    "contact_phone": "The phone number, in any notation.",
+    "contact_email": "The e-mail address.",
+    "source_platform": "The platform that the lead came from.",
+    "source_type": "The kind of source.",
+    "status": "Such as `active`, `won`, `lost`, `nurture` or `archived`.",
+    "score": "The score of the lead.",
+    "qualified": "Whether the lead is qualified.",
+    "current_stage": "The stage of the pipeline that the lead is in.",
+    "owner": "The colleague who is responsible for the lead.",
+    "last_interaction_at": "When the last interaction took place.",
+    "interaction_count": "How many interactions there were.",
+    "created_at": "When the lead was created.",
+    "updated_at": "When the lead last changed: the replication key.",
+    "custom_fields": "The custom fields of the lead, by their slugs.",
+}
+"""The meanings of the columns: the vendor's document describes only a few."""
 
 PLUGIN = re.compile(r"(?<=    executable: tap-mega\n).*?(?=\n\n)", re.DOTALL)
 # Not `decimal`: Meltano 4.4 cannot write the config if a variable sets a decimal.
@@ -84,13 +105,28 @@ def rows(schema: Json, prefix: str = "") -> Iterator[str]:
             yield from rows(setting, f"{name}.")
 
 
+def columns() -> Iterator[tuple[str, str, str]]:
+    """Yield the name, type and meaning of each property of a lead."""
+    lead = VENDOR["Lead"]
+    for name, it in lead["properties"].items():
+        schema = VENDOR[it["$ref"].rpartition("/")[2]] if "$ref" in it else it
+        types = schema["type"]
+        names = [types] if isinstance(types, str) else types
+        word = "timestamp" if schema.get("format") == "date-time" else names[0]
+        parts = ", ".join(f"`{part}`" for part in schema.get("properties", ()))
+        word = f"{word.replace('string', 'text')}{parts and f' of {parts}'}"
+        nullable = name not in lead["required"] or "null" in names
+        yield f"`{name}`", word + ", or null" * nullable, MEANINGS[name]
+
+
 def readme() -> str:
-    """Return the README with the current tables of settings and cost."""
+    """Return the README with the current tables of columns and settings."""
     head = "| setting | kind | default | what it does |\n|:--|:--|:--|:--|\n"
     table = head + "".join(f"{row}\n" for row in rows(SETTINGS))
     page = replace_section(README.read_text(encoding="utf-8"), "settings", table)
-    (cost,) = COST.findall(BENCHMARKS.read_text(encoding="utf-8"))
-    return replace_section(page, "cost", cost)
+    head = "| column | type | meaning |\n|:--|:--|:--|\n"
+    table = head + "".join(f"| {' | '.join(row)} |\n" for row in columns())
+    return replace_section(page, "columns", table)
 
 
 def dotenv() -> str:
