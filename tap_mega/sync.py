@@ -92,11 +92,20 @@ class CustomerSync:
         self.is_stopped = True
         if not (self._incremental and self.reader.new):
             self.failure = FatalAPIError(reason)
+        self._add_rejection()
 
     def finish(self, error: FatalAPIError | None) -> None:
         """Take note of the end: an error, or the last page."""
         self.is_finished = True
         self.failure = error or self._check_end()
+        self._add_rejection()
+
+    def _add_rejection(self) -> None:
+        """Let the leads that were left out be a failure: the state passes them."""
+        if self.reader.rejected:
+            line = _left_out(self.reader.rejected)
+            before = f"{self.failure}. " if self.failure else ""
+            self.failure = FatalAPIError(f"{before}{line}")
 
     def incompleteness(self) -> str:
         """Return why not all leads may have been read; empty if they were."""
@@ -105,9 +114,7 @@ class CustomerSync:
     def _check_end(self) -> FatalAPIError | None:
         """Compare what was read with what the API says there is."""
         reader = self.reader
-        if reader.rejected:
-            return FatalAPIError(_left_out(reader.rejected))
-        if reader.left and not reader.read:
+        if reader.left and not (reader.read or reader.rejected):
             msg = (
                 f"The API says that there are {reader.left:,} leads, and sent none. "
                 "Run again. If the error stays, report it to MEGA's support"
@@ -133,7 +140,7 @@ def stop(syncs: Sequence[CustomerSync], reason: str) -> None:
     stopped = [sync for sync in syncs if not sync.is_finished]
     for sync in stopped:
         sync.stop(reason)
-    readers = [sync.reader for sync in stopped if not sync.failure]
+    readers = [sync.reader for sync in stopped if sync.reader.new]
     if readers:
         left = f"{sum(reader.left for reader in readers):,}"
         logger.warning("%s. About %s leads are left for the next run", reason, left)
@@ -159,7 +166,8 @@ def _left_out(rejected: Sequence[str]) -> str:
     some = ", ".join(rejected[:MAX_LISTED_LEADS])
     more = len(rejected) - MAX_LISTED_LEADS
     rest = f", and {more:,} more" if more > 0 else ""
+    count = "1 lead" if len(rejected) == 1 else f"{len(rejected):,} leads"
     return (
-        f"Left out {len(rejected):,} leads that cannot be read ({some}{rest}). All "
-        "others were read. Correct these leads in MEGA, or report them to its support"
+        f"Left out {count} that cannot be read ({some}{rest}). Correct this in MEGA or "
+        "report it to MEGA's support"
     )

@@ -327,6 +327,24 @@ def test_an_impossible_lead_removes_no_row(
     assert (run.code, "ACTIVATE_VERSION" in run.stdout) == (1, False)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_impossible_lead_is_named_if_the_run_ends_early(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, status: int
+) -> None:
+    """The state passes it, so no later run would name it."""
+    sandbox.script(
+        Fault("raw_lead", 1, lead="null"),
+        Fault("error", 2, None, status=status, retry_after=600 if status == 429 else 1),
+    )
+    config = {**sandbox.config(), "max_wait_seconds": 0, "backoff_max_tries": 2}
+    run = tap(config=config, clock=clock)
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert "lead 101 of page 1" in run.errors[0]
+    assert ("Gave up after 2 tries" in run.errors[0]) == (status == 503)
+    assert ("leads are left for the next run" in run.log) == (status == 429)
+
+
 def test_many_impossible_leads_are_one_short_line(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
