@@ -28,6 +28,9 @@ from demo.processes import STOP_SIGNALS
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
+VARIABLE = "DEMO_DATABASE_URL"
+"""Not `DATABASE_URL`, which may be of other work: schemas are dropped in here."""
+
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 60
 STOP_SECONDS = 10
@@ -55,12 +58,14 @@ def postgres_server() -> Iterator[str]:
 
     Yields:
         The URL of an empty database on this machine. If the environment has a
-        `DATABASE_URL`, no server is started and that URL is yielded.
+        `DEMO_DATABASE_URL`, no server is started and that URL is yielded.
 
     Raises:
         RuntimeError: The server did not start. The message contains its output.
     """
-    if url := os.environ.get("DATABASE_URL"):
+    if url := os.environ.get(VARIABLE):
+        place = url.rpartition("@")[2].partition("?")[0]  # without the password
+        print(f"PostgreSQL: {place}, from {VARIABLE}", file=sys.stderr)
         yield url
         return
     keeper = subprocess.Popen(
@@ -84,7 +89,7 @@ def _read_url(keeper: subprocess.Popen[str]) -> str:
     line = output.readline()
     if not line.startswith(SCHEME):
         msg = (
-            "PostgreSQL did not start. Set DATABASE_URL to use your own server.\n"
+            f"PostgreSQL did not start. Set {VARIABLE} to use your own server.\n"
             f"{line}{output.read()}"
         )
         raise RuntimeError(msg)

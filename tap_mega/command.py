@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import json
 import logging
-import pathlib
 import sys
-import traceback
 import typing as t
 
 import click
-from singer_sdk import mapper
-from singer_sdk.exceptions import (
-    ConfigValidationError,
-    FatalSyncError,
-    SingerSDKError,
-)
+from singer_sdk.exceptions import FatalSyncError
 from singer_sdk.plugin_base import SingerCommand
 from typing_extensions import override
 
-from tap_mega.config.validation import config_error
+from tap_mega.errors import format_error
 from tap_mega.stopping import Stopped, ignore_signals
-from tap_mega.sync import CustomersFailedError
-
-if t.TYPE_CHECKING:
-    from collections.abc import Callable
+from tap_mega.writer import BROKEN_PIPE_EXIT_CODE, flush_stdout
 
 
 class MegaCommand(SingerCommand):
@@ -46,15 +34,24 @@ class MegaCommand(SingerCommand):
     def _run(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
         """Run the command, log its failure, and return the exit code."""
         try:
-            return super().main(*args, **{**kwargs, "standalone_mode": False})
-        except Stopped:
-            raise
-        except SystemExit as end:
-            return end.code
+            code = self._call(*args, **kwargs)
+            flush_stdout()
         except Exception as error:  # noqa: BLE001 - each becomes a line
             for line in format_error(error):
                 self.logger.error("%s", line)  # noqa: TRY400 - without a traceback
             return 1
+        return code
+
+    def _call(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        """Run the command, and return the exit code."""
+        stdout = sys.stdout
+        try:
+            return super().main(*args, **{**kwargs, "standalone_mode": False})
+        except Stopped:
+            raise
+        except SystemExit as end:
+            # Click replaces stdout if what reads it has gone away.
+            return end.code if sys.stdout is stdout else BROKEN_PIPE_EXIT_CODE
 
     def _clean_up(self, stop: Stopped) -> None:
         """Write what is left to write. No error changes the exit code any more."""
@@ -74,57 +71,3 @@ class MegaCommand(SingerCommand):
         """Invoke the command, and leave its errors to `main`."""
         logging.captureWarnings(capture=True)
         return click.Command.invoke(self, ctx)
-
-
-def format_error(error: Exception) -> list[str]:
-    """Return the lines that a person reads: one, or several for settings.
-
-    An unexpected error is reported by location only: its message may quote a lead.
-    """
-    if isinstance(error, (ConfigValidationError, CustomersFailedError)):
-        return error.errors
-    if isinstance(error, click.ClickException):
-        return [error.format_message()]
-    if isinstance(error, SingerSDKError):
-        return [str(error)]
-    name, frames = type(error).__name__, traceback.extract_tb(error.__traceback__)
-    if any(frame.filename == mapper.__file__ for frame in frames):
-        line = (
-            f"A stream map failed on a lead ({name}). Correct the setting "
-            "'stream_maps': a value may be null, or 'stream_map_config' may lack "
-            "what an expression uses"
-        )
-        return [line]
-    place = "/".join(pathlib.Path(frames[-1].filename).parts[-2:])
-    line = (
-        f"Unexpected {name} at {place}:{frames[-1].lineno}. Check the SDK's settings, "
-        "such as 'stream_maps' and 'batch_config', and the catalog. If they are right, "
-        "report this line as a bug of tap-mega"
-    )
-    return [line]
-
-
-def check_json(
-    option: str, file: t.IO[str] | None, check: Callable[[object], None] | None = None
-) -> t.IO[str] | None:
-    """Return a file again, after checking what it holds; None if that is nothing.
-
-    Raises:
-        ConfigValidationError: If it is not a JSON object, or if the check fails.
-    """
-    try:
-        text = file.read() if file else ""
-        content = json.loads(text, parse_constant=_refuse) if text.strip() else {}
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        msg = f"{option} must name a file that holds a JSON object"
-        raise config_error(msg)
-    if file and check:
-        check(content)
-    return io.StringIO(text) if content else None
-
-
-def _refuse(constant: str) -> t.NoReturn:
-    """Refuse NaN and Infinity, which are not JSON."""
-    raise ValueError(constant)

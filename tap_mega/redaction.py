@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-import logging
 import operator
 import re
 import typing as t
@@ -12,7 +10,7 @@ import unicodedata
 from urllib.parse import unquote
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     Span: t.TypeAlias = tuple[int, int]
 
@@ -34,13 +32,6 @@ DIGITS = re.compile(r"\d(?:\W{0,4}\d){6,}")
 
 OBJECT = re.compile(r"\{.*")
 """The rest of a text from the first brace on: it may be a lead."""
-
-QUIET_LIBRARIES = {
-    "urllib3": logging.ERROR,
-    "requests": logging.ERROR,
-    "singer_sdk.mapper": logging.INFO,
-}
-"""Below these levels, libraries log the query, which may hold an e-mail, or a lead."""
 
 
 class Redactor:
@@ -133,25 +124,3 @@ def _occurrences(needle: str, text: str) -> Iterator[int]:
     while start >= 0:
         yield start
         start = text.find(needle, start + 1)
-
-
-def silence_libraries() -> None:
-    """Drop what libraries log of queries and leads, whatever the log configuration.
-
-    A level does not last: a configuration can set another one for any logger. A filter
-    lasts, but it works for its own logger only, so each logger gets one.
-    """
-    for name in list(logging.root.manager.loggerDict):
-        for library, level in QUIET_LIBRARIES.items():
-            if f"{name}.".startswith(f"{library}."):
-                logging.getLogger(name).addFilter(_at_least(level))
-
-
-@functools.cache
-def _at_least(level: int) -> Callable[[logging.LogRecord], bool]:
-    """Return the same filter each time: a logger does not keep it twice."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return record.levelno >= level
-
-    return keep

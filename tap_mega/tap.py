@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import functools
-import logging
 import time
 import typing as t
 
+import click
 from singer_sdk import Tap
+from singer_sdk.cli import plugin_cli
 from singer_sdk.singerlib import StateMessage
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
@@ -17,12 +18,13 @@ from typing_extensions import override
 from tap_mega.bookmark import source_of
 from tap_mega.catalog import check_shape
 from tap_mega.check import check_credentials
-from tap_mega.command import MegaCommand, check_json
+from tap_mega.command import MegaCommand
 from tap_mega.config.customers import customers_of
 from tap_mega.config.environment import read_environment
-from tap_mega.config.schema import SETTINGS
+from tap_mega.config.schema import BATCH_RULES, SETTINGS
 from tap_mega.config.validation import (
     config_error,
+    find_broken_text,
     find_credential_errors,
     find_errors,
     find_unknown,
@@ -30,6 +32,8 @@ from tap_mega.config.validation import (
     find_unused_types,
     find_wrong_dates,
 )
+from tap_mega.files import InputFile, check_json, not_json, unreadable
+from tap_mega.logs import setup_errors, silence_libraries
 from tap_mega.state import usable_state
 from tap_mega.stopping import Stopped, ignore_repetitions
 from tap_mega.streams import LeadsStream
@@ -39,14 +43,10 @@ if t.TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    import click
     from singer_sdk import Stream
     from singer_sdk.plugin_base import _ConfigInput
 
     from tap_mega.clock import Clock
-
-LOG_LEVELS = {"urllib3": logging.ERROR, "singer_sdk.mapper": logging.INFO}
-"""Below these levels, libraries log the query, which may hold an e-mail, or a lead."""
 
 
 class TapMega(Tap):
@@ -79,8 +79,7 @@ class TapMega(Tap):
         Raises:
             ConfigValidationError: If settings are not valid, with a line for each.
         """
-        for name, level in LOG_LEVELS.items():
-            logging.getLogger(name).setLevel(level)
+        silence_libraries()
         config = dict(config or {})
         if parse_env_config:
             self.append_builtin_config(self.config_jsonschema)
@@ -104,6 +103,8 @@ class TapMega(Tap):
             self.logger.warning(line)
         errors = find_errors(self._config, self.config_jsonschema)
         errors = errors or [
+            *find_broken_text(self._config),
+            *find_errors(self._config, BATCH_RULES),
             *find_credential_errors(self._config, self.config_jsonschema),
             *find_unsafe_maps(self._config, LeadsStream.name),
             *find_unused_types(self._config),
@@ -167,11 +168,21 @@ class TapMega(Tap):
         if self.message_writer.has_begun and not self.config.get("batch_config"):
             self.message_writer.write_message(StateMessage(self.state))
 
+    @plugin_cli
+    @override
+    def cli(cls) -> click.Command:  # noqa: N805 - as the SDK's
+        """Return the command, after setting up the log."""
+        with setup_errors():
+            return super().cli
+
     @classmethod
     @override
     def get_singer_command(cls) -> click.Command:
         """Return the command, which logs an error as one line."""
         command = super().get_singer_command()
+        for param in command.params:
+            if isinstance(param.type, click.File):
+                param.type = InputFile(encoding="utf-8")
         return MegaCommand(
             name=command.name,
             callback=command.callback,
@@ -201,16 +212,22 @@ class TapMega(Tap):
     def cb_config(
         cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]
     ) -> _ConfigInput:
-        """Read the files of `--config`.
+        """Read the files of `--config`, without quoting what may be a secret.
 
         Raises:
             ConfigValidationError: If one is missing, or is not a JSON object.
         """
-        try:
-            return super().cb_config(ctx, param, value)
-        except (OSError, ValueError, TypeError) as error:
-            msg = f"--config must name a file that holds a JSON object: {error}"
-            raise config_error(msg) from None
+        found = super().cb_config(ctx, param, ())
+        for path in value:
+            try:
+                part = super().cb_config(ctx, param, (path,))
+                found.config |= part.config
+            except OSError:
+                raise unreadable(param.opts[0], path) from None
+            except (RuntimeError, TypeError, ValueError):
+                raise not_json(param.opts[0]) from None
+            found.parse_env |= part.parse_env
+        return found
 
     @classmethod
     @override

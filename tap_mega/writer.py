@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import typing as t
@@ -13,7 +14,7 @@ from singer_sdk.singerlib.json import serialize_json
 from typing_extensions import override
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from singer_sdk.singerlib.encoding.simple import Message
 
@@ -79,20 +80,14 @@ class MegaWriter(MsgSpecWriter):
         """Write all lines that were kept.
 
         Raises:
-            SystemExit: With code 141, if the reader has gone away.
-            FatalSyncError: If the write fails, for example on a full disk.
+            SystemExit: As `stdout_errors`.
+            FatalSyncError: As `stdout_errors`.
         """
         self._busy = True
         try:
             lines, self._lines = self._lines, []
-            self._write(b"".join(lines))
-        except OSError as error:
-            # Otherwise Python flushes again at exit and fails.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if isinstance(error, BrokenPipeError):
-                sys.exit(BROKEN_PIPE_EXIT_CODE)
-            msg = f"Cannot write to stdout: {error.strerror}"
-            raise FatalSyncError(msg) from None
+            with stdout_errors():
+                self._write(b"".join(lines))
         finally:
             self._busy = False
             if self._action:  # It counts more than an error.
@@ -105,13 +100,43 @@ class MegaWriter(MsgSpecWriter):
         With PYTHONUNBUFFERED, a signal can cut a write short: it returns how much it
         wrote.
         """
-        if not sys.stdout:  # Python sets it to None if it is closed.
-            msg = "Cannot write to stdout: it is closed"
-            raise FatalSyncError(msg)
         rest = memoryview(lines)
         while rest:
             rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.buffer.flush()
+
+
+def flush_stdout() -> None:
+    """Write what `print` has kept.
+
+    Raises:
+        SystemExit: As `stdout_errors`.
+        FatalSyncError: As `stdout_errors`.
+    """
+    with stdout_errors():
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def stdout_errors() -> Iterator[None]:
+    """Translate the errors of a write to stdout.
+
+    Raises:
+        SystemExit: With code 141, if the reader has gone away.
+        FatalSyncError: If the write fails, for example on a full disk.
+    """
+    if not sys.stdout:  # Python sets it to None if it is closed.
+        msg = "Cannot write to stdout: it is closed"
+        raise FatalSyncError(msg)
+    try:
+        yield
+    except OSError as error:
+        # Otherwise Python flushes again at exit and fails.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(BROKEN_PIPE_EXIT_CODE)
+        msg = f"Cannot write to stdout: {error.strerror}"
+        raise FatalSyncError(msg) from None
 
 
 def escape_line_ends(line: bytes) -> bytes:

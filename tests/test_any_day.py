@@ -39,6 +39,8 @@ MICROSECOND = 1e-6
 """The precision of timestamps."""
 MAX_LEADS = 99
 """Of fewer than 100 leads, a refresh may miss none: see MAX_DELETED_SHARE."""
+MAX_CHANGES = 12
+"""How often leads change during a sync. If it were always, no sync would ever end."""
 FILTERS: list[Json] = [{}, {"status": "won"}, {"lead_line": "buyer"}]
 
 PLAIN_KINDS = (
@@ -71,10 +73,10 @@ faults = st.one_of(
         retry_after=st.sampled_from([None, 0, 30, 7200]),
     ),
     fault("total", value=st.sampled_from(LYING_TOTALS)),
-    fault(
-        "early_end",
-        count=st.integers(0, 7),
-        value=st.none() | st.sampled_from(LYING_TOTALS),
+    # These hide leads, which is what a refresh has to notice.
+    *(
+        fault("early_end", at=st.integers(1, 4), count=st.integers(0, 7), value=value)
+        for value in (st.none(), st.none(), st.sampled_from(LYING_TOTALS))
     ),
     fault("raw_lead", lead=st.sampled_from(IMPOSSIBLE_LEADS)),
     fault("cursor_lifetime", times=st.none(), count=st.integers(0, 4)),
@@ -84,7 +86,10 @@ scripts = st.lists(faults, max_size=3).map(
     # Of two faults the first one happens: one that does not end comes last.
     lambda script: sorted(script, key=lambda it: it.times is None)
 )
-quotas = st.sampled_from([NO_LIMITS, Limits(per_minute=3), Limits(per_minute=5)])
+kills = st.one_of(st.just(1.0), st.just(1.0), st.floats(0, 1))
+quotas = st.sampled_from(
+    [NO_LIMITS, NO_LIMITS, Limits(per_minute=3), Limits(per_minute=5)]
+)
 
 
 class Table:
@@ -114,9 +119,10 @@ class AnyDay(RuleBasedStateMachine):
         leads=st.integers(0, 30),
         old=st.integers(0, 40),
         page_size=st.sampled_from([1, 2, 3, 10, 30]),
+        loaded=st.booleans(),
     )
-    def begin(self, leads: int, old: int, page_size: int) -> None:
-        """Start with some leads and an empty table."""
+    def begin(self, leads: int, old: int, page_size: int, *, loaded: bool) -> None:
+        """Start with some leads, and with a table that is empty or has them."""
         self.resources = contextlib.ExitStack()
         folder = self.resources.enter_context(tempfile.TemporaryDirectory())
         self.tap = Command(Path(folder))
@@ -129,7 +135,9 @@ class AnyDay(RuleBasedStateMachine):
         self.filters: Json = {}
         self.state: Json | None = None
         self.table = Table()
-        self.happened: list[Fault] = []
+        self.scripted: list[tuple[int, Fault]] = []
+        if loaded:
+            self.a_refresh_without_faults()
 
     @override
     def teardown(self) -> None:
@@ -194,7 +202,7 @@ class AnyDay(RuleBasedStateMachine):
         script=scripts,
         quota=quotas,
         paced=st.booleans(),
-        killed=st.floats(0, 2),
+        killed=kills,
         max_wait=st.sampled_from([0, 3900]),
         filters=st.sampled_from(FILTERS),
     )
@@ -236,9 +244,8 @@ class AnyDay(RuleBasedStateMachine):
         script=scripts,
         quota=quotas,
         paced=st.booleans(),
-        killed=st.floats(0, 2),
+        killed=kills,
         max_wait=st.sampled_from([0, 3900]),
-        filters=st.sampled_from([{}, *FILTERS]),
     )
     def a_refresh_with_faults(
         self,
@@ -246,12 +253,11 @@ class AnyDay(RuleBasedStateMachine):
         quota: Limits,
         killed: float,
         max_wait: int,
-        filters: Json,
         *,
         paced: bool,
     ) -> None:
         """Run a full-table sync while faults happen: no row of a lead is removed."""
-        self.filters = filters
+        self.filters = {}
         # Leads that are deleted meanwhile would hide as many that the API hides.
         self._prepare(script, quota, self._change)
         answered = len(self.sandbox.requests)
@@ -290,6 +296,12 @@ class AnyDay(RuleBasedStateMachine):
 
     # What happens during a sync
 
+    @property
+    def happened(self) -> list[Fault]:
+        """The faults of the last sync that had a page: 429 comes before any fault."""
+        sent = self.sandbox.requests
+        return [fault for number, fault in self.scripted if sent[number].status == 200]
+
     def _prepare(
         self,
         script: list[Fault],
@@ -297,12 +309,13 @@ class AnyDay(RuleBasedStateMachine):
         change: Callable[[], object] = lambda: None,
     ) -> None:
         """Let faults happen to the next sync, and `change` at each of them."""
-        self.happened = []
+        self.scripted = []
         self.sandbox.limits = quota
 
         def happen(fault: Fault) -> None:
-            self.happened.append(fault)
-            change()
+            self.scripted.append((len(self.sandbox.requests) - 1, fault))
+            if len(self.scripted) <= MAX_CHANGES:
+                change()
 
         self.sandbox.script(
             *(

@@ -108,7 +108,7 @@ def test_it_names_the_step_that_failed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a database, the demo exits with code 1 and prints step and reason."""
-    monkeypatch.setenv("DATABASE_URL", "postgresql://postgres@127.0.0.1:1/none")
+    monkeypatch.setenv("DEMO_DATABASE_URL", "postgresql://postgres@127.0.0.1:1/none")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert demo.main() == 1
     printed = capsys.readouterr().out

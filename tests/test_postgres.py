@@ -39,7 +39,7 @@ with postgres_server() as url:
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Provide a folder that the user `nobody` can read, unlike `tmp_path`."""
-    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.delenv("DEMO_DATABASE_URL", raising=False)
     path = Path(tempfile.mkdtemp())
     path.chmod(0o755)
     monkeypatch.setenv("TMPDIR", str(path))
@@ -122,12 +122,27 @@ def test_it_ends_with_its_parent(folder: Path, number: signal.Signals) -> None:
     assert not is_up(url)
 
 
-def test_database_url_replaces_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If `DATABASE_URL` is set, its database is used and no server starts."""
-    monkeypatch.setenv("DATABASE_URL", "postgresql://db.example.com/mine")
+def test_demo_database_url_replaces_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If `DEMO_DATABASE_URL` is set, its database is used and no server starts."""
+    set_to = "postgresql://me:word@db.example.com/mine?sslmode=require"
+    monkeypatch.setenv("DEMO_DATABASE_URL", set_to)
     monkeypatch.delattr(subprocess, "Popen")
     with postgres_server() as url:
-        assert url == "postgresql://db.example.com/mine"
+        assert url == set_to
+    shown = capsys.readouterr().err
+    assert shown == "PostgreSQL: db.example.com/mine, from DEMO_DATABASE_URL\n"
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_database_url_of_other_work_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`DATABASE_URL` may name a database in which nothing must be dropped."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://db.example.com/mine")
+    with postgres_server() as url:
+        assert "127.0.0.1" in url
 
 
 @pytest.mark.usefixtures("folder")
@@ -144,13 +159,13 @@ def test_variables_of_libpq_are_not_read(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_server_that_does_not_start_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error contains the output of the program and suggests `DATABASE_URL`."""
+    """The error contains the output of the program and suggests `DEMO_DATABASE_URL`."""
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho no space left >&2\nexit 1\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     with (
-        pytest.raises(RuntimeError, match=r"(?s)DATABASE_URL.*no space left"),
+        pytest.raises(RuntimeError, match=r"(?s)DEMO_DATABASE_URL.*no space left"),
         postgres_server(),
     ):
         pass

@@ -13,6 +13,7 @@ from singer_sdk.exceptions import FatalAPIError
 
 from tap_mega.client import BadRequestError, RateLimitedError, TemporaryError
 from tap_mega.page import Page
+from tap_mega.position import Position
 from tap_mega.rate_limit import RateLimiter
 from tap_mega.reader import Reader, Wait
 from testing.clock import FakeClock
@@ -196,6 +197,16 @@ def test_a_refused_cursor_resumes_from_the_last_lead() -> None:
     since = {"updated_since": "2026-07-01T00:00:01.000Z"}  # a second before the last
     assert client.requests[2] == {**since, "offset": 1}
     assert (reader.read, reader.new, reader.total, reader.left) == (4, 3, 3, 0)
+
+
+def test_a_resumed_position_counts_the_leads_of_its_last_second() -> None:
+    """What an earlier run read counts as long as it is within this second."""
+    state = {"updated_at": "2026-07-01T00:00:00.000Z", "id": "x", "offset": 5}
+    position = Position.from_state(state)
+    position.advance(page(0.5))
+    assert position.offset == 6
+    position.advance(page(10, 10.5))
+    assert position.offset == 2
 
 
 def test_a_refused_cursor_without_progress_is_fatal() -> None:

@@ -13,11 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from singer_sdk import mapper
 
+from tap_mega.logs import silence_libraries
 from tap_mega.redaction import (
     MARK,
     Redactor,
     plain,
-    silence_libraries,
 )
 from testing.harness import own_process_settings
 

@@ -59,6 +59,15 @@ def test_a_lie_removes_no_row(
     assert "ACTIVATE_VERSION" in refreshed(tap, sandbox, clock).stdout
 
 
+def test_the_largest_total_is_named(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """If the total falls to what was read, the warning still says what is missing."""
+    sandbox.script(Fault("early_end", 3, value="200"))
+    run = refreshed(tap, sandbox, clock)
+    assert "only 200 different leads of 250 were read" in run.log
+
+
 @pytest.mark.parametrize(("deleted", "activated"), [(2, True), (20, False)])
 def test_a_few_leads_may_be_deleted_meanwhile(
     tap: Command, sandbox: Sandbox, clock: FakeClock, deleted: int, *, activated: bool
@@ -350,6 +359,24 @@ def test_text_that_no_database_takes_is_repaired(
     warnings = [line for line in run.log.splitlines() if "WARNING" in line]
     assert len(warnings) == 1
     assert "3 texts and numbers of leads were changed" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [("Zo\0\0ë", "Zoë"), ("\ud83c!", "\ufffd!"), ("\udc00", "\ufffd")],
+    ids=["nul", "high-half", "low-half"],
+)
+def test_each_kind_of_odd_text_is_repaired_alone(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, sent: str, stored: str
+) -> None:
+    """No other odd text needs to be in the same page."""
+    lead = {**sandbox.leads.all()[0], "contact_name": sent}
+    page = json.dumps({"leads": [lead], "next_cursor": None, "total": 1})
+    sandbox.script(Fault("body", body=page))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 0
+    assert [record["contact_name"] for record in run.records] == [stored]
+    assert "1 texts and numbers of leads were changed" in run.log
 
 
 @pytest.mark.parametrize(

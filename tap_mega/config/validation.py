@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import typing as t
 from urllib.parse import urlsplit
 
-from jsonschema import FormatChecker
+from jsonschema import FormatChecker, validators
 from requests import Request
 from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.plugin_base import JSONSchemaValidator
 
-from tap_mega.config.schema import CREDENTIALS, PRINTABLE_ASCII, VISIBLE_ASCII
+from tap_mega.config.schema import (
+    CREDENTIALS,
+    FOLDER_OR_URL,
+    PRINTABLE_ASCII,
+    VISIBLE_ASCII,
+)
 from tap_mega.timestamps import parse_timestamp
 
 if t.TYPE_CHECKING:
@@ -30,6 +36,7 @@ FORMATS = FormatChecker(formats=["uuid"])
 REQUIREMENTS: dict[str, str] = {
     VISIBLE_ASCII: "text without white space; copy it again from where it is kept",
     PRINTABLE_ASCII: "plain text of one line",
+    FOLDER_OR_URL: "a folder, or a URL such as file:///srv/batches",
     "uuid": "a UUID, such as 00000000-0000-4000-8000-000000000000",
     "date-time": "a date or date-time, such as 2026-01-31 or 2026-01-31T08:00:00Z",
     "uri": "an https URL, or an http URL of this machine (localhost, 127.0.0.1)",
@@ -73,11 +80,40 @@ def config_error(*lines: str) -> ConfigValidationError:
     return ConfigValidationError(lines[0], errors=list(lines))
 
 
+def _any_of(
+    validator: t.Any, schemas: list[t.Any], instance: t.Any, schema: Schema
+) -> Iterator[ValidationError]:
+    """Ignore the bare text "null" that the SDK puts among the schemas of `__else__`."""
+    schemas = [it for it in schemas if it != "null"]
+    yield from JSONSchemaValidator.VALIDATORS["anyOf"](
+        validator, schemas, instance, schema
+    )
+
+
+Validator = validators.extend(  # type: ignore[no-untyped-call]
+    JSONSchemaValidator, {"anyOf": _any_of}
+)
+
+
 def find_errors(config: dict[str, t.Any], schema: Schema) -> list[str]:
     """Fill in the defaults, and return a line for each setting that is not valid."""
-    validator = JSONSchemaValidator(schema, format_checker=FORMATS)
-    errors = sorted(validator.iter_errors(config), key=lambda error: list(error.path))
-    return [_format_error(error) for error in errors]
+    validator = Validator(schema, format_checker=FORMATS)
+    return sorted(map(_format_error, validator.iter_errors(config)))
+
+
+def find_broken_text(settings: dict[str, t.Any], prefix: str = "") -> Iterator[str]:
+    """Yield a line for each setting whose text no encoding can represent.
+
+    JSON can hold half of an emoji, the escape `d83d`. A request or a file cannot.
+    """
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from find_broken_text(value, f"{prefix}{name}.")
+        text = name if isinstance(value, dict) else [name, value]
+        try:
+            json.dumps(text, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError:
+            yield f"The setting {prefix + name!a} must be text without half an emoji"
 
 
 def find_credential_errors(config: dict[str, t.Any], schema: Schema) -> list[str]:
@@ -181,7 +217,13 @@ def _format_error(error: ValidationError) -> str:
     path = _path(error)
     if error.validator == "required":
         name = error.message.split("'")[1]
-        return f"The setting {path} lacks '{name}'"
+        if not error.path:
+            return _missing(name, schema)
+        title = schema["properties"][name].get("title")
+        inner = ".".join(map(str, [*error.path, name]))
+        if not title:
+            return f"The setting {path} lacks '{name}'"
+        return f"The setting '{inner}' is missing: set it to the {title}"
     if error.validator == "additionalProperties":
         known = list(schema["properties"])
         unknown = ", ".join(sorted(set(t.cast("Schema", error.instance)) - set(known)))

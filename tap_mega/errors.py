@@ -1,0 +1,80 @@
+"""The lines that a person reads of an error: what happened, and what to correct."""
+
+from __future__ import annotations
+
+import pathlib
+import traceback
+
+import click
+from singer_sdk import mapper, plugin_base, tap_base
+from singer_sdk.exceptions import (
+    ConfigValidationError,
+    MappingError,
+    SingerSDKError,
+)
+
+from tap_mega.sync import CustomersFailedError
+
+PRINTERS = {click.utils.__file__, plugin_base.__file__, tap_base.__file__}
+"""These modules print. An error in a call of `print` has no frame of its own."""
+
+MAP_ADVICE = (
+    "Correct the setting 'stream_maps': a value may be null, or 'stream_map_config' "
+    "may lack what an expression uses"
+)
+BATCH_ADVICE = (
+    "Check the setting 'batch_config': its 'storage.root' must be writable, and what "
+    "its 'encoding' or URL needs must be installed"
+)
+BUG_ADVICE = (
+    "Check the SDK's settings, such as 'stream_maps' and 'batch_config', and the "
+    "catalog. If they are right, report this line as a bug of tap-mega"
+)
+
+
+def format_error(error: Exception) -> list[str]:
+    """Return the lines that a person reads: one, or several for settings."""
+    if isinstance(error, (ConfigValidationError, CustomersFailedError)):
+        return error.errors
+    if isinstance(error, SingerSDKError):
+        return [_format_sdk_error(error)]
+    if isinstance(error, click.ClickException):
+        return [_format_usage_error(error)]
+    return [_format_unexpected_error(error)]
+
+
+def _format_sdk_error(error: SingerSDKError) -> str:
+    line = str(error)
+    unnamed = isinstance(error, MappingError) and "'stream_maps'" not in line
+    return f"Correct the setting 'stream_maps': {line}" if unnamed else line
+
+
+def _format_usage_error(error: click.ClickException) -> str:
+    """Name an option, but not what is given for no option: it may be a token."""
+    if type(error) is click.UsageError:
+        return "Only options are known, such as --config=config.json: see --help"
+    return error.format_message()
+
+
+def _format_unexpected_error(error: Exception) -> str:
+    """Tell where an error comes from, without its message: it may quote a lead."""
+    frames = traceback.extract_tb(error.__traceback__)
+    files = [pathlib.PurePath(frame.filename) for frame in frames]
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    if pathlib.PurePath(mapper.__file__) in files:
+        return f"A stream map failed on a lead ({reason}). {MAP_ADVICE}"
+    if _comes_from_batch(files):
+        return f"Cannot write a BATCH file ({reason}). {BATCH_ADVICE}"
+    if isinstance(error, OSError) and str(files[-1]) in PRINTERS:
+        return f"Cannot write to stdout: {reason}"
+    place = f"{'/'.join(files[-1].parts[-2:])}:{frames[-1].lineno}"
+    return f"Unexpected {type(error).__name__} at {place}. {BUG_ADVICE}"
+
+
+def _comes_from_batch(files: list[pathlib.PurePath]) -> bool:
+    """Return whether an error comes from where the SDK writes BATCH files.
+
+    An encoder also reads the leads, whose errors are not its own.
+    """
+    in_storage = any(file.match("singer_sdk/helpers/_batch.py") for file in files)
+    return in_storage or files[-1].match("singer_sdk/contrib/batch_encoder_*.py")

@@ -1,0 +1,364 @@
+"""Test that wrong input is one line that names what to fix, and quotes no secret."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+from typing_extensions import override
+
+from tap_mega.tap import TapMega
+from testing.harness import Run
+
+if t.TYPE_CHECKING:
+    from sandbox import Sandbox
+    from testing.clock import FakeClock
+    from testing.harness import Command
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+TAP = Path(sys.executable).parent / "tap-mega"
+TOKEN = "mega_0123456789abcdef"  # noqa: S105 - plainly fake
+HALF_AN_EMOJI = "\ud83d"
+FILE_OPTIONS = ["--config", "--state", "--catalog"]
+
+
+def check_one_line(run: Run, *words: str) -> None:
+    """Check that a run failed with one line, which has these words."""
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert all(word in run.errors[0] for word in words), run.errors
+    assert "Traceback" not in run.log
+    assert "report this line" not in run.log
+
+
+# Files
+
+
+@pytest.mark.parametrize("option", FILE_OPTIONS)
+@pytest.mark.parametrize(
+    "value",
+    [json.dumps({"auth_token": TOKEN}), TOKEN, f"{TOKEN}\n", 200 * TOKEN, f"a/{TOKEN}"],
+    ids=["JSON", "token", "line", "long", "folder"],
+)
+def test_a_secret_in_the_place_of_a_path_is_not_logged(
+    tap: Command, sandbox: Sandbox, option: str, value: str
+) -> None:
+    """The line names the option, and not what may be a secret."""
+    (tap.folder / "good.json").write_text(json.dumps(sandbox.config()))
+    run = tap(f"--config={tap.folder}/good.json", f"{option}={value}")
+    check_one_line(run, f"{option} must name a file")
+    assert TOKEN not in run.log
+    assert not sandbox.requests
+
+
+def test_a_secret_in_the_place_of_an_option_is_not_logged(tap: Command) -> None:
+    """An argument that belongs to no option may be a token."""
+    run = tap(TOKEN)
+    check_one_line(run, "Only options are known")
+    assert TOKEN not in run.log
+
+
+@pytest.mark.parametrize("option", FILE_OPTIONS)
+@pytest.mark.parametrize(
+    "path", ["/nowhere/tap-mega.json", "tap_mega config.json", "../~/state.JSON"]
+)
+def test_a_missing_file_is_named(tap: Command, option: str, path: str) -> None:
+    """What is plainly a path is in the line."""
+    check_one_line(tap(f"{option}={path}"), option, f"'{path}'")
+
+
+@pytest.mark.parametrize("option", FILE_OPTIONS)
+@pytest.mark.parametrize(
+    "content",
+    ["", "NaN", '{"a": NaN}', '{"a": -Infinity}', 9000 * "[", f'{{"a": {5000 * "1"}}}'],
+    ids=["empty", "NaN", "in", "Infinity", "deep", "digits"],
+)
+def test_content_that_is_not_json_is_one_line(
+    tap: Command, sandbox: Sandbox, option: str, content: str
+) -> None:
+    """A file that the SDK cannot read is named by its option; a state may be empty."""
+    (tap.folder / "good.json").write_text(json.dumps(sandbox.config()))
+    (tap.folder / "bad.json").write_text(content)
+    run = tap(f"--config={tap.folder}/good.json", f"{option}={tap.folder}/bad.json")
+    if (option, content) == ("--state", ""):
+        assert run.code == 0
+    else:
+        check_one_line(run, option.strip("-"))
+
+
+@pytest.mark.parametrize("option", FILE_OPTIONS)
+def test_an_empty_path_and_a_folder_are_one_line(
+    tap: Command, option: str, tmp_path: Path
+) -> None:
+    """An unset variable in a script makes an empty path."""
+    check_one_line(tap(f"{option}="), option)
+    check_one_line(tap(f"{option}={tmp_path}"), option)
+
+
+def test_several_config_files_are_merged(
+    tap: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later files count more than earlier ones, and variables count most."""
+    files = {"a": {**sandbox.config(), "page_size": 10}, "b": {"page_size": 20}}
+    for name, content in files.items():
+        (tap.folder / f"{name}.json").write_text(json.dumps(content))
+    options = [f"--config={tap.folder}/{name}.json" for name in files]
+    assert tap(*options).code == 0
+    monkeypatch.setenv("TAP_MEGA_PAGE_SIZE", "30")
+    assert tap(*options, "--config=ENV").code == 0
+    limits = [request.query["limit"] for request in sandbox.requests]
+    assert (limits[0], limits[-1]) == ("20", "30")
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"filters": {"search": HALF_AN_EMOJI}},
+        {"filters": {"status": f"won{HALF_AN_EMOJI}"}},
+        {"stream_maps": {"leads": {"x": f"'{HALF_AN_EMOJI}'"}}},
+        {"stream_maps": {"leads": {HALF_AN_EMOJI: "id"}}},
+        {"stream_maps": {"leads": {"__key_properties__": [HALF_AN_EMOJI]}}},
+        {"stream_map_config": {"a": [{"b": HALF_AN_EMOJI}]}},
+        {"custom_field_types": {HALF_AN_EMOJI: "string"}},
+        {"flattening_separator": HALF_AN_EMOJI},
+    ],
+    ids=str,
+)
+def test_half_an_emoji_in_a_setting_is_one_line(
+    tap: Command, sandbox: Sandbox, settings: Json
+) -> None:
+    """A request or a file cannot hold it, so the line names the setting."""
+    run = tap(config={**sandbox.config(), **settings})
+    check_one_line(run, f"The setting '{next(iter(settings))}", "half an emoji")
+    assert not sandbox.requests
+
+
+@pytest.mark.parametrize(
+    "start", ["2025-06-01t00:00:00z", "2025-06-01", "2025-06-01T02:00:00+02:00"]
+)
+def test_any_iso_date_is_sent_as_the_api_writes_it(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, start: str
+) -> None:
+    """The API takes small letters for another text, and finds no lead."""
+    filters = {"created_since": start}
+    config = {**sandbox.config(), "start_date": start, "filters": filters}
+    assert tap(config=config, clock=clock).code == 0
+    query = sandbox.requests[0].query
+    assert query["updated_since"] == "2025-06-01T00:00:00.000Z"
+    assert query["created_since"] == "2025-06-01T00:00:00.000Z"
+
+
+ENCODING = {"format": "jsonl", "compression": "none"}
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [
+        ({"storage": {"root": "x"}}, "'batch_config.encoding' is missing"),
+        ({"encoding": ENCODING}, "'batch_config.storage' is missing"),
+        ({"encoding": None, "storage": {"root": "x"}}, "must be a JSON object"),
+        ({"encoding": {}, "storage": {"root": "x"}}, "encoding.format' is missing"),
+        ({"encoding": ENCODING, "storage": {}}, "storage.root' is missing"),
+        ({"encoding": ENCODING, "storage": {"root": ""}}, "must be a folder, or a URL"),
+        ({"encoding": ENCODING, "storage": {"root": "://"}}, "must be a folder, or"),
+        ({"encoding": ENCODING, "storage": {"root": "mailto:x"}}, "must be a folder"),
+        ({"encoding": ENCODING, "storage": {"root": "a\0"}}, "must be a folder, or"),
+        ({"encoding": ENCODING, "storage": {"root": "x"}, "batch_size": 0}, "least 1"),
+        ({"encoding": ENCODING, "storage": {"root": "x"}, "rows": 5}, "has no 'rows'"),
+    ],
+    ids=str,
+)
+def test_a_malformed_batch_config_is_one_line(
+    tap: Command, sandbox: Sandbox, batch: Json, words: str
+) -> None:
+    """The line names the part that is wrong, before any request."""
+    run = tap(config={**sandbox.config(), "batch_config": batch})
+    check_one_line(run, "The setting 'batch_config", words)
+    assert not sandbox.requests
+
+
+@pytest.mark.parametrize(
+    "root", ["file://{folder}/file", "/proc/none", "foo://bar", "memory://x"]
+)
+def test_a_batch_root_that_cannot_be_written_is_one_line(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, root: str
+) -> None:
+    """What only shows when the first file is written names the setting, too."""
+    (tap.folder / "file").touch()
+    storage = {"root": root.format(folder=tap.folder)}
+    batch = {"encoding": ENCODING, "storage": storage}
+    run = tap(config={**sandbox.config(), "batch_config": batch}, clock=clock)
+    check_one_line(run, "Cannot write a BATCH file", "'batch_config'")
+
+
+@pytest.mark.parametrize(
+    "maps", [{"__else__": "x"}, {"leads": {"__else__": "x"}}, {"leads": {"x": "("}}]
+)
+def test_a_wrong_stream_map_names_its_setting(
+    tap: Command, sandbox: Sandbox, maps: Json
+) -> None:
+    """Also where the SDK's own message does not, or its schema is broken."""
+    check_one_line(
+        tap(config={**sandbox.config(), "stream_maps": maps}), "setting 'stream_maps"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "valid"),
+    [
+        ("http://127.0.0.1:9", True),
+        ("https://127.0.0.1:9", True),
+        ("ftp://127.0.0.1", False),
+        ("ws://localhost", False),
+        ("file://localhost/etc", False),
+        ("HTTP://127.0.0.1:9", True),
+        ("http://[::1]:9", True),
+        ("http://10.0.0.1", False),
+    ],
+)
+def test_http_is_the_only_other_scheme(tap: Command, url: str, *, valid: bool) -> None:
+    """On this machine http works beside https, and no other scheme anywhere."""
+    customer = "00000000-0000-4000-8000-000000000000"
+    config = {"auth_token": TOKEN, "customer_id": customer, "api_url": url}
+    run = tap("--test=schema", config=config)
+    assert run.code == (0 if valid else 1)
+    assert ("'api_url' must be an https URL" in run.log) is not valid
+
+
+# The environment
+
+
+@pytest.mark.parametrize("variable", ["LOGLEVEL", "TAP_MEGA_LOGLEVEL"])
+@pytest.mark.parametrize("level", ["trace", "10", "very loud"])
+def test_an_unknown_log_level_is_one_line(
+    tap: Command, monkeypatch: pytest.MonkeyPatch, variable: str, level: str
+) -> None:
+    """The line names the variable and the levels that there are."""
+    monkeypatch.setenv(variable, level)
+    check_one_line(tap("--discover"), f"{variable} must be one of", "DEBUG")
+
+
+@pytest.mark.parametrize("variable", ["LOGLEVEL", "TAP_MEGA_LOGLEVEL"])
+def test_an_empty_log_level_is_none(
+    tap: Command,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+) -> None:
+    """A variable that is empty is as if it was not set."""
+    monkeypatch.setenv(variable, "")
+    assert tap("--test", config=sandbox.config()).code == 0
+
+
+BROKEN = {
+    "YAML": "{",
+    "list": "[]",
+    "text": "text",
+    "version": "version: 2",
+    "handler": "version: 1\nhandlers: {x: {class: none.Such}}",
+    "format": (
+        "{version: 1, disable_existing_loggers: false, root: {handlers: [x]}, "
+        "formatters: {f: {format: '%(nothing)s'}}, "
+        "handlers: {x: {class: logging.StreamHandler, formatter: f}}}"
+    ),
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_log_configuration_is_one_line(
+    tap: Command, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    """The line names the variable."""
+    path = tap.folder / "logging.yaml"
+    path.write_text(content)
+    monkeypatch.setenv("SINGER_SDK_LOG_CONFIG", str(path))
+    check_one_line(tap("--discover"), "SINGER_SDK_LOG_CONFIG must name a YAML file")
+
+
+def test_a_missing_log_configuration_is_a_warning(
+    tap: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run goes on with the log that it has."""
+    monkeypatch.setenv("SINGER_SDK_LOG_CONFIG", "/nowhere/logging.yaml")
+    run = tap("--test", config=sandbox.config())
+    assert run.code == 0
+    assert "Logging config file not found: /nowhere/logging.yaml" in run.log
+
+
+def test_a_log_configuration_cannot_reveal_the_query(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even one that asks for what urllib3 logs of each request."""
+    path = tap.folder / "logging.yaml"
+    debug = {"level": "DEBUG"}
+    loggers = {"urllib3.connectionpool": debug, "urllib3": debug}
+    content = {"version": 1, "disable_existing_loggers": False, "loggers": loggers}
+    path.write_text(json.dumps(content))
+    monkeypatch.setenv("SINGER_SDK_LOG_CONFIG", str(path))
+    monkeypatch.setenv("LOGLEVEL", "DEBUG")
+    config = {**sandbox.config(), "filters": {"search": "needle"}}
+    run = tap(config=config, clock=clock)
+    assert run.code == 0
+    assert "needle" not in run.log
+
+
+# The output
+
+
+@pytest.mark.parametrize("option", ["--discover", "--about", "--version", "--help"])
+def test_a_full_disk_is_one_line(option: str) -> None:
+    """What `print` could not write is an error, and not lost without a word."""
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            [TAP, option], check=False, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    run = Run(done.returncode, "", done.stderr)
+    check_one_line(run, "Cannot write to stdout: No space left on device")
+    assert "Exception ignored" not in run.log
+
+
+@pytest.mark.parametrize("option", ["--discover", "--about"])
+def test_a_closed_pipe_is_the_usual_exit_code(option: str) -> None:
+    """A reader that goes away ends the command quietly, as in a sync."""
+    with subprocess.Popen(
+        [TAP, option], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.stderr
+        log = process.stderr.read()
+    assert process.returncode == 141
+    assert "Traceback" not in log
+    assert "Exception ignored" not in log
+
+
+# What nobody expects
+
+
+class BuggyTap(TapMega):
+    """A tap with a bug whose message quotes a lead."""
+
+    @override
+    def discover_streams(self) -> t.NoReturn:
+        raise OSError(errno.EBADMSG, TOKEN)
+
+
+def test_an_unexpected_error_is_one_line_with_its_place(tap: Command) -> None:
+    """The line names the place, and not the message: it may quote a lead."""
+    run = tap("--discover", tap=BuggyTap)
+    assert run.code == 1
+    (line,) = run.errors
+    assert line.startswith("Unexpected OSError at tests/test_bad_input.py:")
+    assert "Check the SDK's settings, such as 'stream_maps'" in line
+    assert line.endswith("report this line as a bug of tap-mega")
+    assert TOKEN not in run.log
+    assert "Traceback" not in run.log
