@@ -38,7 +38,7 @@ REPLICATION_KEY = "updated_at"
 
 
 class Source(t.NamedTuple):
-    """What a bookmark is made from. A bookmark says nothing about any other source."""
+    """What a sync reads. A bookmark is valid only for the source it was made from."""
 
     api_url: str
     customer_id: str
@@ -68,7 +68,7 @@ def source_of(customer: Customer, config: Mapping[str, t.Any]) -> Source:
 
 
 def digest(filters: Mapping[str, str]) -> str:
-    """Return what identifies filters without telling them."""
+    """Return a hash that identifies filters without revealing them."""
     text = json.dumps(dict(filters), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -105,8 +105,8 @@ class Bookmark:
     def start(self, start_date: dt.datetime | None, lookback_seconds: int) -> Start:
         """Return where an incremental sync starts.
 
-        That is where the last one stopped, if it stopped before its end; otherwise the
-        look-back before the bookmark; but never before `start_date`.
+        An unfinished sync resumes where it stopped. Otherwise the sync starts
+        `lookback_seconds` before the bookmark. It never starts before `start_date`.
         """
         bookmark = self.value
         if bookmark is None:
@@ -122,7 +122,7 @@ class Bookmark:
         return Start(max(since, start_date) if start_date else since)
 
     def limit(self, to: dt.datetime) -> None:
-        """Do not move past `to` either, such as the time by the API's own clock."""
+        """Cap the bookmark at `to`, such as the time by the API's clock."""
         self._started_at = min(self._started_at, to)
 
     def advance(self, position: Position, cursor: str | None) -> None:

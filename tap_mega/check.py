@@ -1,4 +1,4 @@
-"""The option `--test`: one request for each customer, and no lead."""
+"""The option `--test` requests one page for each customer, and writes no record."""
 
 from __future__ import annotations
 
@@ -47,18 +47,30 @@ def _check(sync: CustomerSync, clock: Clock) -> str:
         if not isinstance(step, Wait):
             break
         if step.seconds > MAX_WAIT_SECONDS:
-            free_at = dt.datetime.fromtimestamp(clock.time() + step.seconds, dt.UTC)
-            return (
-                f"Nothing is wrong with the credentials, but {step.reason}. It is free "
-                f"again at {free_at:%H:%M} UTC, in {format_duration(step.seconds)}"
-            )
+            return _postpone(step, clock)
         clock.sleep(step.seconds)
     reader = sync.reader
     if reader.total is None:
-        return "The credentials are right"
+        return "The credentials are valid"
     requests = -(-reader.total // sync.page_size)
     seconds = reader.rate_limiter.seconds_for(requests, clock.monotonic())
     return (
-        f"The credentials are right. There are {reader.total:,} leads; to read all of "
+        f"The credentials are valid. There are {reader.total:,} leads. Reading all of "
         f"them takes {requests:,} requests and about {format_duration(seconds)}"
     )
+
+
+def _postpone(wait: Wait, clock: Clock) -> str:
+    """Return when to check again.
+
+    Raises:
+        FatalAPIError: If a failure is the reason, and not the quota.
+    """
+    time = dt.datetime.fromtimestamp(clock.time() + wait.seconds, dt.UTC)
+    line = (
+        f"The credentials could not be checked: {wait.reason}. Run again at "
+        f"{time:%H:%M} UTC, in {format_duration(wait.seconds)}"
+    )
+    if wait.is_retry:
+        raise FatalAPIError(line)
+    return line

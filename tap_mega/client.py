@@ -103,7 +103,7 @@ class Client:
         try:
             return self._get(self._prepare(params))
         except BaseException:
-            # A late response must not be taken for that to the next request.
+            # A late response must not be taken for the response to the next request.
             self._transport.cut()
             raise
 

@@ -9,11 +9,11 @@ if t.TYPE_CHECKING:
     from tap_mega.reader import Reader
 
 MAX_DELETED_SHARE = 0.01
-"""Which share of the leads may be deleted during a sync. All others must be read."""
+"""The share of leads that may be deleted during a sync. The rest must be read."""
 
 
 class Completeness:
-    """Counts the different leads of a sweep beside the totals that the API tells.
+    """Compares the number of different leads read with the totals of the API.
 
     A total can be wrong, and a lead can come twice. So the largest total counts, and
     each lead once. This takes about 64 bytes per lead.
@@ -31,7 +31,7 @@ class Completeness:
         self._largest_total = max(self._largest_total, self._reader.total or 0)
 
     def problem(self) -> str:
-        """Return why not all leads may have been read; empty if they were."""
+        """Return why some leads may not have been read; empty if all were."""
         read, reader = len(self._ids), self._reader
         missing = self._largest_total - read
         if reader.rejected:

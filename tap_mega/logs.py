@@ -1,4 +1,4 @@
-"""What is logged: the SDK's console, and how much of which library."""
+"""Set up what is logged, and drop what libraries log of queries and leads."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _at_least(level: int) -> Callable[[LogRecord], bool]:
 
 @contextlib.contextmanager
 def setup_errors() -> Iterator[None]:
-    """Make one line of an error in the SDK's setup of the log.
+    """Log an error in the SDK's logging setup as one line, and exit.
 
     Raises:
         SystemExit: After that line.

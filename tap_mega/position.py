@@ -21,10 +21,11 @@ shares its `updated_at` with the last one.
 
 
 class Position:
-    """The last lead that was read, and those that changed within a second before it.
+    """The last lead that was read, and the leads from the second before it.
 
-    Leads of one import can share an `updated_at` for more pages than a cursor lives. So
-    a position also knows how many leads to skip from `since` on.
+    An import can give the same `updated_at` to more leads than a reader can page
+    through before its cursor expires. So a position also counts the leads read since
+    `since`, to resume by `offset`.
     """
 
     def __init__(self) -> None:
@@ -70,11 +71,11 @@ class Position:
         """How many leads since `since` were read already."""
         return self._read_earlier + len(self._recent)
 
-    def knows(self, page: Page) -> bool:
-        """Return whether a page holds a lead that was read already, in its old place.
+    def overlaps(self, page: Page) -> bool:
+        """Return whether a page has a lead that was already read, and has not changed.
 
-        If a page at an `offset` does not, leads before it have left their place, and
-        others may have been skipped. A lead that changed is in another place.
+        If a page at an `offset` has none, leads before it have moved, and the offset
+        may have skipped others.
         """
         leads = zip(page.leads, page.timestamps, strict=True)
         return any(self._recent.get(lead["id"]) == time for lead, time in leads)

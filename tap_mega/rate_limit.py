@@ -36,7 +36,7 @@ class Window:
         """When each of the last `limit` requests stops counting, oldest first."""
 
     def free_at(self) -> float:
-        """Return the time from which on the next request has room."""
+        """Return the time at which the next request may be sent."""
         return self._expiries[0] if len(self._expiries) == self.limit else 0
 
     def record(self, now: float) -> None:
@@ -62,7 +62,7 @@ class Window:
 
 
 class RateLimiter:
-    """The API's limits and what is used of them. All times are of one monotonic clock.
+    """Tracks the API's limits and their use. All times come from one monotonic clock.
 
     It counts requests at their responses, and believes `RateLimit-Reset` where that is
     sooner than its own count.
@@ -78,7 +78,7 @@ class RateLimiter:
         limits = ((per_minute, MINUTE_SECONDS), (per_hour, HOUR_SECONDS))
         self._windows = [Window(*limit) for limit in limits if limit[0]]
         self._hour_limit: float | None = None
-        """The API's own limit per hour, once a reset of over a minute told it."""
+        """The API's hourly limit; None until a reset of over a minute reveals it."""
 
     @override
     def __str__(self) -> str:
@@ -97,11 +97,11 @@ class RateLimiter:
             window.record(now)
 
     def update(self, headers: Mapping[str, str], now: float) -> None:
-        """Believe the API that a window is full again sooner than counted here.
+        """Shorten a window if the API says that it resets sooner.
 
-        Fixed windows start when the API's clock says, not at our first request. This
-        is how a sync uses the time that they leave. The limit in the headers is that of
-        the API. Ours may be lower, to leave a share of the key to another program.
+        Fixed windows start when the API's clock says, not at our first request. The
+        limit in the headers is that of the API. Ours may be lower, to leave a share of
+        the key to another program.
 
         Args:
             headers: `RateLimit-Limit`, the limit of the window that is meant, and

@@ -27,16 +27,16 @@ if t.TYPE_CHECKING:
     Backoff: t.TypeAlias = Callable[[], Iterator[float]]
 
 MIN_WAIT_SECONDS = 1
-"""A `Retry-After` of nothing must not become a storm of requests."""
+"""The minimum wait after a 429, even if `Retry-After` is 0."""
 
 MAX_IDLE_WAIT_SECONDS = 4 * 3600
-"""How long a reader waits in all without a new lead."""
+"""The maximum wait in total without a new lead."""
 
 MAX_IDLE_PAGES = 50
-"""How many pages a reader requests without a new lead."""
+"""The maximum number of pages without a new lead."""
 
 WARNING_SHARE = 0.5
-"""Which share of these is worth a warning."""
+"""The share of either limit at which a warning is logged."""
 
 NO_QUOTA = "the API answered 429: the key has no quota left"
 
@@ -109,12 +109,12 @@ class Reader:
         self.read = 0
         """How many leads the pages held so far."""
         self.new = 0
-        """How many of them were not read a moment ago: a new cursor repeats some."""
+        """How many of them are new: after a new cursor, some leads come again."""
         self.pages_read = 0
         self.rejected: list[str] = []
         """Which leads cannot be read and were left out, and why."""
         self.total: int | None = None
-        """How many new leads there are, by the API; None if it does not say."""
+        """The number of leads to read, by the API; None if it does not say."""
 
     @property
     def left(self) -> int:
@@ -126,8 +126,8 @@ class Reader:
     ) -> Iterator[Page | Wait]:
         """Yield the pages with all leads that changed at `since` or later.
 
-        If the API refuses a cursor, reading goes on from a second before the last lead,
-        by `offset` if there are many leads in this second. That repeats half a page.
+        If the API rejects a cursor, reading resumes one second before the last lead,
+        with an `offset` if that second has many leads. About half a page comes again.
 
         Args:
             since: Where to start; None for all leads.
@@ -180,12 +180,12 @@ class Reader:
         """
         while True:
             page = yield from self._request(since, cursor, offset)
-            if not offset or self.position.knows(page):
+            if not offset or self.position.overlaps(page):
                 return page
             offset = max(0, offset - self._page_size)
 
     def _last_page(self, page: Page, until: dt.datetime) -> Page:
-        """Return a page with the leads before `until` only; the rest is not wanted."""
+        """Return the page cut off at `until`, as the last page."""
         count = bisect.bisect_left(page.timestamps, until)
         last = page._replace(
             leads=page.leads[:count],
@@ -215,7 +215,7 @@ class Reader:
             return
         self._idle_pages += 1
         if page.next_cursor is not None:
-            self._check_patience(self._idle_pages / MAX_IDLE_PAGES)
+            self._check_progress(self._idle_pages / MAX_IDLE_PAGES)
 
     def _request(
         self, since: dt.datetime | None, cursor: str | None, offset: int = 0
@@ -244,7 +244,11 @@ class Reader:
                 yield self._wait(self._retry(seconds, failures, error))
 
     def _retry(self, seconds: float, failures: int, error: Exception) -> Wait:
-        """Return the wait before the next try, or give up after the last one."""
+        """Return the wait before the next try.
+
+        Raises:
+            FatalAPIError: After the last try.
+        """
         if failures >= self.max_tries:
             msg = (
                 f"Gave up after {failures} tries: {error}. Run again later: the sync "
@@ -256,6 +260,7 @@ class Reader:
         return Wait(seconds, reason, is_retry=True)
 
     def _pace(self) -> Iterator[Wait]:
+        """Yield a wait if the rate limit is reached."""
         seconds = self.rate_limiter.delay(self._now())
         if seconds > 0:
             reason = f"the limit of {self.rate_limiter} is reached"
@@ -267,15 +272,15 @@ class Reader:
         Raises:
             FatalAPIError: If wait after wait brought no new lead.
         """
-        self._check_patience(self._idle_seconds / MAX_IDLE_WAIT_SECONDS)
+        self._check_progress(self._idle_seconds / MAX_IDLE_WAIT_SECONDS)
         self._idle_seconds += wait.seconds
         return wait
 
-    def _check_patience(self, share: float) -> None:
+    def _check_progress(self, share: float) -> None:
         """Warn after half of the pages or of the time without a new lead, once."""
         what = (
             f"{self._idle_pages} pages and {self._idle_seconds / 3600:.1f} hours of "
-            "waiting brought no new lead"
+            "waiting returned no new lead"
         )
         if share >= 1:
             msg = (
@@ -285,7 +290,7 @@ class Reader:
             raise FatalAPIError(msg)
         if share >= WARNING_SHARE and not self._warned:
             self._warned = True
-            self._log.warning("Still waiting: %s", what)
+            self._log.warning("No progress: %s", what)
 
 
 def _check_order(page: Page, previous: dt.datetime | None) -> dt.datetime | None:

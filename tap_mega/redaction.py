@@ -1,4 +1,4 @@
-"""What no log may hold: the token, what filters look for, and parts of leads."""
+"""Remove tokens, filter values and personal data from text that is logged."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MARK = "…"
 """What stands in the place of anything that is removed."""
 
 TOKEN_RUN_LENGTH = 8
-"""So many characters of the token in a row are too many."""
+"""A run of this many characters of the token is removed."""
 
 MAX_ROUNDS = 5
-"""A text that is percent-encoded more often than this is not quoted at all."""
+"""A text that needs more rounds of decoding is dropped."""
 
 SKIPPED = ("", " +")
 """Characters that a comparison skips: first none, then what a form puts for a space."""

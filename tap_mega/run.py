@@ -22,7 +22,7 @@ if t.TYPE_CHECKING:
     from tap_mega.sync import CustomerSync
 
 MAX_RETRY_WAIT_SECONDS = 61
-"""A wait between tries is never too long up to here: a minute and its random part."""
+"""Retries may always wait this long: a minute of backoff and its jitter."""
 
 MIN_LOGGED_WAIT_SECONDS = 5
 
@@ -69,7 +69,7 @@ class Run:
         self._log.info("%s", self._progress.summary())
 
     def _turns(self) -> Iterator[Turn[CustomerSync]]:
-        """Let all customers take turns. Sleep if all have to wait, or stop."""
+        """Yield the turns. Sleep while all customers wait, and stop at a limit."""
         pages = {sync: sync.pages() for sync in self._syncs}
         for turn in take_turns(pages, self._clock.monotonic):
             if not isinstance(turn, Wait):
@@ -81,7 +81,7 @@ class Run:
                 self._sleep(turn)
 
     def _excess(self, turn: object) -> str:
-        """Return why the run has to stop before its next request, if it has to."""
+        """Return why the run must stop before its next request; empty if not."""
         wait = turn if isinstance(turn, Wait) else Wait(0, "")
         took = self._clock.monotonic() - self._started_at
         if took + wait.seconds >= self._max_run_seconds:
@@ -98,7 +98,7 @@ class Run:
         )
 
     def _sleep(self, wait: Wait) -> None:
-        """Sleep: the only place that does."""
+        """Sleep, and log long waits. Nothing else in a run sleeps."""
         if wait.seconds > MIN_LOGGED_WAIT_SECONDS and not wait.is_retry:
             until = dt.datetime.fromtimestamp(self._clock.time() + wait.seconds, dt.UTC)
             self._log.info(
@@ -126,6 +126,6 @@ class Run:
         if difference > MAX_CLOCK_DIFFERENCE.total_seconds():
             self._log.warning(
                 "The clock of this machine and the clock of the API differ by %s. "
-                "Correct the clock of this machine: bookmarks depend on it",
+                "Turn on time synchronization (NTP) on this machine",
                 format_duration(difference),
             )

@@ -29,21 +29,21 @@ KEPT = (
     "unfinished",
     "version",
 )
-"""What a part holds beside its context. Anything else is a leftover."""
+"""The keys of a part that are kept, beside its context."""
 
 MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
-"""A bookmark further ahead of our clock is not true."""
+"""A bookmark further ahead of our clock is rejected."""
 
 PROBLEMS = {
-    "replication_key": f"has a bookmark that is not of '{REPLICATION_KEY}'",
+    "replication_key": f"has a bookmark for another column than '{REPLICATION_KEY}'",
     "api_url": "was made with another 'api_url'",
-    "filters": "was made with other filters, so leads that match now may be older",
+    "filters": "was made with other filters, so it may skip leads that match now",
 }
-"""Why a bookmark is of no use, by what differs."""
+"""The reason to reject a bookmark, by the key whose value differs."""
 
-OTHER_CUSTOMER = "is of another 'customer_id'"
+OTHER_CUSTOMER = "belongs to another 'customer_id'"
 
-WRONG_SHAPE = "is not of the shape {'bookmarks': {'leads': {'partitions': […]}}}"
+WRONG_SHAPE = "does not have the shape {'bookmarks': {'leads': {'partitions': […]}}}"
 
 
 def usable_state(
@@ -77,7 +77,7 @@ def usable_state(
 
 
 def _parts_of_others(parts: list[Json], sources: Sequence[Source]) -> list[Json]:
-    """Return the parts of customers that are not read now, and may be again."""
+    """Return the parts of customers that this run does not read."""
     contexts = [source.context for source in sources]
     return [part for part in parts if part["context"] not in contexts]
 
@@ -120,7 +120,7 @@ def _parts(state: t.Any, sources: Sequence[Source]) -> list[Json] | None:
 def _parts_of_0_1_0(stream: Json, sources: Sequence[Source]) -> list[Json]:
     """Return a state of version 0.1.0 as a part, if it is clear whose it is.
 
-    It had one customer, whom it did not name, and named its filters only.
+    That version stored one customer without its ID, and its filters in plain text.
     """
     if "replication_key_value" not in stream:
         return []
@@ -167,7 +167,7 @@ def _is_version(value: t.Any) -> bool:
 
 
 def _is_unfinished(value: t.Any) -> bool:
-    """Return whether it says where to resume. If not, the look-back does instead."""
+    """Return whether it says where to resume. If not, the look-back applies."""
     try:
         Position.from_state(value)
         parse_timestamp(value["started_at"])

@@ -159,7 +159,7 @@ class LeadsStream(RESTStream[str | None]):
 
     @override
     def get_new_paginator(self) -> CursorPaginator:
-        """Return what follows `next_cursor`."""
+        """Return the paginator that follows `next_cursor`."""
         return CursorPaginator()
 
     @functools.cached_property
@@ -192,7 +192,9 @@ class LeadsStream(RESTStream[str | None]):
             for line in complete_entry(entry, self.primary_keys, REPLICATION_KEY):
                 self.logger.warning(line)
         else:
-            self.logger.warning("The catalog lacks '%s': nothing is read", self.name)
+            self.logger.warning(
+                "The catalog has no stream '%s', so no leads are read", self.name
+            )
         super().apply_catalog(catalog)
         self.replication_key = REPLICATION_KEY
 
@@ -203,9 +205,8 @@ class LeadsStream(RESTStream[str | None]):
         """Yield the leads page by page, from where the last sync stopped.
 
         Raises:
-            FatalAPIError: If the leads of a customer cannot be read, or if its quota is
-                spent and the state would be no better than before. All others are read
-                before.
+            FatalAPIError: If the leads of a customer cannot be read, or if it has no
+                quota and made no progress. All other customers are read first.
         """
         syncs = self.new_syncs()
         if self._replaces_table:
@@ -328,7 +329,7 @@ class LeadsStream(RESTStream[str | None]):
     ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
         """Yield the files of BATCH messages, with what RECORD messages would hold.
 
-        The SDK writes leads as they were read, and so properties that are deselected.
+        The SDK would write unprocessed leads, with deselected properties.
         """
         batcher = Batcher(self.tap_name, self.name, batch_config)
         leads = self._sync_records(context, write_messages=False)
@@ -389,7 +390,7 @@ class LeadsStream(RESTStream[str | None]):
     @property
     @override
     def partitions(self) -> None:
-        """None: the stream keeps the SDK's partitions of the state by itself."""
+        """None: the stream manages the partitions of the state itself."""
 
     @functools.cached_property
     def _started_at(self) -> dt.datetime:
@@ -414,7 +415,7 @@ class LeadsStream(RESTStream[str | None]):
 
     @override
     def get_replication_key_signpost(self, context: Context | None = None) -> None:
-        """Return None: `Bookmark` does not pass the start of the sync anyway."""
+        """Return None: `Bookmark` already stays before the start of the sync."""
 
     @override
     def _write_starting_replication_value(self, context: Context | None) -> None:
@@ -481,7 +482,7 @@ class LeadsStream(RESTStream[str | None]):
     def _replaced_streams(self) -> set[str]:
         """The mapped streams that hold each lead once: those with its key.
 
-        A map may make others of it, such as a history, whose old rows must stay.
+        A stream map may add other streams, such as a history. Their old rows must stay.
         """
         return {
             it.stream_alias

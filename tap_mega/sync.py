@@ -88,27 +88,27 @@ class CustomerSync:
             self.completeness.add(page)
 
     def stop(self, reason: str) -> None:
-        """Stop before the end. It is a failure if the next run is not better off."""
+        """Stop before the end. It is a failure if the next run cannot resume."""
         self.is_stopped = True
         if not (self._incremental and self.reader.new):
             self.failure = FatalAPIError(reason)
         self._add_rejection()
 
     def finish(self, error: FatalAPIError | None) -> None:
-        """Take note of the end: an error, or the last page."""
+        """Record how the sync ended: with an error, or after the last page."""
         self.is_finished = True
         self.failure = error or self._check_end()
         self._add_rejection()
 
     def _add_rejection(self) -> None:
-        """Let the leads that were left out be a failure: the state passes them."""
+        """Make a failure of leads that were left out, because the state passes them."""
         if self.reader.rejected:
             line = _left_out(self.reader.rejected)
             before = f"{self.failure}. " if self.failure else ""
             self.failure = FatalAPIError(f"{before}{line}")
 
     def incompleteness(self) -> str:
-        """Return why not all leads may have been read; empty if they were."""
+        """Return why some leads may not have been read; empty if all were."""
         return self.completeness.problem() if self.completeness else ""
 
     def _check_end(self) -> FatalAPIError | None:
@@ -130,7 +130,7 @@ class CustomersFailedError(FatalAPIError):
     """Some customers could not be read. The others were."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        """Keep a line for each."""
+        """Keep one line for each customer that failed."""
         super().__init__("\n".join(lines))
         self.errors = list(lines)
 

@@ -81,7 +81,7 @@ def test_other_filters_start_over() -> None:
     assert usable_state(state(part(filtered)), [filtered], NOW)[1] == []
 
 
-def test_the_state_does_not_tell_the_filters() -> None:
+def test_the_state_does_not_reveal_the_filters() -> None:
     """`search` may be the e-mail address of a lead."""
     source = SOURCE._replace(filters={"search": "someone@example.com"})
     used, _ = usable_state(state(part(source)), [source], NOW)
@@ -134,10 +134,10 @@ def test_a_customer_that_is_there_twice_starts_over() -> None:
     ids=str,
 )
 def test_a_state_of_another_shape_starts_over(shape: object) -> None:
-    """Nothing is guessed."""
+    """A state of another shape is ignored, with a warning."""
     used, (warning,) = usable_state(shape, [SOURCE], NOW)
     assert used == {}
-    assert "is not of the shape" in warning
+    assert "does not have the shape" in warning
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_right_credentials_are_one_line_and_one_request(
     assert (run.code, run.stdout) == (0, "")
     assert len(sandbox.requests) == 1
     assert lines(run)[-1] == (
-        "The credentials are right. There are 250 leads; to read all of them takes 250 "
+        "The credentials are valid. There are 250 leads. Reading all of them takes 250 "
         "requests and about 4 min"
     )
     assert "METRIC" not in run.log
@@ -35,20 +35,20 @@ def test_right_credentials_are_one_line_and_one_request(
 def test_a_quota_that_is_spent_is_not_waited_for(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """It says when to try again, by the clock."""
+    """The log says when to run the check again."""
     sandbox.script(Fault("error", 1, None, status=429, retry_after=420))
     run = tap("--test", config=sandbox.config(), clock=clock)
     assert (run.code, run.errors, clock.sleeps) == (0, [], [])
     assert lines(run)[-1] == (
-        "Nothing is wrong with the credentials, but the API answered 429: the key has "
-        "no quota left. It is free again at 08:07 UTC, in 7 min"
+        "The credentials could not be checked: the API answered 429: the key has no "
+        "quota left. Run again at 08:07 UTC, in 7 min"
     )
 
 
 def test_it_gives_up_after_three_tries(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A person is waiting."""
+    """`--test` sends at most three requests."""
     sandbox.script(Fault("error", times=None))
     run = tap("--test", config=sandbox.config(), clock=clock)
     assert run.code == 1
@@ -85,7 +85,7 @@ def test_each_customer_is_one_request_and_one_line(
             f"Customer {names[1]}",
             f"Customer {names[3]}",
         ]
-        assert len([it for it in lines(run) if "credentials are right" in it]) == 2
+        assert len([it for it in lines(run) if "credentials are valid" in it]) == 2
         assert len(sandbox.requests) == 4
 
 

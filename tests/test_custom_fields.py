@@ -163,7 +163,7 @@ def test_unreadable_values_are_counted(
     count = budgets.count("1,2 Mio €")
     assert count > 1
     assert run.log.count("The custom field") == 1
-    assert f"'budget' cannot be read as 'number' in {count} of the leads" in run.log
+    assert f"'budget' is not a valid 'number' in {count} leads" in run.log
     assert "Mio" not in run.log
 
 

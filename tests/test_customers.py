@@ -301,7 +301,7 @@ def test_each_failure_has_its_line(
 def test_a_customer_that_is_added_is_read_from_its_beginning(
     tap: Command, three: Sandbox, clock: FakeClock
 ) -> None:
-    """One that is left out keeps its bookmark until it is back."""
+    """A customer that was removed and added again keeps its bookmark."""
     config = three.config()
     first, second, third = config["customers"]
     one = tap(config={**config, "customers": [first, second]}, clock=clock)

@@ -325,7 +325,7 @@ def test_a_state_of_another_customer_starts_over(
     other = {"bookmarks": {"leads": {"partitions": [part]}}}
     run = tap(config=sandbox.config(), state=other, clock=clock)
     assert len(run.records) == 250
-    assert "Starting over: the state is of another 'customer_id'" in run.log
+    assert "Starting over: the state belongs to another 'customer_id'" in run.log
     assert part in run.state["bookmarks"]["leads"]["partitions"]
     again = tap(config=sandbox.config(), state=run.state, clock=clock)
     assert len(again.records) < 5

@@ -40,10 +40,10 @@ def test_only_leads_before_the_end_date_are_read(
     assert "WARNING" not in run.log
 
 
-def test_two_jobs_share_the_leads_without_a_gap_and_an_overlap(
+def test_two_jobs_share_the_leads_without_gap_or_overlap(
     tap: Command, sandbox: Sandbox, clock: FakeClock, middle: str
 ) -> None:
-    """The new leads now with the hourly job, the old ones with a job of their own."""
+    """`start_date` and `end_date` split the leads: exactly one job reads each."""
     hourly = {**sandbox.config(), "start_date": middle}
     new = tap(config=hourly, clock=clock)
     old = tap(config={**sandbox.config(), "end_date": middle}, clock=clock)
@@ -59,7 +59,7 @@ def test_two_jobs_share_the_leads_without_a_gap_and_an_overlap(
 def test_an_end_date_before_all_leads_reads_nothing(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """That is not an error, and leaves no bookmark."""
+    """An empty result is not an error, and sets no bookmark."""
     config = {**sandbox.config(), "end_date": "2001-01-01"}
     run = tap(config=config, clock=clock)
     assert (run.code, run.records, run.bookmark) == (0, [], None)

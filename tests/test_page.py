@@ -1,4 +1,4 @@
-"""What the bytes of a response are read as, whatever they hold."""
+"""Any response body is either a page or a ValueError."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_it_follows_cursors_until_there_is_none() -> None:
 
 
 def test_nothing_is_requested_before_it_is_needed() -> None:
-    """A page is out of the reader's hands before it asks for the next one."""
+    """A page is yielded before the next one is requested."""
     client = FakeClient(page(1, cursor="a"), page(2))
     pages = reading(client).pages(None)
     assert not client.requests

@@ -634,7 +634,7 @@ def test_a_catalog_without_the_stream_logs_a_warning(
     """A catalog without the stream logs a warning and sends no request."""
     run = tap(config=sandbox.config(), catalog={"streams": []})
     assert run.code == 0
-    assert "The catalog lacks 'leads': nothing is read" in run.log
+    assert "The catalog has no stream 'leads', so no leads are read" in run.log
     assert not sandbox.requests
 
 

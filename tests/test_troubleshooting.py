@@ -22,7 +22,7 @@ PLACEHOLDER = re.compile(r"(?:%s|%\.\df|\{\w+\}|\d(?:[\d,.]*\d)?%?|…)+")
 """What differs from run to run: on the page `…` or a number, in the code more."""
 
 HEADING = re.compile(r"^### `(.+)`$", re.MULTILINE)
-REASON = re.compile(r"`((?:was|is|has|only|the API|…) [^`]+)`")
+REASON = re.compile(r"`((?:was|is|has|belongs|does|only|the API|…) [^`]+)`")
 """A part of a message that stands in a table or in a sentence."""
 
 MESSAGES = HEADING.findall(OWN) + REASON.findall(HEADING.sub("", OWN))

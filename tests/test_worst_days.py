@@ -1,4 +1,4 @@
-"""The days on which the API lies, crowds its leads, or never ends."""
+"""Wrong totals, many leads with one timestamp, unreadable leads, endless pages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ids(leads: list[Json]) -> set[str]:
     return {lead["id"] for lead in leads}
 
 
-# Totals that lie
+# Wrong totals
 
 LIES: dict[str, tuple[Fault, ...]] = {
     "zero-in-the-middle": (Fault("early_end", 3, value="0"),),
@@ -47,7 +47,7 @@ LIES: dict[str, tuple[Fault, ...]] = {
 
 
 @pytest.mark.parametrize("faults", LIES.values(), ids=LIES)
-def test_a_lie_removes_no_row(
+def test_a_wrong_total_removes_no_row(
     tap: Command, sandbox: Sandbox, clock: FakeClock, faults: tuple[Fault, ...]
 ) -> None:
     """Without every lead of the largest total, no version is activated."""
@@ -95,7 +95,7 @@ def test_leads_that_come_twice_count_once(
     assert "ACTIVATE_VERSION" in run.stdout
 
 
-def test_nothing_of_something_is_not_a_success(
+def test_no_leads_despite_a_total_is_an_error(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """0 of 250 leads ends with exit code 1."""
@@ -118,7 +118,7 @@ def test_pages_that_end_early_are_a_warning(
     assert "too early" not in tap(config=sandbox.config(), clock=clock).log
 
 
-# Crowds
+# Many leads with one timestamp
 
 PER_MINUTE = 6
 
@@ -198,7 +198,7 @@ def test_a_tie_and_dead_cursors_and_no_quota(tap: Command, clock: FakeClock) -> 
         assert read == ids(sandbox.leads.all())
 
 
-def test_leads_that_leave_a_tie_take_none_along(tap: Command, clock: FakeClock) -> None:
+def test_leads_that_leave_a_tie_cause_no_gap(tap: Command, clock: FakeClock) -> None:
     """Where leads before the offset have changed, reading steps back."""
     with Sandbox(leads=0, clock=clock.time, limits=NO_LIMITS) as sandbox:
         sandbox.leads.add(300, updated_at="2026-01-01T00:00:00.000Z")
@@ -276,7 +276,7 @@ def test_a_stop_that_read_nothing_fails(
     [{}, "x", {"cursor": 5}, {"cursor": "x", "updated_at": "soon"}],
     ids=str,
 )
-def test_an_unfinished_state_that_is_broken_is_looked_back_from(
+def test_a_broken_unfinished_state_falls_back_to_the_lookback(
     tap: Command, sandbox: Sandbox, clock: FakeClock, unfinished: object
 ) -> None:
     """The bookmark is still true, so the sync starts there."""
@@ -287,7 +287,7 @@ def test_an_unfinished_state_that_is_broken_is_looked_back_from(
     assert len(run.records) < 5
 
 
-# Leads that nobody can read
+# Unreadable leads
 
 DEEP = 100_000
 IMPOSSIBLE: dict[str, tuple[str, str]] = {
@@ -429,7 +429,7 @@ def test_numbers_that_no_double_holds_are_repaired(
 def test_the_bookmark_does_not_pass_the_clock_of_the_api(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """If our clock is ahead, a lead of the future is one by the API's clock."""
+    """If our clock is ahead, the API's clock limits the bookmark."""
     sandbox.leads.add(1, updated_at="2130-01-01T00:00:00.000Z")
     api_time = int(clock.now)
     clock.now += 7200
@@ -470,18 +470,18 @@ def test_an_api_that_rounds_loses_no_lead(tap: Command, clock: FakeClock) -> Non
         assert ids(run.records) == ids(sandbox.leads.all())
 
 
-# What never ends
+# Endless responses
 
 
 def test_a_429_for_ever_ends(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
-    """After four hours without a new lead comes one line, and a warning before."""
+    """After four hours without a new lead, one error; halfway, one warning."""
     sandbox.script(Fault("error", 2, None, status=429, retry_after=30))
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 1
     assert 4 * HOUR <= sum(clock.sleeps) < 4 * HOUR + 60
     assert len(run.errors) == 1
-    assert "4.0 hours of waiting brought no new lead" in run.errors[0]
-    assert run.log.count("Still waiting: ") == 1
+    assert "4.0 hours of waiting returned no new lead" in run.errors[0]
+    assert run.log.count("No progress: ") == 1
     assert len(run.records) == 100
 
 

@@ -83,8 +83,8 @@ SETTINGS: Schema = th.PropertiesList(
         default=True,
         title="Include custom fields",
         description=(
-            "Whether to read `custom_fields`. Deselecting the property does the same "
-            "as `false`."
+            "Whether to read `custom_fields`. To keep only the columns of "
+            "`custom_field_types`, leave this true and deselect the property."
         ),
     ),
     th.Property(
@@ -142,7 +142,7 @@ SETTINGS: Schema = th.PropertiesList(
         title="Filters",
         description=(
             "Which leads to read. The API does the filtering. A sync starts over if "
-            "the filters differ from those that its bookmark was made with."
+            "the filters have changed since its bookmark was saved."
         ),
     ),
     th.Property(
@@ -151,7 +151,7 @@ SETTINGS: Schema = th.PropertiesList(
         default=60,
         title="Look-back",
         description=(
-            "How many seconds before the bookmark a sync starts, to find changes "
+            "How many seconds before the bookmark a sync starts, to catch changes "
             "that the API stored late."
         ),
     ),
@@ -170,7 +170,8 @@ SETTINGS: Schema = th.PropertiesList(
         default=60,
         title="Requests per minute",
         description=(
-            "The pace to keep, by default the API's own limit; 0 means no pacing."
+            "Maximum requests per minute. The default is the API's limit; 0 turns "
+            "pacing off."
         ),
     ),
     th.Property(
@@ -179,7 +180,8 @@ SETTINGS: Schema = th.PropertiesList(
         default=1000,
         title="Requests per hour",
         description=(
-            "The pace to keep, by default the API's own limit; 0 means no pacing."
+            "Maximum requests per hour. The default is the API's limit; 0 turns "
+            "pacing off."
         ),
     ),
     th.Property(
@@ -188,8 +190,8 @@ SETTINGS: Schema = th.PropertiesList(
         default=3900,
         title="Longest wait",
         description=(
-            "The longest single wait for quota, in seconds. If a longer one is "
-            "needed, the sync stops with a state that the next one resumes from."
+            "Maximum seconds of a single wait for quota. If a longer one is needed, "
+            "the run stops. An incremental sync resumes in the next run."
         ),
     ),
     th.Property(
@@ -197,8 +199,8 @@ SETTINGS: Schema = th.PropertiesList(
         th.IntegerType(minimum=1),
         title="Longest run",
         description=(
-            "How many seconds a run may take. It stops before the next request, with a "
-            "state that the next run resumes from."
+            "Maximum seconds per run. The run stops before the next request. An "
+            "incremental sync resumes in the next run; a full-table sync starts again."
         ),
     ),
     th.Property(
@@ -206,7 +208,7 @@ SETTINGS: Schema = th.PropertiesList(
         th.NumberType(exclusive_minimum=0, maximum=86400),
         default=60,
         title="Request timeout",
-        description="After how many seconds without a response a try has failed.",
+        description="Maximum seconds per attempt, until the whole response is there.",
     ),
     th.Property(
         "backoff_max_tries",
@@ -230,7 +232,7 @@ SETTINGS: Schema = th.PropertiesList(
         th.StringType(pattern=PRINTABLE_ASCII),
         title="User agent",
         description=(
-            "The User-Agent header of each request. By default `tap-mega/` and the "
+            "The User-Agent header of each request. The default is `tap-mega/` and the "
             "version."
         ),
     ),
