@@ -33,14 +33,14 @@ class Completeness:
     def problem(self) -> str:
         """Return why some leads may not have been read; empty if all were."""
         read, reader = len(self._ids), self._reader
-        missing = self._largest_total - read
+        difference = abs(self._largest_total - read)
         if reader.rejected:
             return f"{len(reader.rejected)} leads could not be read"
         if reader.total is None:
             return "the API did not say how many leads there are"
         if not read:
             return "the API sent no lead"
-        if reader.left or missing > self._largest_total * MAX_DELETED_SHARE:
+        if reader.left or difference > self._largest_total * MAX_DELETED_SHARE:
             total = max(self._largest_total, reader.total)
-            return f"only {read} different leads of {total} were read"
+            return f"{read} different leads were read, and the API said {total}"
         return ""

@@ -26,7 +26,7 @@ class Progress:
         self._now = now
         self._started_at = self._last_line_at = now()
         self._waited = 0.0
-        self.customers_done = 0
+        self.customers_done = self.customers_failed = 0
 
     def add_wait(self, seconds: float) -> None:
         """Count a wait: it says nothing about how fast the API and the loader are."""
@@ -46,9 +46,11 @@ class Progress:
         read = sum(reader.read for reader in self._readers)
         total = read + sum(reader.left for reader in self._readers)
         share = read / total if total else 1
+        known = any(reader.total is not None for reader in self._readers)
         rate = read / seconds if seconds else 0
+        leads = f"Read {read:,} of {total:,} leads ({share:.0%})"
         return (
-            f"Read {read:,} of {total:,} leads ({share:.0%}) in "
+            f"{leads if known else f'Read {read:,} leads'} in "
             f"{format_duration(seconds)} with {self._pages_read:,} pages, "
             f"{rate:,.0f} leads per second{self._customers()}"
         )
@@ -56,7 +58,9 @@ class Progress:
     def _customers(self) -> str:
         if len(self._readers) == 1:
             return ""
-        return f"; {self.customers_done:,} of {len(self._readers):,} customers are done"
+        done = f"; {self.customers_done:,} of {len(self._readers):,} customers are done"
+        failed = self.customers_failed
+        return f"{done}, {failed:,} failed" if failed else done
 
     @property
     def _pages_read(self) -> int:

@@ -46,7 +46,7 @@ OUT_OF_ORDER = (
     "Report this to MEGA's support. Once it is fixed, run without a state"
 )
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tap-mega.leads")
 
 
 class Wait(t.NamedTuple):

@@ -30,6 +30,15 @@ WORD = re.compile(r"\S+")
 DIGITS = re.compile(r"\d(?:\W{0,4}\d){6,}")
 """Seven digits or more, also in the notations of phone numbers."""
 
+PUNCTUATION = ".,:;!?()[]<>'\"`" + MARK
+NO_NAME = re.compile(
+    "a|an|and|api|authorization|bad|bearer|cannot|cursor|customer|error|forbidden|https?|"
+    "id|internal|invalid|is|iso|json|key|limit|missing|no|not|rate|request|scope|server|"
+    "service|the|this|too|token|unauthorized|unavailable|unknown|url|utc|uuid|you|your",
+    re.IGNORECASE,
+)
+"""Words that an error message may begin with. Any other capitalized word is removed."""
+
 OBJECT = re.compile(r"\{.*")
 """The rest of a text from the first brace on: it may be a lead."""
 
@@ -84,13 +93,19 @@ def plain(text: str) -> str:
 
 
 def _find_personal(text: str) -> Iterator[Span]:
-    """Yield where e-mail addresses, long numbers and objects are."""
+    """Yield where e-mail addresses, long numbers, objects and names may be."""
     for pattern in (DIGITS, OBJECT):
         for match in pattern.finditer(text):
             yield match.span()
     for match in WORD.finditer(text):
-        if "@" in match[0]:
+        if "@" in match[0] or _may_be_name(match[0]):
             yield match.span()
+
+
+def _may_be_name(word: str) -> bool:
+    """Return whether a word may be of a person's name: capitalized, or not ASCII."""
+    bare = word.strip(PUNCTUATION)
+    return not bare.isascii() or (bare[:1].isupper() and not NO_NAME.fullmatch(bare))
 
 
 def _needles(values: Iterable[str], tokens: Iterable[str], skip: str) -> set[str]:

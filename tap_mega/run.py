@@ -63,7 +63,8 @@ class Run:
                 yield sync, step
             else:
                 sync.finish(step)
-                self._progress.customers_done += 1
+                self._progress.customers_done += sync.failure is None
+                self._progress.customers_failed += sync.failure is not None
             if line := self._progress.line():
                 self._log.info("%s", line)
         self._log.info("%s", self._progress.summary())
@@ -114,7 +115,7 @@ class Run:
     def _who_waits(self) -> str:
         if len(self._syncs) == 1:
             return ""
-        left = len(self._syncs) - self._progress.customers_done
+        left = sum(not sync.is_finished for sync in self._syncs)
         return "; one customer waits" if left == 1 else f"; {left:,} customers wait"
 
     def _compare_clocks(self, page: Page) -> None:

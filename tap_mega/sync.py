@@ -19,7 +19,7 @@ if t.TYPE_CHECKING:
 
 MAX_LISTED_LEADS = 10
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tap-mega.leads")
 
 
 class CustomerSync:

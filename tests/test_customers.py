@@ -268,6 +268,7 @@ def test_one_bad_customer_hurts_no_other(
     assert run.code == 1
     assert len(run.errors) == 1
     assert run.errors[0].startswith(f"Customer {bad}: ")
+    assert "; 2 of 3 customers are done, 1 failed" in run.log
     assert words in run.errors[0]
     good = {key for key in listed(three) if key[0] != bad}
     assert good <= set(keys(run))
