@@ -1,16 +1,16 @@
-"""Everything that a developer runs here, on a machine that has only Python.
+"""Run the project's commands on a machine that has only Python.
 
-    python3 dev.py demo               a sandbox API, PostgreSQL, and leads in it
-    python3 dev.py test [ARGUMENT …]  every test; arguments go to pytest
-    python3 dev.py COMMAND …          any command of the project's environment,
+    python3 dev.py demo               load leads from a sandbox API into PostgreSQL
+    python3 dev.py test [ARGUMENT …]  run the tests; arguments go to pytest
+    python3 dev.py COMMAND …          run any command of the project's environment,
                                       such as tap-mega, sandbox, meltano or ruff
 
-Each runs in this file's folder, and paths are relative to it.
+Commands run in the folder of this file, and paths are relative to it.
 
-The environment is made at the first call, in `.venv` beside this file, from
-`pyproject.toml` and `constraints.txt`; and again when one of them has changed.
-It is made by uv: yours where you have it, else one that is fetched into `.uv`.
-Nothing is installed outside this folder. Only the standard library is used here.
+The first call makes the environment `.venv` beside this file from `pyproject.toml`
+and `constraints.txt`. When one of them changes, the next call updates it. Both
+use uv. If the machine has no uv, it is installed into `.uv`. Nothing is installed
+outside this folder. This file uses only the standard library.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ COMMANDS = {
 
 
 def find_uv() -> Path:
-    """Return the path of uv; fetch it into `.uv` where the machine has none."""
+    """Return the path of uv. If the machine has none, install it into `.uv`."""
     if found := shutil.which("uv"):
         return Path(found)
-    # Its downloads stay in this folder as well, also those that Meltano makes.
+    # This keeps uv's downloads in this folder too, also when Meltano runs it.
     os.environ.setdefault("UV_CACHE_DIR", str(UV_HOME / "cache"))
     uv = UV_HOME / "bin" / "uv"
     if not uv.exists():
-        print("Fetching uv into .uv …", file=sys.stderr)
+        print("Installing uv into .uv …", file=sys.stderr)
         venv.create(UV_HOME, clear=True, with_pip=True)
         pip = [UV_HOME / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
         options = ["--quiet", "--no-cache-dir", "--constraint", CONSTRAINTS]
@@ -53,18 +53,22 @@ def find_uv() -> Path:
 
 
 def make_environment() -> None:
-    """Make `.venv` hold what `pyproject.toml` and `constraints.txt` ask for."""
+    """Install into `.venv` what `pyproject.toml` and `constraints.txt` list.
+
+    Raises:
+        subprocess.CalledProcessError: uv or pip failed. It prints the reason.
+    """
     uv = find_uv()
-    base = Path(sys.executable).resolve()  # also of the environment's own Python
+    base = Path(sys.executable).resolve()  # If this runs in .venv, its base Python.
     python = f"{base} {sys.version} {ENVIRONMENT}"
-    wishes = (ROOT / "pyproject.toml").read_bytes() + CONSTRAINTS.read_bytes()
-    wanted = [python, hashlib.sha256(wishes).hexdigest()]
+    inputs = (ROOT / "pyproject.toml").read_bytes() + CONSTRAINTS.read_bytes()
+    wanted = [python, hashlib.sha256(inputs).hexdigest()]
     stamp = ENVIRONMENT / "made-from.json"
-    made = json.loads(stamp.read_text()) if stamp.exists() else [None, None]
-    if made == wanted:
+    found = json.loads(stamp.read_text()) if stamp.exists() else [None, None]
+    if found == wanted:
         return
     print("Making the environment .venv …", file=sys.stderr)
-    if made[0] != python:
+    if found[0] != python:
         make = ["venv", "--quiet", "--clear", "--python", base]
         subprocess.run([uv, *make, ENVIRONMENT], check=True)
     options = ["--quiet", "--python", ENVIRONMENT, "--constraint", CONSTRAINTS]
@@ -74,30 +78,30 @@ def make_environment() -> None:
 
 
 def main(command: str, *arguments: str) -> None:
-    """Run a command in the environment, in the place of this process."""
+    """Replace this process with a command of the environment."""
     try:
         make_environment()
     except subprocess.CalledProcessError as error:
-        what = " ".join(map(str, error.cmd))
+        failed = " ".join(map(str, error.cmd))
         sys.exit(
-            f"dev.py: this failed, see above: {what}\n"
-            "Where `venv` or `ensurepip` is what is missing: install it (on Debian "
-            "and Ubuntu `apt install python3-venv`), or install uv."
+            f"dev.py: this command failed, see above: {failed}\n"
+            "If `venv` or `ensurepip` is missing, install uv or install `venv` "
+            "(on Debian and Ubuntu: `apt install python3-venv`)."
         )
     os.chdir(ROOT)
     os.environ["VIRTUAL_ENV"] = str(ENVIRONMENT)
     os.environ["PATH"] = f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    program, *given = COMMANDS.get(command, (command,))
+    program, *options = COMMANDS.get(command, (command,))
     found = shutil.which(program)
     if not found:
-        sys.exit(f"dev.py: no command {program!r} in .venv or on the PATH")
-    os.execv(found, [program, *given, *arguments])  # noqa: S606  # that is the purpose
+        sys.exit(f"dev.py: there is no command {program!r} in .venv or on the PATH")
+    os.execv(found, [program, *options, *arguments])  # noqa: S606 - it is meant to
 
 
 if __name__ == "__main__":
     if sys.version_info < MINIMUM_PYTHON:
         needed = ".".join(map(str, MINIMUM_PYTHON))
-        sys.exit(f"dev.py needs Python {needed} or newer: python{needed} dev.py …")
+        sys.exit(f"dev.py needs Python {needed} or newer. Run: python{needed} dev.py …")
     if sys.argv[1:2] in ([], ["-h"], ["--help"]):
         print(__doc__)
     else:

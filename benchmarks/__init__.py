@@ -1,1 +1,1 @@
-"""What things cost, measured."""
+"""Measurements of CPU time, memory, load time and quota."""

@@ -1,8 +1,8 @@
-"""What a lead costs, beside others: `python3 dev.py python -m benchmarks`.
+"""Measure the cost of a lead: `python3 dev.py python -m benchmarks`.
 
-Reads all leads of a sandbox with tap-mega, a plain SDK tap, the Airbyte CDK, dlt and
-the least that Python can do, in turn, so many rounds. A table tells the medians.
-The first call installs the peers into `.peers`.
+tap-mega, a plain SDK tap, the Airbyte CDK, dlt and a minimal program take turns to read
+all leads of a sandbox. The table shows the medians of all rounds.
+The first run installs the Airbyte CDK and dlt into `.peers`.
 """
 
 from __future__ import annotations
@@ -14,127 +14,116 @@ import sys
 import typing as t
 from statistics import median
 
-from benchmarks.contenders import CONTENDERS, make_environment
-from benchmarks.report import parser, publish, table
+from benchmarks.contenders import CONTENDERS, ENVIRONMENT, PACKAGES
+from benchmarks.report import format_table, make_parser, median_ratio, publish
 from benchmarks.runs import (
+    MIB,
     PAGE_SIZE,
     Cost,
     Server,
+    config_file,
+    count_pages,
     measure,
-    pages_of,
-    say,
-    served,
-    stop_at_signals,
-    written,
+    print_progress,
+    serve_leads,
 )
+from demo.processes import exit_on_signals
 from sandbox import NO_LIMITS, Sandbox
+from testing.environments import make_environment
 
 if t.TYPE_CHECKING:
-    from benchmarks.contenders import Command
+    from benchmarks.runs import Contender
 
 LEADS = 50_000
 ROUNDS = 5
-START = 1
-"""Leads that are read to see what a start-up costs."""
+START_UP_LEADS = 1
+"""The number of leads in the runs that measure the start-up."""
 TAP, FLOOR = "tap-mega", "the floor"
 IMPORT = "import singer_sdk"
-MIB = 2**20
 MICROSECONDS = 1_000_000
 
 
-class Measured(t.NamedTuple):
-    """The runs of a contender, one of each kind a round."""
+class Costs(t.NamedTuple):
+    """The costs of a contender, one of each kind per round."""
 
-    starts: list[Cost]
-    """With one lead."""
+    start_ups: list[Cost]
     runs: list[Cost]
-    """With all leads."""
 
-    def cpu_a_lead(self, leads: int) -> list[float]:
-        """Return the CPU seconds of a lead, net of the start-up, for each round."""
-        pairs = zip(self.runs, self.starts, strict=True)
-        return [(run.cpu - start.cpu) / (leads - START) for run, start in pairs]
+    def cpu_per_lead(self, leads: int) -> list[float]:
+        """Return the CPU seconds per lead of each round, without the start-up."""
+        pairs = zip(self.runs, self.start_ups, strict=True)
+        return [
+            (run.cpu - start_up.cpu) / (leads - START_UP_LEADS)
+            for run, start_up in pairs
+        ]
 
 
 def main() -> None:
     """Measure, and print the table."""
-    options = parser(__doc__, leads=LEADS, rounds=ROUNDS)
-    given = options.parse_args()
-    if given.leads <= START:
-        options.error(f"--leads must be more than {START}")
-    stop_at_signals()
-    make_environment()
-    encodings = {name: encoding_of(command) for name, command in CONTENDERS.items()}
-    with served(START) as small, served(given.leads) as big:
-        measured, imports = run_rounds(small, big, given.rounds)
+    parser = make_parser(__doc__, leads=LEADS, rounds=ROUNDS)
+    options = parser.parse_args()
+    if options.leads <= START_UP_LEADS:
+        parser.error(f"--leads must be more than {START_UP_LEADS}")
+    exit_on_signals()
+    make_environment(ENVIRONMENT, PACKAGES)
+    encodings = {name: find_encoding(it) for name, it in CONTENDERS.items()}
+    with serve_leads(START_UP_LEADS) as small, serve_leads(options.leads) as big:
+        costs, imports = run_rounds(small, big, options.rounds)
     rows = [
-        {"": name, **row(name, measured, imports, given.leads), "answers": encoding}
-        for name, encoding in encodings.items()
+        {"": name, **format_costs(name, costs, imports, options.leads), "encoding": it}
+        for name, it in encodings.items()
     ]
-    text = f"{table(rows)}\n{conditions(given.leads, given.rounds)}\n"
-    publish("cost", text, write=given.write)
+    conditions = format_conditions(options.leads, options.rounds)
+    publish("cost", f"{format_table(rows)}\n{conditions}\n", write=options.write)
 
 
-def encoding_of(command: Command) -> str:
-    """Return how the API sends its answers to a contender; and see that it runs.
+def find_encoding(contender: Contender) -> str:
+    """Return the encoding in which a contender requests pages.
 
-    So each has run once before anything is measured, and its modules are compiled.
+    This first run also shows that the contender works, and compiles its modules.
     """
     with Sandbox(leads=1, limits=NO_LIMITS) as sandbox:
-        with written(sandbox.config()) as config:
-            measure(command(config))
+        with config_file(sandbox.config()) as config:
+            measure(contender(config))
         accepted = sandbox.requests[0].headers.get("accept-encoding", "")
     return "gzip" if "gzip" in accepted else "plain"
 
 
 def run_rounds(
     small: Server, big: Server, rounds: int
-) -> tuple[dict[str, Measured], list[float]]:
-    """Return the runs of each contender, and the CPU seconds of importing the SDK."""
-    measured = {name: Measured([], []) for name in CONTENDERS}
+) -> tuple[dict[str, Costs], list[float]]:
+    """Return the costs of each contender, and the CPU seconds of importing the SDK."""
+    costs = {name: Costs([], []) for name in CONTENDERS}
     imports = []
     for number in range(1, rounds + 1):
-        say(f"round {number} of {rounds}")
+        print_progress(f"round {number} of {rounds}")
         imports.append(measure([sys.executable, "-c", IMPORT]).cpu)
-        for name, command in CONTENDERS.items():
-            measured[name].starts.append(run(command, small))
-            measured[name].runs.append(run(command, big))
-    return measured, imports
+        for name, contender in CONTENDERS.items():
+            costs[name].start_ups.append(small.measure(contender))
+            costs[name].runs.append(big.measure(contender))
+    return costs, imports
 
 
-def run(command: Command, server: Server) -> Cost:
-    """Return what a contender costs that reads all leads, in as many pages."""
-    before = server.requests()
-    cost = measure(command(server.config))
-    server.check_requests(before)
-    return cost
-
-
-def row(
-    name: str, measured: dict[str, Measured], imports: list[float], leads: int
+def format_costs(
+    name: str, costs: dict[str, Costs], imports: list[float], leads: int
 ) -> dict[str, str]:
-    """Return the medians of a contender, and how they compare, round by round."""
-    runs, starts = measured[name].runs, [it.cpu for it in measured[name].starts]
-    cpu, ours, least = (measured[each].cpu_a_lead(leads) for each in (name, TAP, FLOOR))
+    """Return the medians of a contender, and its ratios to others round by round."""
+    runs, start_ups = costs[name].runs, [it.cpu for it in costs[name].start_ups]
+    cpu, tap, floor = (costs[it].cpu_per_lead(leads) for it in (name, TAP, FLOOR))
     return {
-        "CPU a lead": f"{median(cpu) * MICROSECONDS:.0f} µs",
-        "÷ floor": f"{ratio(cpu, least):.1f}",
-        "÷ tap-mega": f"{ratio(cpu, ours):.1f}",
+        "CPU per lead": f"{median(cpu) * MICROSECONDS:.0f} µs",
+        "÷ floor": f"{median_ratio(cpu, floor):.1f}",
+        "÷ tap-mega": f"{median_ratio(cpu, tap):.1f}",
         "wall": f"{median(it.wall for it in runs):.1f} s",
         "peak memory": f"{median(it.memory for it in runs) / MIB:.0f} MiB",
-        "requests": f"{pages_of(leads):,}",
-        "start-up, CPU": f"{median(starts):.2f} s",
-        "÷ `import singer_sdk`": f"{ratio(starts, imports):.2f}",
+        "requests": f"{count_pages(leads):,}",
+        "start-up CPU": f"{median(start_ups):.2f} s",
+        "÷ `import singer_sdk`": f"{median_ratio(start_ups, imports):.2f}",
     }
 
 
-def ratio(these: list[float], those: list[float]) -> float:
-    """Return the median of what these are to those of the same round."""
-    return median(one / other for one, other in zip(these, those, strict=True))
-
-
-def conditions(leads: int, rounds: int) -> str:
-    """Return a line on what was measured, and where."""
+def format_conditions(leads: int, rounds: int) -> str:
+    """Return a line with the sizes, the versions and the machine."""
     python = f"Python {platform.python_version()}"
     sdk = f"singer-sdk {importlib.metadata.version('singer-sdk')}"
     return (

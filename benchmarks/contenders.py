@@ -1,9 +1,7 @@
-"""Who is measured, and how each is run."""
+"""The programs that the benchmarks compare, and their commands."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 import typing as t
 from pathlib import Path
@@ -11,14 +9,12 @@ from pathlib import Path
 from benchmarks.runs import ROOT
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Command: t.TypeAlias = Callable[[Path], list[str]]
+    from benchmarks.runs import Contender
 
 PEERS = ROOT / "benchmarks" / "peers"
 ENVIRONMENT = ROOT / ".peers"
 PACKAGES = ("airbyte-cdk==7.39.1", "dlt==1.31.0")
-"""What the peers need, which is no dependency of the project."""
+"""The packages of the peers. The project does not depend on them."""
 
 
 def tap_mega(config: Path) -> list[str]:
@@ -27,12 +23,12 @@ def tap_mega(config: Path) -> list[str]:
 
 
 def plain_tap(config: Path) -> list[str]:
-    """Return the command of a tap as the SDK's documentation teaches it."""
+    """Return the command of a tap written as the SDK's documentation teaches."""
     return [sys.executable, str(PEERS / "plain_tap.py"), f"--config={config}"]
 
 
 def floor(config: Path) -> list[str]:
-    """Return the command that does the least there is to do."""
+    """Return the command of a minimal program without a framework."""
     return [sys.executable, str(PEERS / "floor.py"), str(config)]
 
 
@@ -53,26 +49,10 @@ def dlt(config: Path) -> list[str]:
     return [str(python), str(PEERS / "dlt_client.py"), str(config)]
 
 
-CONTENDERS: dict[str, Command] = {
+CONTENDERS: dict[str, Contender] = {
     "tap-mega": tap_mega,
     "plain SDK tap": plain_tap,
     "Airbyte CDK 7.39.1": airbyte,
     "dlt 1.31.0, iterating only": dlt,
     "the floor": floor,
 }
-
-
-def make_environment() -> None:
-    """Install the peers into `.peers`, unless they are there."""
-    wanted = "\n".join((sys.version, *PACKAGES))
-    stamp = ENVIRONMENT / "made-from"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    print("Installing the peers into .peers …", file=sys.stderr)
-    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-    folder = str(ENVIRONMENT)
-    make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder]
-    subprocess.run(make, check=True)
-    install = [uv, "pip", "install", "--quiet", "--python", folder, *PACKAGES]
-    subprocess.run(install, check=True)
-    stamp.write_text(wanted)

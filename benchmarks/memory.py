@@ -1,40 +1,38 @@
-"""How much memory more leads take: `python3 dev.py python -m benchmarks.memory`.
+"""Measure peak memory by number of leads: `python3 dev.py python -m benchmarks.memory`.
 
-Peak memory of tap-mega that reads ten thousand leads, and that reads a million.
+tap-mega reads ten thousand leads, then a million.
 """
 
 from __future__ import annotations
 
 from benchmarks.contenders import tap_mega
-from benchmarks.report import parser, publish, table
-from benchmarks.runs import measure, say, served, stop_at_signals
+from benchmarks.report import format_table, make_parser, publish
+from benchmarks.runs import MIB, count_pages, print_progress, serve_leads
+from demo.processes import exit_on_signals
 
-FEW = 10_000
-MANY = 1_000_000
-MIB = 2**20
+FEW_LEADS = 10_000
+MANY_LEADS = 1_000_000
 
 
 def main() -> None:
     """Measure, and print the table."""
-    given = parser(__doc__, leads=MANY).parse_args()
-    stop_at_signals()
+    options = make_parser(__doc__, leads=MANY_LEADS).parse_args()
+    exit_on_signals()
     rows, first = [], 0
-    for leads in (FEW, given.leads):
-        say(f"{leads:,} leads")
-        with served(leads) as server:
-            before = server.requests()
-            cost = measure(tap_mega(server.config))
-            requests = server.check_requests(before)
-        first = first or cost.memory
+    for leads in (FEW_LEADS, options.leads):
+        print_progress(f"{leads:,} leads")
+        with serve_leads(leads) as server:
+            memory = server.measure(tap_mega).memory
+        first = first or memory
         rows.append(
             {
                 "leads": f"{leads:,}",
-                "requests": f"{requests:,}",
-                "peak memory": f"{cost.memory / MIB:.1f} MiB",
-                "more than the first": f"{(cost.memory - first) / MIB:+.1f} MiB",
+                "requests": f"{count_pages(leads):,}",
+                "peak memory": f"{memory / MIB:.1f} MiB",
+                "increase": f"{(memory - first) / MIB:+.1f} MiB",
             }
         )
-    publish("memory", table(rows), write=given.write)
+    publish("memory", format_table(rows), write=options.write)
 
 
 if __name__ == "__main__":

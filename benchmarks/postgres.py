@@ -1,12 +1,12 @@
-"""What a load takes: `python3 dev.py python -m benchmarks.postgres`.
+"""Measure a load into PostgreSQL: `python3 dev.py python -m benchmarks.postgres`.
 
-`meltano run` into a PostgreSQL of its own, with tap-mega and with a plain SDK tap, each
-with the loader as meltano.yml sets it and with the loader's defaults; in turn.
+`meltano run` loads with tap-mega and with a plain SDK tap into a PostgreSQL server of
+its own. Each tap runs with the loader settings of meltano.yml and with the loader's
+defaults. The combinations take turns.
 """
 
 from __future__ import annotations
 
-import json
 import resource
 import shlex
 import sys
@@ -17,12 +17,14 @@ from pathlib import Path
 from statistics import median
 
 import yaml
+from typing_extensions import override
 
 from benchmarks.contenders import PEERS
-from benchmarks.report import parser, publish, table
-from benchmarks.runs import ROOT, say, served, stop_at_signals
+from benchmarks.report import format_table, make_parser, median_ratio, publish
+from benchmarks.runs import ROOT, print_progress, serve_leads
 from demo.pipeline import Pipeline, read_project, temporary_schema
 from demo.postgres import postgres_server
+from demo.processes import exit_on_signals
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,31 +43,32 @@ DEFAULTS = {
 
 
 class Load(t.NamedTuple):
-    """What a load took, in seconds."""
+    """The seconds that a load took."""
 
     wall: float
     cpu: float
-    """Of Meltano, tap and loader, without the database."""
+    """The CPU time of Meltano, tap and loader, without the database."""
 
 
-class Mixed(Pipeline):
-    """Any tap of a project, with settings of the loader that may be others."""
+class TapPipeline(Pipeline):
+    """A pipeline with any tap of a project and with other settings for the loader."""
 
     def __init__(self, tap: str, loader: Mapping[str, str], **kwargs: t.Any) -> None:
-        """Prepare it.
+        """Set the tap and the loader.
 
         Args:
             tap: The name of the tap in the project.
-            loader: Variables that set the loader.
-            **kwargs: As `Pipeline` has them.
+            loader: Environment variables that configure the loader.
+            **kwargs: Arguments for `Pipeline`.
         """
         super().__init__(**kwargs)
         self._tap = tap
         prefix = tap.upper().replace("-", "_")
         settings = kwargs["config"].items()
-        self._environment |= {f"{prefix}_{name.upper()}": v for name, v in settings}
+        self._environment |= {f"{prefix}_{key.upper()}": it for key, it in settings}
         self._environment |= loader
 
+    @override
     def run(self) -> str:
         """Run `meltano run TAP target-postgres`, and return its log."""
         return self.meltano("run", self._tap, LOADER).stderr
@@ -73,103 +76,108 @@ class Mixed(Pipeline):
 
 def main() -> None:
     """Measure, and print the table."""
-    given = parser(__doc__, leads=LEADS, rounds=ROUNDS).parse_args()
-    stop_at_signals()
+    options = make_parser(__doc__, leads=LEADS, rounds=ROUNDS).parse_args()
+    exit_on_signals()
     with (
-        served(given.leads) as server,
+        serve_leads(options.leads) as server,
         postgres_server() as url,
         tempfile.TemporaryDirectory() as folder,
     ):
         write_project(Path(folder))
         ours, plain = (ROOT, "tap-mega"), (Path(folder), "tap-plain")
-        mixes = {
+        combinations = {
             ("tap-mega", "as in meltano.yml"): (*ours, SHIPPED),
             ("tap-mega", "defaults"): (*ours, DEFAULTS),
             ("plain SDK tap", "as in meltano.yml"): (*plain, SHIPPED),
             ("plain SDK tap", "defaults"): (*plain, DEFAULTS),
         }
-        loads: dict[tuple[str, str], list[Load]] = {names: [] for names in mixes}
-        for number in range(1, given.rounds + 1):
-            for names, mix in mixes.items():
-                say(f"round {number} of {given.rounds}: {', loader '.join(names)}")
-                loads[names].append(load(server, url, *mix))
-    text = f"{table(rows(loads))}\n{given.leads:,} leads, rounds: {given.rounds}.\n"
-    publish("postgres", text, write=given.write)
+        loads: dict[tuple[str, str], list[Load]] = {it: [] for it in combinations}
+        for number in range(1, options.rounds + 1):
+            for (tap, loader), arguments in combinations.items():
+                progress = f"round {number} of {options.rounds}"
+                print_progress(f"{progress}: {tap}, loader {loader}")
+                loads[tap, loader].append(run_load(server, url, *arguments))
+    table = format_table(format_loads(loads))
+    conditions = f"{options.leads:,} leads, medians of {options.rounds} rounds."
+    publish("postgres", f"{table}\n{conditions}\n", write=options.write)
 
 
 def write_project(folder: Path) -> None:
-    """Write a Meltano project with the plain tap, and with the loader as we ship it."""
-    shipped = read_project()
-    start = folder / "tap-plain"
-    program = shlex.join([sys.executable, str(PEERS / "plain_tap.py")])
-    start.write_text(f'#!/bin/sh\nexec {program} "$@"\n', encoding="utf-8")
-    start.chmod(0o755)
+    """Write a Meltano project with the plain tap and the loaders of meltano.yml."""
+    project = read_project()
+    executable = folder / "tap-plain"
+    command = shlex.join([sys.executable, str(PEERS / "plain_tap.py")])
+    executable.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+    executable.chmod(0o755)
     names = ("auth_token", "customer_id", "api_url")
     tap = {
         "name": "tap-plain",
         "namespace": "tap_plain",
-        "executable": str(start),
+        "executable": str(executable),
         "capabilities": ["catalog", "discover", "state"],
         "settings": [{"name": name, "kind": "string"} for name in names],
     }
-    shipped["plugins"]["extractors"] = [tap]
-    del shipped["jobs"], shipped["schedules"]
-    (folder / "meltano.yml").write_text(yaml.safe_dump(shipped), encoding="utf-8")
+    project["plugins"]["extractors"] = [tap]
+    del project["jobs"], project["schedules"]
+    (folder / "meltano.yml").write_text(yaml.safe_dump(project), encoding="utf-8")
 
 
-def load(
+def run_load(
     server: Server, url: str, project: Path, tap: str, loader: Mapping[str, str]
 ) -> Load:
-    """Load all leads into an empty schema, and return what it took.
+    """Load all leads into an empty schema, and return the time.
 
     Raises:
-        RuntimeError: If the table does not hold them all.
+        RuntimeError: The table does not contain all leads.
     """
-    settings = json.loads(server.config.read_text(encoding="utf-8"))
-    config = {name: str(value) for name, value in settings.items()}
     with (
         tempfile.TemporaryDirectory() as folder,
-        temporary_schema(url, SCHEMA) as loaded,
+        temporary_schema(url, SCHEMA) as table,
     ):
-        kept = {"folder": Path(folder), "database_url": url, "schema": SCHEMA}
-        pipeline = Mixed(tap, loader, config=config, project=project, **kept)
+        pipeline = TapPipeline(
+            tap,
+            loader,
+            config={name: str(value) for name, value in server.settings.items()},
+            database_url=url,
+            folder=Path(folder),
+            project=project,
+            schema=SCHEMA,
+        )
         pipeline.install()
         wall, cpu = time.perf_counter(), cpu_of_children()
         pipeline.run()
-        taken = Load(time.perf_counter() - wall, cpu_of_children() - cpu)
-        count = loaded.select("SELECT count(*) AS rows FROM leads")[0]["rows"]
-    if count != server.leads:
-        msg = f"{count} rows of {server.leads}"
+        load = Load(time.perf_counter() - wall, cpu_of_children() - cpu)
+        rows = table.select("SELECT count(*) AS rows FROM leads")[0]["rows"]
+    if rows != server.leads:
+        msg = f"the table has {rows} rows for {server.leads} leads"
         raise RuntimeError(msg)
-    return taken
+    return load
 
 
 def cpu_of_children() -> float:
-    """Return the CPU seconds of all processes that were started and have ended."""
+    """Return the CPU seconds of all child processes that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
-def rows(loads: dict[tuple[str, str], list[Load]]) -> list[dict[str, str]]:
-    """Return the medians, and how each compares to the first, round by round."""
+def format_loads(loads: dict[tuple[str, str], list[Load]]) -> list[dict[str, str]]:
+    """Return the medians, and the ratios to the first load round by round."""
     first = next(iter(loads.values()))
-    return [
-        {
-            "tap": tap,
-            "loader": loader,
-            "wall": f"{median(it.wall for it in runs):.1f} s",
-            "÷ the first": f"{compare(runs, first, 0):.2f}",
-            "CPU": f"{median(it.cpu for it in runs):.1f} s",
-            "÷ the first's": f"{compare(runs, first, 1):.2f}",
-        }
-        for (tap, loader), runs in loads.items()
-    ]
-
-
-def compare(these: list[Load], those: list[Load], part: int) -> float:
-    """Return the median of what these took to what those of the same round took."""
-    pairs = zip(these, those, strict=True)
-    return median(one[part] / other[part] for one, other in pairs)
+    first_wall, first_cpu = [it.wall for it in first], [it.cpu for it in first]
+    rows = []
+    for (tap, loader), runs in loads.items():
+        wall, cpu = [it.wall for it in runs], [it.cpu for it in runs]
+        rows.append(
+            {
+                "tap": tap,
+                "loader": loader,
+                "wall": f"{median(wall):.1f} s",
+                "wall ÷ first": f"{median_ratio(wall, first_wall):.2f}",
+                "CPU": f"{median(cpu):.1f} s",
+                "CPU ÷ first": f"{median_ratio(cpu, first_cpu):.2f}",
+            }
+        )
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,162 +1,129 @@
-"""How long syncs take at the default limits: `python -m benchmarks.quota`.
+"""Measure how long syncs take at the default limits: `python -m benchmarks.quota`.
 
-Runs the real command over real HTTP against a sandbox that has the limits of the
-vendor, 60 requests a minute and 1,000 an hour in sliding windows. Both go by a clock
-that is handed in: where the tap waits, nobody does. The result is the same each time.
+The real command reads over HTTP from a sandbox with the vendor's limits: 60 requests
+per minute and 1,000 per hour, in sliding windows. The tap and the sandbox share a fake
+clock, so no wait takes real time and the result is always the same.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import math
-import os
 import sys
+import tempfile
 import typing as t
-from operator import itemgetter
 from pathlib import Path
 
-from benchmarks.report import DOCS, parser, publish, table
-from benchmarks.runs import pages_of, say, stop_at_signals, written
+import leather
+
+from benchmarks.report import DOCS, format_table, make_parser, publish
+from benchmarks.runs import count_pages, print_progress
+from demo.processes import exit_on_signals
 from sandbox import Sandbox
-from tap_mega.tap import TapMega
 from testing.clock import FakeClock
-from testing.harness import own_process_settings
+from testing.harness import Command
 from testing.least_times import HOUR, MINUTE, least_moments_sliding
 
-MOST = 1_000_000
+MAX_LEADS = 1_000_000
 SIZES = (1_000, 10_000, 100_000, 250_000, 1_000_000)
 PLOT = DOCS / "quota.svg"
+WIDTH, HEIGHT = 640, 360
+MAX_POINTS = 1000
+BLUE, GRAY, ORANGE = "#3b82f6", "#808080", "#f97316"
+"""These are readable on white and on black."""
+THEME = {
+    "axis_title_color": GRAY,
+    "axis_title_font_family": "sans-serif",
+    "background_color": "none",
+    "label_color": GRAY,
+    "legend_color": GRAY,
+    "legend_font_family": "sans-serif",
+    "tick_color": "rgba(128, 128, 128, 0.3)",
+    "tick_font_family": "sans-serif",
+    "tick_font_size": 12,
+    "title_color": GRAY,
+    "title_font_family": "sans-serif",
+    "zero_color": GRAY,
+}
 
 
 class Sync(t.NamedTuple):
-    """How a sync went."""
+    """The result of a sync."""
 
     leads: int
     requests: int
     refused: int
-    """Requests that were answered with 429."""
+    """Responses with status 429."""
     seconds: float
 
 
 def main() -> None:
     """Run the syncs, print the table, and draw the plot."""
-    given = parser(__doc__, leads=MOST).parse_args()
-    stop_at_signals()
-    sizes = [*(size for size in SIZES if size < given.leads), given.leads]
-    syncs = [sync(leads) for leads in sizes]
-    least = least_moments_sliding(pages_of(given.leads))
-    publish("quota", table([row(it, least) for it in syncs]), write=given.write)
-    if given.write:
+    options = make_parser(__doc__, leads=MAX_LEADS).parse_args()
+    exit_on_signals()
+    sizes = [*(size for size in SIZES if size < options.leads), options.leads]
+    syncs = [run_sync(leads) for leads in sizes]
+    least = least_moments_sliding(count_pages(options.leads))
+    table = format_table([format_sync(it, least) for it in syncs])
+    publish("quota", table, write=options.write)
+    if options.write:
         PLOT.write_text(plot(syncs, least), encoding="utf-8")
 
 
-def sync(leads: int) -> Sync:
-    """Read so many leads at the default limits, and return how it went."""
-    say(f"{leads:,} leads")
+def run_sync(leads: int) -> Sync:
+    """Read all leads of a sandbox with the default limits.
+
+    Raises:
+        SystemExit: The command failed.
+    """
+    print_progress(f"{leads:,} leads")
     clock = FakeClock()
-    begun = clock.now
-    with Sandbox(leads=leads, clock=clock.time) as sandbox:
-        code = run_tap(sandbox, clock)
-        statuses = [request.status for request in sandbox.requests]
-    if code != 0:
-        sys.exit(f"tap-mega ended with exit code {code}")
-    return Sync(leads, len(statuses), statuses.count(429), clock.now - begun)
-
-
-def run_tap(sandbox: Sandbox, clock: FakeClock) -> object:
-    """Run the command in this process, and return its exit code."""
-    command = t.cast("type[TapMega]", type("TimedTap", (TapMega,), {"clock": clock}))
+    started_at = clock.now
     with (
-        written(sandbox.config()) as config,
-        own_process_settings(),
-        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
+        Sandbox(leads=leads, clock=clock.time) as sandbox,
+        tempfile.TemporaryDirectory() as folder,
     ):
-        try:
-            command.cli(args=[f"--config={config}"])
-        except SystemExit as end:
-            return end.code
-    return None
+        tap = Command(Path(folder), keeps_stdout=False)
+        run = tap(config=sandbox.config(), clock=clock)
+        statuses = [request.status for request in sandbox.requests]
+    if run.code != 0:
+        sys.exit(f"tap-mega failed with exit code {run.code}: {run.errors}")
+    return Sync(leads, len(statuses), statuses.count(429), clock.now - started_at)
 
 
-def row(it: Sync, least: list[float]) -> dict[str, str]:
-    """Return a sync beside the least time that its requests could have taken."""
-    fastest = least[it.requests - 1]
+def format_sync(sync: Sync, least: list[float]) -> dict[str, str]:
+    """Return the result of a sync, and the least time for as many requests."""
+    least_seconds = least[sync.requests - 1]
     return {
-        "leads": f"{it.leads:,}",
-        "requests": f"{it.requests:,}",
-        "refused (429)": str(it.refused),
-        "time": duration(it.seconds),
-        "least possible": duration(fastest),
-        "more": f"{it.seconds - fastest:.1f} s",
+        "leads": f"{sync.leads:,}",
+        "requests": f"{sync.requests:,}",
+        "429 responses": str(sync.refused),
+        "time": format_duration(sync.seconds),
+        "least possible": format_duration(least_seconds),
+        "difference": f"{sync.seconds - least_seconds:.1f} s",
     }
 
 
-def duration(seconds: float) -> str:
-    """Return a time as people say it: 2 h 08 min 00 s."""
+def format_duration(seconds: float) -> str:
+    """Return a duration in hours, minutes and seconds: 2 h 08 min 00 s."""
     hours, rest = divmod(round(seconds), HOUR)
     minutes, rest = divmod(rest, MINUTE)
     return f"{hours} h {minutes:02} min {rest:02} s"
 
 
-# The plot, in colours that show on white as well as on black.
-
-WIDTH, HEIGHT = 640, 290
-LEFT, RIGHT, TOP, BOTTOM = 40, 600, 20, 260
-GREY, LINE, DOT = "#808080", "#3b82f6", "#f97316"
-TICKS = 5
-Point: t.TypeAlias = tuple[str, str]
-
-
 def plot(syncs: list[Sync], least: list[float]) -> str:
-    """Return an SVG: the least time as a line, the syncs as dots on it."""
-    leads = syncs[-1].leads
-    hours = math.ceil(max([HOUR, *(it.seconds for it in syncs)]) / HOUR)
-
-    def at(count: float, seconds: float) -> Point:
-        x = LEFT + (RIGHT - LEFT) * count / leads
-        y = BOTTOM - (BOTTOM - TOP) * seconds / HOUR / hours
-        return f"{x:.1f}", f"{y:.1f}"
-
-    page = leads / len(least)
-    line = corners([at(page * number, it) for number, it in enumerate(least, 1)])
-    ticks = [leads * number // TICKS for number in range(TICKS + 1)]
-    drawing = [
-        *(label(LEFT - 8, at(0, it * HOUR)[1], "end", it) for it in range(hours + 1)),
-        *(label(at(it, 0)[0], BOTTOM + 14, "middle", f"{it:,}") for it in ticks),
-        label(LEFT + 15, TOP + 10, "start", "hours, by leads, at the default limits"),
-        label(LEFT + 15, TOP + 30, "start", "line: the least possible", LINE),
-        label(LEFT + 15, TOP + 50, "start", "dots: tap-mega", DOT),
-        f'<path fill="none" stroke="{GREY}" d="M{LEFT},{TOP}V{BOTTOM}H{RIGHT}"/>',
-        f'<polyline fill="none" stroke="{LINE}" stroke-width="2" points="{line}"/>',
-        *(dot(*at(it.leads, it.seconds)) for it in syncs),
-    ]
-    font = 'font-family="sans-serif" font-size="12"'
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {font} {size}>'
-    return "\n".join([head, *drawing, "</svg>\n"])
-
-
-def corners(points: list[Point]) -> str:
-    """Return where a staircase turns: the two ends of each step."""
-    ends = []
-    for _, step in itertools.groupby(points, itemgetter(1)):
-        on_it = list(step)
-        ends += [on_it[0], on_it[-1]]
-    return " ".join(map(",".join, ends))
-
-
-def label(x: object, y: object, anchor: str, text: object, colour: str = GREY) -> str:
-    """Return a text; `dy` puts its middle at the height of y."""
-    place = f'x="{x}" y="{y}" dy="4" text-anchor="{anchor}"'
-    return f'<text {place} fill="{colour}">{text}</text>'
-
-
-def dot(x: str, y: str) -> str:
-    """Return a dot."""
-    return f'<circle cx="{x}" cy="{y}" r="4" fill="{DOT}"/>'
+    """Return an SVG with the least time as a line and the syncs as dots."""
+    leads_per_page = syncs[-1].leads / len(least)
+    line = [(page * leads_per_page, it / HOUR) for page, it in enumerate(least, 1)]
+    every = math.ceil(len(line) / MAX_POINTS)
+    vars(leather.theme).update(THEME)
+    chart = leather.Chart("Duration of a first sync at the default limits")
+    chart.add_line(line[::-every], name="least possible", stroke_color=BLUE)
+    dots = [(it.leads, it.seconds / HOUR) for it in syncs]
+    chart.add_dots(dots, name="tap-mega", fill_color=ORANGE)
+    chart.add_x_axis(name="leads", tick_formatter=lambda it, *_: f"{it:,}")
+    hours = math.ceil(max(hours for _, hours in (*line, *dots)))
+    chart.add_y_axis(name="hours", ticks=range(hours + 1))
+    return f"{chart.to_svg(width=WIDTH, height=HEIGHT)}\n"
 
 
 if __name__ == "__main__":

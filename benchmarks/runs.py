@@ -1,4 +1,4 @@
-"""A sandbox in a process of its own, and what a command costs that reads from it."""
+"""A sandbox in its own process, and the cost of a command that reads from it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,63 +13,88 @@ import typing as t
 import urllib.request
 from pathlib import Path
 
+from demo.processes import environment_without, run_in_session
+
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    Contender: t.TypeAlias = Callable[[Path], list[str]]
+    """Returns the command that reads all leads with a configuration file."""
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "launch.py")]
 PAGE_SIZE = 100
+MIB = 2**20
 NO_PACING = {"requests_per_minute": 0, "requests_per_hour": 0}
-FOREIGN = ("TAP_MEGA_", "HTTP_", "HTTPS_", "ALL_", "NO_", "SINGER_SDK_", "LOGLEVEL")
-"""How variables begin that would change what a command does, or whom it asks."""
+FOREIGN_PREFIXES = (
+    "ALL_",
+    "HTTPS_",
+    "HTTP_",
+    "LOGLEVEL",
+    "NO_",
+    "SINGER_SDK_",
+    "TAP_MEGA_",
+)
+"""Prefixes of variables that would change a command or its proxy."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a run of a command took."""
+    """The cost of one run of a command."""
 
     wall: float
     """Seconds."""
     cpu: float
-    """CPU seconds, of user and system."""
+    """User and system CPU time in seconds."""
     memory: int
-    """The most that was in memory at once, in bytes."""
+    """Peak resident set size in bytes."""
 
 
 class Server(t.NamedTuple):
-    """A sandbox that listens, and where a command finds what it needs to read it."""
+    """A sandbox that listens, and the configuration to read from it."""
 
     leads: int
-    url: str
+    settings: dict[str, t.Any]
     config: Path
+    """The file with the settings."""
 
-    def requests(self) -> int:
-        """Return how many requests came so far, but for this one."""
-        url = f"{self.url}/sandbox/requests"
-        with urllib.request.urlopen(url) as answer:  # noqa: S310 - it is our own
-            counts: dict[str, t.Any] = json.load(answer)
+    def measure(self, contender: Contender) -> Cost:
+        """Return the cost of a command that reads all leads.
+
+        Raises:
+            RuntimeError: The command failed, or did not send one request per page.
+        """
+        before = self._count_requests()
+        cost = measure(contender(self.config))
+        requests, pages = self._count_requests() - before, count_pages(self.leads)
+        if requests != pages:
+            msg = f"{requests} requests for {pages} pages of {self.leads} leads"
+            raise RuntimeError(msg)
+        return cost
+
+    def _count_requests(self) -> int:
+        """Return the number of requests so far, without this one.
+
+        Raises:
+            RuntimeError: The status of one of them was not 200.
+        """
+        url = f"{self.settings['api_url']}/sandbox/requests"
+        with urllib.request.urlopen(url) as response:  # noqa: S310 - it is our own
+            counts: dict[str, t.Any] = json.load(response)
         if set(counts["by_status"]) - {"200"}:
-            msg = f"the sandbox refused a request: {counts['by_status']}"
+            msg = f"the sandbox rejected a request: {counts['by_status']}"
             raise RuntimeError(msg)
         return int(counts["requests"])
 
-    def check_requests(self, before: int) -> int:
-        """Return how many requests came since then; all leads take so many pages."""
-        count, pages = self.requests() - before, pages_of(self.leads)
-        if count != pages:
-            msg = f"{count} requests for {self.leads} leads, which are {pages} pages"
-            raise RuntimeError(msg)
-        return count
 
-
-def pages_of(leads: int) -> int:
-    """Return how many pages so many leads are; none are one page, too."""
+def count_pages(leads: int) -> int:
+    """Return the number of pages that hold the leads. No leads are one empty page."""
     return max(1, math.ceil(leads / PAGE_SIZE))
 
 
 @contextlib.contextmanager
-def served(leads: int) -> Iterator[Server]:
-    """Let a sandbox without limits answer, for the time of `with`."""
+def serve_leads(leads: int) -> Iterator[Server]:
+    """Run a sandbox without limits in its own process."""
     options = ["--port=0", f"--leads={leads}", "--requests-per-minute=0"]
     command = [sys.executable, "-m", "sandbox", *options, "--requests-per-hour=0"]
     process = subprocess.Popen(
@@ -79,83 +102,63 @@ def served(leads: int) -> Iterator[Server]:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C is for us: we end it
+        start_new_session=True,  # Ctrl-C reaches this process, which ends the sandbox.
     )
     with process:
         try:
-            config = _read_config(process)
-            with written(config | NO_PACING) as path:
-                yield Server(leads, config["api_url"], path)
+            settings = _read_settings(process) | NO_PACING
+            with config_file(settings) as path:
+                yield Server(leads, settings, path)
         finally:
             process.terminate()
 
 
 @contextlib.contextmanager
-def written(config: t.Mapping[str, t.Any]) -> Iterator[Path]:
-    """Keep a configuration in a file, for the time of `with`."""
+def config_file(settings: Mapping[str, t.Any]) -> Iterator[Path]:
+    """Write settings to a temporary configuration file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"
-        path.write_text(json.dumps(config), encoding="utf-8")
+        path.write_text(json.dumps(settings), encoding="utf-8")
         yield path
 
 
-def _read_config(process: subprocess.Popen[str]) -> dict[str, t.Any]:
-    """Return the configuration that a sandbox prints as soon as it listens."""
+def _read_settings(process: subprocess.Popen[str]) -> dict[str, t.Any]:
+    """Return the settings that a sandbox prints when it starts to listen.
+
+    Raises:
+        RuntimeError: The sandbox did not start. The message contains its output.
+    """
     text = ""
     for line in process.stdout or ():
         text += line
         if line == "}\n":
-            config: dict[str, t.Any] = json.loads(text[text.index("{") :])
-            return config
+            settings: dict[str, t.Any] = json.loads(text[text.index("{") :])
+            return settings
     msg = f"the sandbox did not start: {text}"
     raise RuntimeError(msg)
 
 
 def measure(command: Sequence[str]) -> Cost:
-    """Run a command to its end, without its output, and return what it cost.
+    """Run a command, discard its output, and return its cost.
 
     Raises:
-        RuntimeError: It failed; the message holds what it wrote to stderr.
+        RuntimeError: The command failed. The message contains its stderr.
     """
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
+        done = run_in_session(
             [*LAUNCH, *command],
             cwd=ROOT,
-            env=clean_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            env=environment_without(FOREIGN_PREFIXES),
             stderr=log,
-            text=True,
-            start_new_session=True,
         )
-        with process:
-            try:
-                told = json.loads(process.communicate()[0] or "{}")
-            except BaseException:
-                os.killpg(process.pid, signal.SIGKILL)
-                raise
-        if told.pop("code", None) != 0:
+        result = json.loads(done.stdout or "{}")
+        if result.pop("code", None) != 0:
             log.seek(0)
             msg = f"{' '.join(command)} failed:\n{log.read()}"
             raise RuntimeError(msg)
-    return Cost(**told)
+    return Cost(**result)
 
 
-def clean_environment() -> dict[str, str]:
-    """Return the environment without what would change a run."""
-    return {k: v for k, v in os.environ.items() if not k.upper().startswith(FOREIGN)}
-
-
-def say(what: str) -> None:
-    """Tell a person who waits what is being done."""
-    print(f"{what} …", file=sys.stderr)
-
-
-def stop_at_signals() -> None:
-    """Let a signal end us by way of every `with`, so that nothing is left running."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-
-
-def _stop(number: int, _frame: object) -> t.NoReturn:
-    sys.exit(128 + number)
+def print_progress(text: str) -> None:
+    """Print a progress message to stderr."""
+    print(f"{text} …", file=sys.stderr)

@@ -1,7 +1,7 @@
-"""How many pages the sandbox answers a second: `python -m benchmarks.sandbox`.
+"""Measure the sandbox in pages per second: `python -m benchmarks.sandbox`.
 
-It must never be the sandbox that another benchmark measures. One client on one
-connection asks for all pages of 100 leads, as JSON and compressed.
+The sandbox must be faster than what other benchmarks measure. One client on one
+connection requests all pages of 100 leads, first as plain JSON and then compressed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import typing as t
 import zlib
 from urllib.parse import urlencode, urlsplit
 
-from benchmarks.runs import served
+from benchmarks.runs import serve_leads
 
 LEADS = 50_000
 QUERY = {
@@ -25,15 +25,15 @@ QUERY = {
 GZIP_WINDOW_BITS = 31
 
 
-def read_all(config: dict[str, str], encoding: str) -> float:
-    """Read all pages, and return how many came a second."""
-    connection = http.client.HTTPConnection(urlsplit(config["api_url"]).netloc)
+def measure_rate(settings: dict[str, str], encoding: str) -> float:
+    """Read all pages, and return the pages per second."""
+    connection = http.client.HTTPConnection(urlsplit(settings["api_url"]).netloc)
     headers = {
-        "Authorization": f"Bearer {config['auth_token']}",
-        "x-customer-id": config["customer_id"],
+        "Authorization": f"Bearer {settings['auth_token']}",
+        "x-customer-id": settings["customer_id"],
         "Accept-Encoding": encoding,
     }
-    query, pages, begun = dict(QUERY), 0, time.perf_counter()
+    query, pages, started_at = dict(QUERY), 0, time.perf_counter()
     while query.get("cursor", True):
         path = f"/api/agents/crm/leads?{urlencode(query)}"
         connection.request("GET", path, headers=headers)
@@ -42,17 +42,17 @@ def read_all(config: dict[str, str], encoding: str) -> float:
             body = zlib.decompress(body, GZIP_WINDOW_BITS)
         query["cursor"] = _next_cursor(body)
         pages += 1
-    return pages / (time.perf_counter() - begun)
+    return pages / (time.perf_counter() - started_at)
 
 
 def _next_cursor(body: bytes) -> str:
-    """Return the cursor without parsing the leads: that is not what is measured."""
+    """Return the cursor without parsing the leads: parsing is not measured."""
     end: dict[str, t.Any] = json.loads(b"{" + body[body.rindex(b'"next_cursor"') :])
     return end["next_cursor"] or ""
 
 
 if __name__ == "__main__":
-    with served(LEADS) as server:
-        settings = json.loads(server.config.read_text())
+    with serve_leads(LEADS) as server:
         for name in ("identity", "gzip"):
-            print(f"{name}: {read_all(settings, name):,.0f} pages a second")
+            rate = measure_rate(server.settings, name)
+            print(f"{name}: {rate:,.0f} pages per second")

@@ -1,1 +1,1 @@
-"""The whole way on one machine: a sandbox API, Meltano, and a real PostgreSQL."""
+"""The demo: a sandbox API, Meltano and PostgreSQL on one machine."""

@@ -1,4 +1,4 @@
-"""`python3 dev.py demo`: leads of a made-up API arrive in a real PostgreSQL."""
+"""Load made-up leads from a sandbox API into PostgreSQL: `python3 dev.py demo`."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from rich.console import Console
 from demo import report
 from demo.pipeline import STATE_ID, CommandError, Pipeline, Table, temporary_schema
 from demo.postgres import postgres_server
+from demo.processes import exit_on_signals
 from sandbox import Sandbox
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
 LEADS = 2345
-CHANGED = 137
-NEW = 3
+CHANGED_LEADS = 137
+NEW_LEADS = 3
 SCHEMA = "mega_demo"
 
 console = Console(highlight=False, soft_wrap=True)
 
 
 def main(*arguments: str) -> int:
-    """Show it all.
+    """Run the demo.
 
     Args:
-        arguments: Those of the command; it takes none but `--help`.
+        arguments: The command's arguments. The only option is `--help`.
 
     Returns:
-        The exit code: 1 when a step failed; which one, why, and its output are printed.
+        The exit code. It is 1 if a step fails: the step, its output and the reason
+        are printed.
     """
     argparse.ArgumentParser("demo", description=__doc__).parse_args(arguments)
-    for number in (signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, _stop)
+    exit_on_signals((signal.SIGHUP, signal.SIGTERM))
     try:
-        show()
+        run_demo()
     except CommandError as error:
         console.print(error.output, markup=False)
         console.print(f"Failed: {error}", style="bold red", markup=False)
@@ -56,20 +56,15 @@ def main(*arguments: str) -> int:
     return 0
 
 
-def _stop(number: int, _frame: FrameType | None) -> t.NoReturn:
-    """Leave by way of every `with`."""
-    sys.exit(128 + number)
-
-
-def show() -> None:
-    """Load leads, change some, load again, and print what came of it.
+def run_demo() -> None:
+    """Load leads, change some of them, load again, and print the results.
 
     Raises:
         CommandError: A step failed.
     """
     console.print(
-        f"[bold]tap-mega[/]: {LEADS:,} made-up leads, from an API on this machine, "
-        "with Meltano, into PostgreSQL\n"
+        f"[bold]tap-mega[/]: Meltano loads {LEADS:,} made-up leads from an API on this "
+        "machine into PostgreSQL.\n"
     )
     with contextlib.ExitStack() as stack:
         with _step("Start the API and PostgreSQL"):
@@ -81,9 +76,9 @@ def show() -> None:
         with _step("meltano install tap-mega target-postgres"):
             pipeline.install()
         runs = [_run(pipeline, sandbox, table)]
-        with _step(f"Change {CHANGED} leads in the API, and add {NEW}"):
-            sandbox.leads.change(CHANGED)
-            sandbox.leads.add(NEW)
+        with _step(f"Change {CHANGED_LEADS} leads in the API, and add {NEW_LEADS}"):
+            sandbox.leads.change(CHANGED_LEADS)
+            sandbox.leads.add(NEW_LEADS)
         runs.append(_run(pipeline, sandbox, table))
         with _step(f"meltano state get {STATE_ID}"):
             bookmark = pipeline.bookmark()
@@ -92,18 +87,19 @@ def show() -> None:
 
 def _run(pipeline: Pipeline, sandbox: Sandbox, table: Table) -> report.Run:
     sandbox.requests.clear()
-    start = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+    started_at = dt.datetime.now(dt.UTC).replace(tzinfo=None)
     with _step("meltano run tap-mega target-postgres"):
         pipeline.run()
-    read = table.select("SELECT 1 FROM leads WHERE _sdc_extracted_at >= %s", start)
+    query = "SELECT 1 FROM leads WHERE _sdc_extracted_at >= %s"
+    leads = table.select(query, started_at)
     rows = table.select("SELECT 1 FROM leads")
-    return report.Run(len(read), len(sandbox.requests), len(rows))
+    return report.Run(len(leads), len(sandbox.requests), len(rows))
 
 
 @contextlib.contextmanager
 def _step(title: str) -> Iterator[None]:
-    """Say what is being done, and how long it took or that it failed."""
-    start = time.monotonic()
+    """Print the title of a step, then its duration or a mark that it failed."""
+    started_at = time.monotonic()
     try:
         with console.status(title):
             yield
@@ -111,7 +107,7 @@ def _step(title: str) -> Iterator[None]:
         console.print(f"[red]✗[/] {title}")
         output = getattr(error, "output", "")
         raise CommandError(str(error), output) from error
-    console.print(f"[green]✓[/] {title} [dim]{time.monotonic() - start:.1f} s[/]")
+    console.print(f"[green]✓[/] {title} [dim]{time.monotonic() - started_at:.1f} s[/]")
 
 
 if __name__ == "__main__":

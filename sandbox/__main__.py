@@ -1,49 +1,66 @@
-"""The command: a MEGA API on this machine, until Ctrl-C."""
+"""The command line: runs a sandbox until Ctrl-C."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
+import textwrap
 import time
 import typing as t
 
 from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
-from sandbox.faults import KINDS, Fault, read_fault
-from sandbox.quota import Limits
+from sandbox.faults.kinds import CHOICES, KINDS
+from sandbox.faults.rules import MAX_SECONDS
+from sandbox.faults.syntax import read_fault
+from sandbox.rate_limits import Limits
 from sandbox.server import DEFAULT_LEADS, Sandbox
 
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sandbox.faults import Fault
+
 DEFAULT_PORT = 8765
-LAST_PORT = 65_535
-A_LONG_TIME_SECONDS = 3600
-VENDOR = Limits()
+SLEEP_SECONDS = 3600
+MAX_REQUESTS = 1000
+"""The command runs for a long time, and a request takes about 1 KB of memory."""
 FAULTS_HELP = """\
-faults: WHAT[@AT][xTIMES][:OPTION=VALUE]…
-  It happens to the request with number AT (default 1), and to TIMES requests in a
-  row (default 1; * = all from then on). WHAT is a status, such as 503, or one of
+faults: KIND[@AT][xTIMES][:OPTION=VALUE]…
+  The fault happens to request number AT (default 1) and to TIMES requests in a row
+  (default 1; * means all that follow). If two faults meet, the first one happens.
+  Options of every fault:
+    every=K         only every K-th request from AT on
+    delay=SECONDS   the response is delayed
+    customer=WHICH  an index or id; only requests of this customer count
+  KIND is a status, such as 503, or one of these, here with options and defaults:
 {kinds}
-  Options: status=, body=, location=, retry-after= (seconds, or a date as in HTTP).
-  For example: reset@3  503@5x3  429@2:retry-after=7  html@1x*:status=502
+  Examples: reset@3  503@5x3  429@2:retry-after=7  html@1x*:status=502
+            502@4x*:every=4  none@2x*:delay=0.3
 """
 
 
 def main(arguments: t.Sequence[str] | None = None) -> None:
     """Run a sandbox until SIGINT or SIGTERM."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
         with _sandbox(options) as sandbox:
             print(_welcome(sandbox), flush=True)
             while True:
-                time.sleep(A_LONG_TIME_SECONDS)
+                time.sleep(SLEEP_SECONDS)
+    except ValueError as error:
+        parser.error(str(error))
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else error
-        what = f"port {options.port} cannot be used: {why}"
-        sys.exit(f"sandbox: {what}. Choose another one with --port, or 0 for any.")
+        reason = os.strerror(error.errno) if error.errno else error
+        msg = f"cannot listen on port {options.port}: {reason}"
+        sys.exit(f"sandbox: {msg}. Choose another port with --port; 0 means any.")
 
 
 def _stop(*_: object) -> None:
@@ -51,42 +68,70 @@ def _stop(*_: object) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    kinds = (f"    {name.replace('_', '-'):14} {what}" for name, what in KINDS.items())
     parser = argparse.ArgumentParser(
         prog="sandbox",
-        description="A MEGA API on this machine, with made-up leads.",
-        epilog=FAULTS_HELP.format(kinds="\n".join(kinds)),
+        description="Run a local MEGA API with made-up leads.",
+        epilog=FAULTS_HELP.format(kinds=_describe_kinds()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for name, kind, default, meaning in (
-        ("--port", _port, DEFAULT_PORT, "where it listens; 0 = any free port"),
-        ("--leads", _count, DEFAULT_LEADS, "how many leads there are to begin with"),
-        ("--seed", int, 1, "the same seed makes the same leads"),
-        ("--requests-per-minute", _count, VENDOR.per_minute, "0 = no limit"),
-        ("--requests-per-hour", _count, VENDOR.per_hour, "0 = no limit"),
-        ("--speed", _speed, VENDOR.speed, "60 = a minute of the limits lasts a second"),
+    limits = Limits()
+    for name, kind, default, text in (
+        ("--port", _PORT, DEFAULT_PORT, "port to listen on; 0 means any free port"),
+        (
+            "--leads",
+            _leads,
+            DEFAULT_LEADS,
+            "number of leads of each customer, or N,N,…",
+        ),
+        ("--customers", _COUNT, 1, "number of customers"),
+        ("--seed", _SEED, 1, "the same seed makes the same leads"),
+        ("--requests-per-minute", _COUNT, limits.per_minute, "0 means no limit"),
+        ("--requests-per-hour", _COUNT, limits.per_hour, "0 means no limit"),
+        ("--delay", _SECONDS, 0, "seconds until each response"),
+        ("--clock-offset", _OFFSET, 0, "seconds by which the API's clock is ahead"),
+        ("--speed", _SPEED, limits.speed, "at 60, a minute of the limits lasts 1 s"),
     ):
-        told = f"{meaning} (default %(default)s)"
-        parser.add_argument(name, type=kind, default=default, metavar="N", help=told)
+        help_text = f"{text} (default %(default)s)"
+        parser.add_argument(
+            name, type=kind, default=default, metavar="N", help=help_text
+        )
     parser.add_argument(
         "--window",
         choices=("sliding", "fixed"),
-        default=VENDOR.window,
-        help="how the limits count a minute and an hour (default %(default)s)",
+        default=limits.window,
+        help="how the windows of the limits move (default %(default)s)",
     )
     parser.add_argument(
         "--fault",
         type=_fault,
         action="append",
         default=[],
-        help="what goes wrong, see below; may be given several times",
+        help="a fault, see below; can be given several times",
     )
     return parser
+
+
+def _describe_kinds() -> str:
+    lines = []
+    for name, kind in KINDS.items():
+        lines.append(f"    {name.replace('_', '-'):16}{kind.description}")
+        options = "  ".join(_describe_option(*item) for item in kind.options.items())
+        indent = " " * 20
+        lines += textwrap.wrap(
+            options, width=88, initial_indent=indent, subsequent_indent=indent
+        )
+    return "\n".join(lines)
+
+
+def _describe_option(name: str, default: object) -> str:
+    values = " or ".join(CHOICES.get(name, ())) or ("" if default is None else default)
+    return f"{name.replace('_', '-')}={values}"
 
 
 def _sandbox(options: argparse.Namespace) -> Sandbox:
     return Sandbox(
         leads=options.leads,
+        customers=options.customers,
         seed=options.seed,
         port=options.port,
         limits=Limits(
@@ -96,29 +141,41 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
             options.speed,
         ),
         faults=options.fault,
+        delay=options.delay,
+        clock_offset=options.clock_offset,
+        max_requests=MAX_REQUESTS,
     )
 
 
-def _port(text: str) -> int:
-    if not 0 <= int(text) <= LAST_PORT:
-        raise ValueError
-    return int(text)
+def _number(
+    kind: type[int | float], minimum: float, maximum: float
+) -> Callable[[str], float]:
+    """Return a parser of numbers in this range."""
+
+    def parse(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = math.nan
+        if not minimum <= number <= maximum:
+            msg = f"{text!r} is not a number from {minimum} to {maximum}"
+            raise argparse.ArgumentTypeError(msg)
+        return number
+
+    return parse
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        msg = f"{text} is less than 0"
-        raise argparse.ArgumentTypeError(msg)
-    return number
+def _leads(text: str) -> float | list[float]:
+    counts = [_COUNT(part) for part in text.split(",")]
+    return counts if len(counts) > 1 else counts[0]
 
 
-def _speed(text: str) -> float:
-    speed = float(text)
-    if not 0 < speed < float("inf"):
-        msg = f"{text} is not more than 0"
-        raise argparse.ArgumentTypeError(msg)
-    return speed
+_COUNT = _number(int, 0, 10**9)
+_PORT = _number(int, 0, 65_535)
+_SEED = _number(int, -(10**18), 10**18)
+_SECONDS = _number(float, 0, MAX_SECONDS)
+_OFFSET = _number(float, -(10**9), 10**9)
+_SPEED = _number(float, 0.001, 10**6)
 
 
 def _fault(text: str) -> Fault:
@@ -129,25 +186,26 @@ def _fault(text: str) -> Fault:
 
 
 def _welcome(sandbox: Sandbox) -> str:
-    """Return what a person needs to use it: configuration, and lines to paste."""
+    """Return a configuration for the tap and commands to paste into a shell."""
     url = sandbox.url
+    leads = sum(customer.leads.count() for customer in sandbox.customers)
     controls = "\n".join(
-        f"  {f'curl -X {method} {url + path!r}':72} # {what}"
-        for method, path, what in USAGE
+        f"  {f'curl -X {method} {url + path!r}':72} # {text}"
+        for method, path, text in USAGE
     )
     return f"""\
-A MEGA API with {sandbox.leads.count():,} made-up leads, until Ctrl-C. \
-A configuration for the tap:
+A MEGA API with {leads:,} made-up leads runs until Ctrl-C. \
+Configuration for the tap:
 
 {json.dumps(sandbox.config(), indent=2)}
 
-Ask it yourself:
+Send a request:
 
   curl -H 'Authorization: Bearer {sandbox.token}' \\
     -H 'x-customer-id: {sandbox.customer_id}' \\
     '{url}{LEADS_PATH}?limit=1&include_custom_fields=true'
 
-Change it:
+Control the sandbox:
 
 {controls}
 """

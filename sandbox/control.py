@@ -1,72 +1,61 @@
-"""What a person may do to a sandbox while it runs, over HTTP: see USAGE."""
+"""HTTP routes that control a running sandbox. USAGE lists them."""
 
 from __future__ import annotations
 
-import collections
 import typing as t
 
 from aiohttp import web
 
-from sandbox.faults import read_fault
+from sandbox.customers import find_customer
+from sandbox.faults.syntax import read_fault
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sandbox.server import Sandbox
+
+    Handler: t.TypeAlias = t.Callable[[web.Request], t.Awaitable[web.Response]]
 
 USAGE = (
     ("POST", "/sandbox/change?count=137", "change 137 leads"),
-    ("POST", "/sandbox/add?count=5", "add 5 leads"),
+    ("POST", "/sandbox/add?count=5&customer=0", "add 5 leads to the first customer"),
     ("POST", "/sandbox/merge?count=3", "merge 3 leads into others"),
     ("POST", "/sandbox/delete?count=2", "delete 2 leads"),
-    ("POST", "/sandbox/faults?fault=reset@1&fault=503@3x2", "let faults happen"),
+    ("POST", "/sandbox/faults?fault=reset@1&fault=503@3x2", "replace the faults"),
     ("GET", "/sandbox/requests", "count the requests so far, by status"),
 )
 
 
 def control_routes(sandbox: Sandbox) -> list[web.RouteDef]:
-    """Return the routes through which this sandbox is controlled."""
-    leads = sandbox.leads
-    changes = {
-        "change": leads.change,
-        "add": leads.add,
-        "merge": leads.merge,
-        "delete": leads.delete,
-    }
+    """Return the routes that control this sandbox."""
 
-    async def requests(_: web.Request) -> web.Response:
-        statuses = (str(each.status or "no answer") for each in sandbox.requests)
-        by_status = collections.Counter(statuses)
-        return web.json_response(
-            {"requests": by_status.total(), "by_status": by_status}
-        )
+    async def change(request: web.Request) -> web.Response:
+        name, query = request.match_info["name"], request.query
+        customer = find_customer(sandbox.customers, query.get("customer", "0"))
+        ids = getattr(customer.leads, name)(int(query.get("count", "1")))
+        return web.json_response({name: len(ids), "ids": ids})
 
     async def faults(request: web.Request) -> web.Response:
-        given = request.query.getall("fault", [])
-        try:
-            sandbox.script(*map(read_fault, given))
-        except ValueError as error:
-            return web.json_response({"error": str(error)}, status=400)
-        return web.json_response({"faults": given})
+        texts = request.query.getall("fault", [])
+        sandbox.script(*map(read_fault, texts))
+        return web.json_response({"faults": texts})
+
+    async def requests(_: web.Request) -> web.Response:
+        by_status = sandbox.requests.count_by_status()
+        return web.json_response(
+            {"requests": sum(by_status.values()), "by_status": by_status}
+        )
 
     return [
-        *(
-            web.post(f"/sandbox/{name}", _changing(name, change))
-            for name, change in changes.items()
-        ),
-        web.post("/sandbox/faults", faults),
+        web.post("/sandbox/{name:change|add|merge|delete}", _reject_invalid(change)),
+        web.post("/sandbox/faults", _reject_invalid(faults)),
         web.get("/sandbox/requests", requests),
     ]
 
 
-def _changing(
-    name: str, change: Callable[[int], list[str]]
-) -> Callable[[web.Request], t.Awaitable[web.Response]]:
+def _reject_invalid(handler: Handler) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         try:
-            ids = change(int(request.query.get("count", "1")))
+            return await handler(request)
         except ValueError as error:
             return web.json_response({"error": str(error)}, status=400)
-        return web.json_response({name: len(ids), "ids": ids})
 
     return handle

@@ -1,20 +1,17 @@
-"""What a request asks for, and the page that it gets."""
+"""Queries and the pages that answer them."""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import json
 import re
 import typing as t
 
 from sandbox.cursors import Cursor, read_cursor
 
-EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
-MICROSECOND = dt.timedelta(microseconds=1)
 PHONE = re.compile(r"[\d\s()+./-]+")
 PHONE_DIGITS = 10
-"""To the vendor, phones are the same when so many of their last digits are."""
+"""The vendor compares this many digits of a phone number, from the end."""
 
 CONDITIONS = {
     "status": "status = ?",
@@ -24,15 +21,15 @@ CONDITIONS = {
     "created_since": "created_at_us >= ?",
     "updated_since": "updated_at_us >= ?",
 }
-"""Query parameter, and the condition that it puts on a row of the table of leads."""
+"""The SQL condition of each query parameter, for rows of the table of leads."""
 
 Filter: t.TypeAlias = tuple[str, tuple[object, ...]]
-"""A condition in SQL, and its values."""
+"""An SQL condition and its values."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
-    """What a request asks for."""
+class Query:
+    """The parsed parameters of a request."""
 
     filters: tuple[Filter, ...]
     sort_by: str
@@ -45,31 +42,31 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What a request gets; each lead is JSON."""
+    """The response to a query. Each lead is encoded as JSON."""
 
     leads: list[bytes]
-    total: int
+    total: int | str
+    """A number, or the JSON text of one."""
     limit: int
     offset: int
-    next_cursor: str | None
+    next_cursor: Cursor | None
 
     def json(self) -> bytes:
         """Return the page as the API sends it."""
         rest = {
-            "total": self.total,
             "limit": self.limit,
             "offset": self.offset,
-            "next_cursor": self.next_cursor,
+            "next_cursor": self.next_cursor and self.next_cursor.text(),
         }
-        more = json.dumps(rest)[1:].encode()
-        return b'{"leads":[' + b",".join(self.leads) + b"]," + more
+        more = f'],"total":{self.total},{json.dumps(rest)[1:]}'
+        return b'{"leads":[' + b",".join(self.leads) + more.encode()
 
 
-def question_of(parameters: t.Mapping[str, t.Any]) -> Question:
-    """Return what the checked parameters of a request ask for."""
+def parse_query(parameters: t.Mapping[str, t.Any]) -> Query:
+    """Return the query that the checked parameters of a request describe."""
     cursor, sort_by = parameters.get("cursor"), parameters["sort_by"]
     sort_dir = parameters["sort_dir"]
-    return Question(
+    return Query(
         filters=tuple(
             (condition, _values(name, parameters[name]))
             for name, condition in CONDITIONS.items()
@@ -86,18 +83,11 @@ def question_of(parameters: t.Mapping[str, t.Any]) -> Question:
 
 def _values(name: str, value: object) -> tuple[object, ...]:
     if name == "search":
-        found = digits(str(value)) if PHONE.fullmatch(str(value)) else ""
-        return str(value).casefold(), found[-PHONE_DIGITS:] or None
-    if isinstance(value, dt.datetime):
-        return (microseconds(value),)
-    return (str(value),)
-
-
-def microseconds(moment: dt.datetime) -> int:
-    """Return the microseconds since 1970."""
-    return (moment - EPOCH) // MICROSECOND
+        phone = digits(str(value)) if PHONE.fullmatch(str(value)) else ""
+        return str(value).casefold(), phone[-PHONE_DIGITS:] or None
+    return (value,)
 
 
 def digits(text: str) -> str:
-    """Return the digits in a text, such as a phone number."""
+    """Return the digits of a text, such as a phone number."""
     return "".join(filter(str.isdecimal, text))

@@ -1,9 +1,8 @@
-"""Leads that look real: made-up people, what they want, and who looks after them."""
+"""Made-up leads: people, their custom fields, stages and owners."""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import functools
 import itertools
 import random
@@ -13,13 +12,14 @@ import uuid
 import faker
 
 from sandbox.document import CUSTOMER_ID, Lead, check_lead
+from sandbox.timestamps import format_timestamp
 
 LOCALES = (
     *("en_US", "en_US", "en_GB", "es_MX", "de_DE", "fr_FR", "pt_BR", "pl_PL"),
     *("el_GR", "ru_RU", "ja_JP", "zh_CN", "ko_KR", "hi_IN"),
 )
 HARD_NAMES = (
-    "Zoë O’Brien-Łukasiewicz",  # noqa: RUF001 - as people write it
+    "Zoë O’Brien-Łukasiewicz",  # noqa: RUF001 - a typographic apostrophe
     'Anne-Marie "Annie" D\'Angelo',
     "Ngô Bảo Châu 🏡",
     "李",
@@ -47,7 +47,7 @@ STAGES = (
     ("long-term", "Long-term nurture 🌱", "#14b8a6"),
 )
 ROLES = ("Agent", "Senior agent", "Team lead", None)
-# {0} is a lead's own seven digits, first three and last four apart.
+# {0} and {1} are the first three and the last four of a lead's own seven digits.
 PHONE_FORMATS = (
     *("+1 (415) {0}-{1}", "+1212{0}{1}", "(646) {0}-{1}", "512.{0}.{1}"),
     *("+49 170 {0}{1}", "+33 6 12 {0} {1}", "0044 7700 {0}{1}", "+52 55 1{0} {1}"),
@@ -56,54 +56,48 @@ BUDGETS = ("500000", "1,2 Mio €", 750000, 1.25, None)
 AREAS = ("Old Town", "São Conrado", "Zürich-West", "渋谷区", "Αθήνα", None)
 NOTES = ("Calls back after 6 pm", "wants a 🐕 garden", 'said "maybe"', "", None)
 
-EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - UTC; its isoformat() has no offset
 POOL_SIZE = 300
 POOL_SEED = 20260701
 YEAR_SECONDS = 365 * 24 * 3600
 QUIET_SECONDS = 600
-"""How long before the sandbox's start the last change lies."""
+"""The last change is at least this long before the start of the sandbox."""
 SETTLED_SECONDS = 3600
-"""How long before that the last lead was created."""
+"""The last lead is created at least this long before that."""
 TIE_SHARE = 0.05
-"""How many leads share the very millisecond of another one's change."""
+"""The share of leads whose `updated_at` equals that of another lead."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Pool:
-    """Parts that any lead may be put together from, each checked once."""
+    """The parts of which leads are made. Each part is checked once."""
 
     people: list[Lead]
     phones: tuple[str | None, ...]
     histories: list[Lead]
-    wishes: list[Lead]
-
-
-def timestamp(milliseconds: int) -> str:
-    """Return a moment (since 1970) as the vendor's examples write it."""
-    moment = EPOCH + dt.timedelta(milliseconds=milliseconds)
-    return f"{moment.isoformat(timespec='milliseconds')}Z"
+    custom_fields: list[Lead]
 
 
 class LeadMaker:
-    """Makes leads up: the same ones for the same seed."""
+    """Makes up leads: the same leads for the same seed."""
 
-    def __init__(self, seed: int) -> None:
-        """Start a series of leads."""
+    def __init__(self, seed: int | str, customer_id: str = CUSTOMER_ID) -> None:
+        """Start a series of leads of this customer."""
+        self._customer_id = customer_id
         self._random = random.Random(seed)  # noqa: S311 - leads are no secret
         self._pool = _pool()
         self._number = 0
 
     def past(self, count: int, start: float) -> t.Iterator[Lead]:
-        """Yield leads of the year before `start` (epoch seconds), all unchanged since.
+        """Yield leads of the year before `start` (epoch seconds).
 
-        They are right by construction: their parts have been checked.
+        They need no check: their parts have been checked.
         """
-        # In the order in which they are read later, so that pages lie together.
+        # Sorted as they are read later, so that the rows of a page are neighbours.
         for updated, created in sorted(self._dates(count, start)):
             yield self._lead(created, updated)
 
     def _dates(self, count: int, start: float) -> t.Iterator[tuple[int, int]]:
-        """Yield when leads were updated and created, in milliseconds since 1970."""
+        """Yield (updated, created) of each lead, in milliseconds since 1970."""
         end = round((start - QUIET_SECONDS) * 1000)
         updated = 0
         for _ in range(count):
@@ -127,46 +121,46 @@ class LeadMaker:
             pick(pool.histories),
         )
         email = person["contact_email"]
-        touched = history["interaction_count"] > 0
+        has_interactions = history["interaction_count"] > 0
         return {
             "id": str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
-            "customer_id": CUSTOMER_ID,
+            "customer_id": self._customer_id,
             "contact_name": person["contact_name"],
             "contact_phone": phone and phone.format(digits[:3], digits[3:]),
             "contact_email": email and email.replace("@", f"{self._number}@"),
             **history,
-            "last_interaction_at": timestamp((created + updated) // 2)
-            if touched
+            "last_interaction_at": format_timestamp((created + updated) // 2)
+            if has_interactions
             else None,
-            "created_at": timestamp(created),
-            "updated_at": timestamp(updated),
-            "custom_fields": pick(pool.wishes),
+            "created_at": format_timestamp(created),
+            "updated_at": format_timestamp(updated),
+            "custom_fields": pick(pool.custom_fields),
         }
 
 
 @functools.cache
 def _pool() -> _Pool:
-    """Make the parts, and check that leads of them are what the document says."""
-    chance = random.Random(POOL_SEED)  # noqa: S311 - leads are no secret
+    """Make the parts and check them against the document."""
+    rng = random.Random(POOL_SEED)  # noqa: S311 - leads are no secret
     pool = _Pool(
         people=_people(),
         phones=(*PHONE_FORMATS, *PHONE_FORMATS, None),
-        histories=_histories(chance),
-        wishes=_wishes(chance),
+        histories=_histories(rng),
+        custom_fields=_custom_fields(rng),
     )
-    dates = dict.fromkeys(("created_at", "updated_at"), timestamp(0))
-    same = {"id": "", "customer_id": CUSTOMER_ID, **dates}
+    dates = dict.fromkeys(("created_at", "updated_at"), format_timestamp(0))
+    fixed = {"id": "", "customer_id": CUSTOMER_ID, **dates}
     phones = itertools.cycle(pool.phones)
-    for person, phone, history, wish in zip(
-        pool.people, phones, pool.histories, pool.wishes, strict=False
+    for person, phone, history, custom_fields in zip(
+        pool.people, phones, pool.histories, pool.custom_fields, strict=False
     ):
-        lead = {**same, **person, "contact_phone": phone, **history}
-        check_lead({**lead, "custom_fields": wish})
+        lead = {**fixed, **person, "contact_phone": phone, **history}
+        check_lead({**lead, "custom_fields": custom_fields})
     return pool
 
 
 def _people() -> list[Lead]:
-    """Return names and e-mail addresses; now and then one is not known."""
+    """Return names and e-mail addresses. Some of them are null."""
     people: list[Lead] = [
         {"contact_name": name, "contact_email": "odd.name@example.com"}
         for name in (*HARD_NAMES, None)
@@ -180,8 +174,8 @@ def _people() -> list[Lead]:
     return people
 
 
-def _histories(chance: random.Random) -> list[Lead]:
-    """Return where leads came from and how far they got: every documented value."""
+def _histories(rng: random.Random) -> list[Lead]:
+    """Return sources, states and owners. Every documented value occurs."""
     stages = [_stage(*stage) for stage in STAGES]
     owners = _owners()
     return [
@@ -189,11 +183,11 @@ def _histories(chance: random.Random) -> list[Lead]:
             "source_platform": PLATFORMS[index % len(PLATFORMS)],
             "source_type": SOURCE_TYPES[index % len(SOURCE_TYPES)],
             "status": STATUSES[index % len(STATUSES)],
-            "score": chance.choice((None, *range(0, 101, 5))),
-            "qualified": chance.choice((True, False, None)),
-            "current_stage": chance.choice((*stages, None)),
-            "owner": chance.choice((*owners, None)),
-            "interaction_count": chance.choice((0, 0, *range(1, 30))),
+            "score": rng.choice((None, *range(0, 101, 5))),
+            "qualified": rng.choice((True, False, None)),
+            "current_stage": rng.choice((*stages, None)),
+            "owner": rng.choice((*owners, None)),
+            "interaction_count": rng.choice((0, 0, *range(1, 30))),
         }
         for index in range(POOL_SIZE)
     ]
@@ -220,17 +214,17 @@ def _uuid(name: str) -> str:
     return str(uuid.uuid5(uuid.UUID(CUSTOMER_ID), name))
 
 
-def _wishes(chance: random.Random) -> list[Lead]:
-    """Return custom fields of every scalar type; one slug may hold several types."""
+def _custom_fields(rng: random.Random) -> list[Lead]:
+    """Return custom fields of every scalar type. Some slugs hold several types."""
     return [
         {
-            "lead_line": chance.choice(("buyer", "seller", "buyer", None)),
-            "budget": chance.choice(BUDGETS),
-            "bedrooms": chance.choice((1, 2, 3, 4, None)),
-            "commission_rate": chance.choice((2.5, 3, 1.25)),
-            "pre_approved": chance.choice((True, False, None)),
-            "area": chance.choice(AREAS),
-            "notes": chance.choice(NOTES),
+            "lead_line": rng.choice(("buyer", "seller", "buyer", None)),
+            "budget": rng.choice(BUDGETS),
+            "bedrooms": rng.choice((1, 2, 3, 4, None)),
+            "commission_rate": rng.choice((2.5, 3, 1.25)),
+            "pre_approved": rng.choice((True, False, None)),
+            "area": rng.choice(AREAS),
+            "notes": rng.choice(NOTES),
         }
         if index % 20
         else {}

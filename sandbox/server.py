@@ -1,115 +1,127 @@
-"""The sandbox: a MEGA API on this machine, over real HTTP, in a thread of its own."""
+"""The sandbox: a local MEGA API over real HTTP, in its own thread."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import gzip
 import ipaddress
-import socket
-import struct
 import threading
 import time
 import typing as t
-from email.utils import formatdate
 
 from aiohttp import web
 
-from sandbox.answers import refusal
-from sandbox.api import TOKEN, TOKEN_WITHOUT_SCOPE, Api
+from sandbox.api import Api
 from sandbox.control import control_routes
-from sandbox.document import CUSTOMER_ID, LEADS_PATH
-from sandbox.faults import INSTEAD, Script
-from sandbox.leads import Leads
-from sandbox.quota import Limits
+from sandbox.customers import (
+    TOKEN,
+    TOKEN_WITHOUT_SCOPE,
+    find_customer,
+    make_customers,
+)
+from sandbox.document import CUSTOMER_ID
+from sandbox.faults import NO_FAULT, Script
+from sandbox.faults.kinds import REPLACING, UNANSWERED
+from sandbox.faults.responses import faulty_response
+from sandbox.faults.sending import send, send_nothing
+from sandbox.rate_limits import Limits
+from sandbox.received import Received, RequestLog
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from sandbox.answers import Answer
     from sandbox.faults import Fault
+    from sandbox.responses import Response
 
 DEFAULT_LEADS = 2345
-GZIP_LEVEL = 1
-GZIP_FROM_BYTES = 1000
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER, on, for 0 s: closing sends RST and drops what was not sent."""
-
-
-@dataclasses.dataclass
-class Received:
-    """A request that has come in, and how it was answered."""
-
-    time: float
-    """By the sandbox's clock, in epoch seconds."""
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    """Names in lower case."""
-    status: int | None = None
-    """None while, or when, there is no answer."""
+SHUTDOWN_SECONDS = 0.01
 
 
 class Sandbox:
-    """The endpoint that lists leads, with leads of its own, for `with`."""
+    """A local API that lists leads. It runs inside a `with` statement."""
 
     token = TOKEN
     token_without_scope = TOKEN_WITHOUT_SCOPE
     customer_id = CUSTOMER_ID
 
-    def __init__(  # noqa: PLR0913 - each has a default, and is given by name
+    def __init__(  # noqa: PLR0913 - keyword arguments with defaults
         self,
         *,
-        leads: int = DEFAULT_LEADS,
+        leads: int | Sequence[int] = DEFAULT_LEADS,
+        customers: int = 1,
         seed: int = 1,
         host: str = "127.0.0.1",
         port: int = 0,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
         faults: Iterable[Fault] = (),
+        delay: float = 0,
+        clock_offset: float = 0,
+        max_requests: int | None = None,
     ) -> None:
-        """Make the leads; `with` then starts the server.
+        """Make the leads. The `with` statement starts the server.
 
         Args:
-            leads: How many there are to begin with.
-            seed: The same seed makes the same leads, as long before the start.
+            leads: The number of leads at the start: of each customer, or one number
+                for every customer.
+            customers: The number of customers.
+            seed: The same seed makes the same leads, relative to the start.
             host: A loopback address.
-            port: 0 takes a free one.
-            limits: What a key may spend; the vendor's limits unless given.
-            clock: Gives epoch seconds, for the quota and for the dates of changes.
-            faults: What goes wrong with which request.
+            port: The port to listen on; 0 means any free port.
+            limits: The rate limits of a key; the default is the vendor's.
+            clock: Returns epoch seconds, for rate limits and timestamps of changes.
+            faults: The faults to script.
+            delay: Seconds until each response, in real time.
+            clock_offset: Seconds by which the API's own clock is ahead. It dates
+                changes of leads and responses.
+            max_requests: How many of the latest requests to keep; None keeps all.
         """
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-            msg = f"the sandbox listens on loopback addresses only, not on {host}"
+            msg = f"the sandbox only listens on loopback addresses, not on {host}"
             raise ValueError(msg)
         self._host, self._port, self._clock = host, port, clock
         self.limits = limits or Limits()
-        self.requests: list[Received] = []
-        self.leads = Leads(leads, seed, clock)
-        self._api = Api(self.leads, clock)
+        self.delay, self.clock_offset = delay, clock_offset
+        self.requests = RequestLog(max_requests)
+        counts = [leads] * customers if isinstance(leads, int) else leads
+        if not 1 <= len(counts) == customers:
+            msg = f"{len(counts)} numbers of leads do not fit {customers} customers"
+            raise ValueError(msg)
+        self.customers = make_customers(counts, seed, self._api_clock)
+        self.leads = self.customers[0].leads
+        self._api = Api(self.customers, self._api_clock)
         self.script(*faults)
 
+    def _api_clock(self) -> float:
+        return self._clock() + self.clock_offset
+
     def script(self, *faults: Fault) -> None:
-        """Let these faults happen, and no others; requests count from 1 again."""
-        self._script = Script(*faults)
+        """Replace the faults. The numbers of requests start again at 1."""
+        self._script = Script(*map(self._find_customer, faults))
+
+    def _find_customer(self, fault: Fault) -> Fault:
+        if fault.customer is None:
+            return fault
+        customer = find_customer(self.customers, fault.customer)
+        return dataclasses.replace(fault, customer=customer.customer_id)
 
     @property
     def url(self) -> str:
-        """Where it listens: http://127.0.0.1:PORT."""
+        """The base URL: http://127.0.0.1:PORT."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
-    def config(self) -> dict[str, str]:
-        """Return a configuration with which the tap reads from here."""
-        return {
-            "auth_token": self.token,
-            "customer_id": self.customer_id,
-            "api_url": self.url,
-        }
+    def config(self) -> dict[str, t.Any]:
+        """Return a configuration of the tap for this sandbox."""
+        customers = [
+            {"auth_token": it.auth_token, "customer_id": it.customer_id}
+            for it in self.customers
+        ]
+        settings = customers[0] if len(customers) == 1 else {"customers": customers}
+        return {**settings, "api_url": self.url}
 
     def __enter__(self) -> t.Self:
-        """Start answering. Raises OSError when the port is taken."""
+        """Start the server. Raises OSError if the port is in use."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -121,99 +133,73 @@ class Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop: whoever still waits for an answer gets none."""
+        """Stop the server. Open connections get no response."""
         asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self.leads.close()
+        for customer in self.customers:
+            customer.leads.close()
 
     async def _start(self) -> None:
-        self._closing = asyncio.Event()
         app = web.Application()
         app.add_routes(control_routes(self))
-        app.router.add_get(LEADS_PATH, self._list_leads, allow_head=False)
-        app.router.add_route("*", "/{anything:.*}", self._not_found)
-        app.on_shutdown.append(self._let_go)
-        # A client that goes away ends its request's handler, which may hang.
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        # When the client disconnects or the sandbox stops, a handler is cancelled at
+        # once: it may hang.
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port)
         await site.start()
         self._port = self._runner.addresses[0][1]
 
-    async def _let_go(self, _app: web.Application) -> None:
-        self._closing.set()
-
-    async def _not_found(self, request: web.Request) -> web.StreamResponse:
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         received = self._receive(request)
-        answer = refusal(404, "there is nothing here but GET " + LEADS_PATH)
-        return _response(received, answer)
-
-    async def _list_leads(self, request: web.Request) -> web.StreamResponse:
-        received, fault = self._receive(request), self._script.next()
+        fault, number = self._next_fault(received)
+        if delay := self.delay + fault.delay:
+            await asyncio.sleep(delay)
         if fault.before:
             fault.before()
-        if fault.kind in ("reset", "hang"):
-            return await self._no_answer(request, fault)
-        answer = self._answer(received, fault)
-        response = _response(received, answer)
-        if fault.kind == "truncate":
-            return await _truncated(request, response)
-        return response
+        if fault.kind in UNANSWERED:
+            return await send_nothing(request, fault)
+        response = self._respond(received, fault, number)
+        is_late = fault.kind == "late"
+        status = fault.option("status") if is_late else response.status
+        self.requests.set_status(received, status)
+        return await send(request, response, fault)
+
+    def _next_fault(self, received: Received) -> tuple[Fault, int]:
+        if received.lists_leads:
+            return self._script.next(received.customer)
+        return NO_FAULT, 0
 
     def _receive(self, request: web.Request) -> Received:
+        headers = {name.lower(): value for name, value in request.headers.items()}
         received = Received(
             self._clock(),
             request.method,
             request.path,
             dict(request.query),
-            {name.lower(): value for name, value in request.headers.items()},
+            headers,
+            self._api.find_customer(headers),
+            request.url.raw_query_string,
         )
-        self.requests.append(received)
+        self.requests.add(received)
         return received
 
-    def _answer(self, received: Received, fault: Fault) -> Answer:
-        if fault.kind in INSTEAD:
-            return fault.answer()
-        return self._api.answer(received.query, received.headers, self.limits, fault)
-
-    async def _no_answer(
-        self, request: web.Request, fault: Fault
-    ) -> web.StreamResponse:
-        if fault.kind == "hang":
-            await self._closing.wait()
-        return _reset(request)
-
-
-def _reset(request: web.Request) -> web.StreamResponse:
-    """Cut the connection with RST, and return what nobody will get."""
-    if request.transport:
-        connection: socket.socket = request.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        request.transport.abort()
-    return web.Response()
-
-
-async def _truncated(request: web.Request, whole: web.Response) -> web.StreamResponse:
-    """Announce the whole body, send half of it and end the connection."""
-    body = t.cast("bytes", whole.body)
-    response = web.StreamResponse(status=whole.status, headers=whole.headers)
-    response.content_length = len(body)
-    await response.prepare(request)
-    await response.write(body[: len(body) // 2])
-    if request.transport:
-        request.transport.close()
-    return response
-
-
-def _response(received: Received, answer: Answer) -> web.Response:
-    received.status = answer.status
-    body, headers = answer.body, dict(answer.headers)
-    headers["Date"] = formatdate(received.time, usegmt=True)
-    headers["Content-Type"] = f"{answer.content_type}; charset=utf-8"
-    wants_gzip = "gzip" in received.headers.get("accept-encoding", "")
-    if wants_gzip and len(body) >= GZIP_FROM_BYTES:
-        body = gzip.compress(body, GZIP_LEVEL)
-        headers["Content-Encoding"] = "gzip"
-    return web.Response(status=answer.status, body=body, headers=headers)
+    def _respond(self, received: Received, fault: Fault, number: int) -> Response:
+        if fault.kind in REPLACING:
+            customer = find_customer(self.customers, received.customer or 0)
+            response = faulty_response(fault, received, customer.leads)
+        else:
+            response = self._api.respond(received, self.limits, fault, number)
+        accept_encoding = received.headers.get("accept-encoding", "")
+        date = self._api_clock()
+        if fault.kind == "date":
+            date += fault.option("seconds")
+        return response.encode(date, accept_encoding)

@@ -1,8 +1,7 @@
-"""Catalogs: what one must look like, and what each record must keep.
+"""Validate a catalog, and select the properties that each record must have.
 
-Whoever deselects properties may hide a lead's data, but not what identifies a lead and
-its version. What a catalog says about that is completed; what contradicts it, or cannot
-be understood, ends the run before any request.
+A catalog may deselect data, but not the key or the replication key: these are selected
+again, with a warning. An invalid catalog stops the run before any request.
 """
 
 from __future__ import annotations
@@ -113,8 +112,8 @@ def _format_error(error: ValidationError) -> str:
         problem = f"must have {error.message.split(' ')[0]}"
     else:
         problem = f"must be {requirement(error)}"
-    place = f"in the catalog, '{path}'" if path else "the catalog"
-    return f"{place.capitalize()} {problem}: make it with --discover"
+    place = f"In the catalog, '{path}'" if path else "The catalog"
+    return f"{place} {problem}: make it with --discover"
 
 
 def complete_entry(
@@ -147,7 +146,7 @@ def complete_entry(
 def _find_gaps(entry: CatalogEntry, required: Sequence[str]) -> Iterator[str]:
     name, properties = entry.tap_stream_id, entry.schema.properties or {}
     if () not in entry.metadata:
-        yield f"the metadata of '{name}' lack the stream itself, an empty breadcrumb"
+        yield f"the metadata of '{name}' must have an entry with an empty breadcrumb"
     for column in required:
         if column not in properties or "string" not in (properties[column].type or ()):
             yield f"the schema of '{name}' must have '{column}' as a string"
@@ -156,7 +155,7 @@ def _find_gaps(entry: CatalogEntry, required: Sequence[str]) -> Iterator[str]:
 def _find_contradictions(
     entry: CatalogEntry, key_properties: Sequence[str], replication_key: str
 ) -> Iterator[str]:
-    """Yield what an entry, or else its metadata, say otherwise than the stream."""
+    """Yield each property of an entry that contradicts the stream."""
     name, root = entry.tap_stream_id, entry.metadata.root
     keys = entry.key_properties or root.table_key_properties or ()
     method = entry.replication_method or root.forced_replication_method

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import typing as t
 from http import HTTPStatus
 
-import requests
-import urllib3
 from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
 
 from tap_mega.page import parse_page
@@ -16,9 +15,12 @@ from tap_mega.timestamps import parse_http_date
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import requests
+
     from tap_mega.clock import Clock
     from tap_mega.page import Page
     from tap_mega.rate_limit import RateLimiter
+    from tap_mega.transport import Response, Transport
 
     Params: t.TypeAlias = Mapping[str, t.Any]
 
@@ -26,14 +28,6 @@ MAX_MESSAGE_LENGTH = 200
 MAX_RETRY_AFTER_SECONDS = 10**9
 
 RETRIABLE_4XX = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
-
-NETWORK_ERRORS = (
-    ConnectionResetError,
-    requests.exceptions.ChunkedEncodingError,
-    requests.exceptions.ConnectionError,
-    requests.exceptions.ContentDecodingError,
-    requests.exceptions.Timeout,
-)
 
 ADVICE: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: (
@@ -72,32 +66,29 @@ class BadRequestError(FatalAPIError):
 class Client:
     """Sends one request at a time, and says what the response means. Never waits."""
 
-    def __init__(  # noqa: PLR0913 - each is given by name
+    def __init__(
         self,
-        session: requests.Session,
+        transport: Transport,
         prepare: Callable[[Params], requests.PreparedRequest],
         *,
         rate_limiter: RateLimiter,
         clock: Clock,
-        timeout: float,
-        auth_token: str,
+        redact: Callable[[str], str],
     ) -> None:
         """Keep what each request needs.
 
         Args:
-            session: Whose connections to use.
+            transport: Sends a request in bounded time.
             prepare: Makes a request from the parameters that tell pages apart.
             rate_limiter: Counts each request, and hears of each response.
             clock: Where the time of a response comes from.
-            timeout: Seconds after which a silent server has failed.
-            auth_token: What no error message may hold.
+            redact: Removes from a message of the API what no log may hold.
         """
-        self._session = session
+        self._transport = transport
         self._prepare = prepare
         self._rate_limiter = rate_limiter
         self._clock = clock
-        self._timeout = timeout
-        self._auth_token = auth_token
+        self._redact = redact
 
     def get(self, params: Params) -> Page:
         """Request a page.
@@ -109,43 +100,36 @@ class Client:
             BadRequestError: At 400.
             FatalAPIError: At anything else, such as 401, 403 or a redirect.
         """
-        response = self._send(self._prepare(params))
-        if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+        try:
+            return self._get(self._prepare(params))
+        except BaseException:
+            # A late response must not be taken for the response to the next request.
+            self._transport.cut()
+            raise
+
+    def _get(self, request: requests.PreparedRequest) -> Page:
+        requested_at = self._clock.time()
+        response = self._send(request)
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise self._error(response)
         try:
-            return parse_page(response.content)
+            page = parse_page(response.body)
         except ValueError as error:
             raise TemporaryError(str(error)) from None
+        sent_at = parse_http_date(response.headers.get("Date", ""))
+        return page._replace(requested_at=requested_at, sent_at=sent_at)
 
-    def _send(self, request: requests.PreparedRequest) -> requests.Response:
+    def _send(self, request: requests.PreparedRequest) -> Response:
         try:
-            response = self._session.send(
-                request, timeout=self._timeout, allow_redirects=False
-            )
-        except requests.exceptions.Timeout:
-            msg = f"no response within {self._timeout:g} s"
-            raise TemporaryError(msg) from None
-        except NETWORK_ERRORS as error:
-            # Their text holds the query, and so what the filter `search` looks for.
-            msg = f"the connection to {_host(request)} failed ({type(error).__name__})"
-            raise TemporaryError(msg) from None
-        except requests.RequestException as error:
-            msg = (
-                f"The request cannot be sent ({type(error).__name__}). Check the "
-                "setting 'api_url', and the proxy settings of the environment"
-            )
-            raise FatalAPIError(msg) from None
-        except (ValueError, urllib3.exceptions.HTTPError):
-            msg = "the response was not HTTP"
-            raise TemporaryError(msg) from None
+            response = self._transport.send(request)
         finally:
             self._rate_limiter.record(self._clock.monotonic())
         self._rate_limiter.update(response.headers, self._clock.monotonic())
         return response
 
-    def _error(self, response: requests.Response) -> Exception:
+    def _error(self, response: Response) -> Exception:
         """Return what the status of a response means."""
-        status, message = response.status_code, self._error_message(response)
+        status, message = response.status, self._error_message(response)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             return RateLimitedError(message, self._retry_after(response))
         if status in RETRIABLE_4XX or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -154,27 +138,33 @@ class Client:
             return BadRequestError(message)
         return FatalAPIError(message)
 
-    def _error_message(self, response: requests.Response) -> str:
+    def _error_message(self, response: Response) -> str:
         """Return one line for a person: what the API said, and what to do.
 
         It quotes `error.message` of the vendor's error envelope, and never the body.
         """
-        status, quote = response.status_code, self._quote(response)
+        status, quote = response.status, self._quote(response)
         line = f"the API answered {status}{quote and f': {quote}'}"
         is_redirect = status < HTTPStatus.BAD_REQUEST
         advice = REDIRECT_ADVICE if is_redirect else ADVICE.get(status)
         return f"{line}. {advice}" if advice else line
 
-    def _quote(self, response: requests.Response) -> str:
+    def _quote(self, response: Response) -> str:
+        """Return what the API says is wrong with a request.
+
+        What it says of its own errors, at 5xx, helps nobody and may quote a lead.
+        """
+        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return ""
         try:
-            message = str(response.json()["error"]["message"])
+            message = json.loads(response.body)["error"]["message"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return ""
-        message = message.replace(self._auth_token, "mega_…")
-        words = "".join(filter(str.isprintable, " ".join(message.split())))
-        return words[:MAX_MESSAGE_LENGTH].rstrip(".")
+        if not isinstance(message, str):
+            return ""
+        return self._redact(message)[:MAX_MESSAGE_LENGTH].rstrip(".")
 
-    def _retry_after(self, response: requests.Response) -> float | None:
+    def _retry_after(self, response: Response) -> float | None:
         """Return `Retry-After` in seconds, from a number or from an HTTP date."""
         value = response.headers.get("Retry-After", "")
         if seconds := re.match(r"\s*(\d+(?:\.\d+)?)", value, re.ASCII):
@@ -185,8 +175,3 @@ class Client:
         # The date is by the API's own clock, which `Date` tells: ours may differ.
         now = parse_http_date(response.headers.get("Date", "")) or self._clock.time()
         return timestamp - now
-
-
-def _host(request: requests.PreparedRequest) -> str:
-    url = urllib3.util.parse_url(str(request.url))
-    return f"{url.scheme}://{url.netloc}"

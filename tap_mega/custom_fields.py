@@ -60,10 +60,10 @@ class CustomFields:
         """Yield a line for each field with values that did not fit its type."""
         for slug, count in self._unreadable.items():
             if count:
+                name, kind = column(slug), self._types[slug]
                 yield (
-                    f"The custom field '{slug}' cannot be read as "
-                    f"'{self._types[slug]}' in {count} of the leads: '{column(slug)}' "
-                    "is null there. Change its type in the setting "
+                    f"The custom field '{slug}' is not a valid '{kind}' in {count} "
+                    f"leads, so '{name}' is null there. Change its type in the setting "
                     "'custom_field_types', or correct the values in MEGA"
                 )
 

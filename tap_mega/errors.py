@@ -13,6 +13,8 @@ from singer_sdk.exceptions import (
     SingerSDKError,
 )
 
+from tap_mega.sync import CustomersFailedError
+
 PRINTERS = {click.utils.__file__, plugin_base.__file__, tap_base.__file__}
 """These modules print. An error in a call of `print` has no frame of its own."""
 
@@ -32,7 +34,7 @@ BUG_ADVICE = (
 
 def format_error(error: Exception) -> list[str]:
     """Return the lines that a person reads: one, or several for settings."""
-    if isinstance(error, ConfigValidationError):
+    if isinstance(error, (ConfigValidationError, CustomersFailedError)):
         return error.errors
     if isinstance(error, SingerSDKError):
         return [_format_sdk_error(error)]
@@ -50,12 +52,14 @@ def _format_sdk_error(error: SingerSDKError) -> str:
 def _format_usage_error(error: click.ClickException) -> str:
     """Name an option, but not what is given for no option: it may be a token."""
     if type(error) is click.UsageError:
-        return "Only options are known, such as --config=config.json: see --help"
+        return (
+            "The command takes only options, such as --config=config.json: see --help"
+        )
     return error.format_message()
 
 
 def _format_unexpected_error(error: Exception) -> str:
-    """Tell where an error comes from, without its message: it may quote a lead."""
+    """Return where an error comes from, not its message: it may quote a lead."""
     frames = traceback.extract_tb(error.__traceback__)
     files = [pathlib.PurePath(frame.filename) for frame in frames]
     reason = getattr(error, "strerror", None) or type(error).__name__

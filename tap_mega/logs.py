@@ -1,8 +1,9 @@
-"""What is logged: the SDK's console, and how much of which library."""
+"""Set up what is logged, and drop what libraries log of queries and leads."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -12,27 +13,44 @@ from logging import LogRecord
 from singer_sdk.logging import ConsoleFormatter
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LEVEL_VARIABLES = ("TAP_MEGA_LOGLEVEL", "LOGLEVEL")
 CONFIG_VARIABLE = "SINGER_SDK_LOG_CONFIG"
 
-LIBRARY_LEVELS = {"urllib3": logging.ERROR, "singer_sdk.mapper": logging.INFO}
+QUIET_LIBRARIES = {
+    "urllib3": logging.ERROR,
+    "requests": logging.ERROR,
+    "singer_sdk.mapper": logging.INFO,
+}
 """Below these levels, libraries log the query, which may hold an e-mail, or a lead."""
 
 
-def limit_libraries() -> None:
-    """Keep libraries quiet, whatever a log configuration says."""
-    for name, level in LIBRARY_LEVELS.items():
-        logging.getLogger(name).setLevel(level)
-        for other in list(logging.root.manager.loggerDict):
-            if other.startswith(f"{name}."):
-                logging.getLogger(other).setLevel(level)
+def silence_libraries() -> None:
+    """Drop what libraries log of queries and leads, whatever the log configuration.
+
+    A level does not last: a configuration can set another one for any logger. A filter
+    lasts, but it works for its own logger only, so each logger gets one.
+    """
+    for name in list(logging.root.manager.loggerDict):
+        for library, level in QUIET_LIBRARIES.items():
+            if f"{name}.".startswith(f"{library}."):
+                logging.getLogger(name).addFilter(_at_least(level))
+
+
+@functools.cache
+def _at_least(level: int) -> Callable[[LogRecord], bool]:
+    """Return the same filter each time: a logger does not keep it twice."""
+
+    def keep(record: LogRecord) -> bool:
+        return record.levelno >= level
+
+    return keep
 
 
 @contextlib.contextmanager
 def setup_errors() -> Iterator[None]:
-    """Make one line of an error in the SDK's setup of the log.
+    """Log an error in the SDK's logging setup as one line, and exit.
 
     Raises:
         SystemExit: After that line.

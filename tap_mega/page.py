@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import decimal
-import json
 import typing as t
 
-import msgspec
 from singer_sdk.exceptions import FatalAPIError
 from singer_sdk.pagination import BaseAPIPaginator
 from typing_extensions import override
 
+from tap_mega.parser import Parser, split_list
 from tap_mega.timestamps import parse_timestamp
 
 if t.TYPE_CHECKING:
@@ -20,7 +18,8 @@ if t.TYPE_CHECKING:
 
     Lead: t.TypeAlias = dict[str, t.Any]
 
-DECODER = msgspec.json.Decoder(float_hook=decimal.Decimal)
+MAX_TOTAL = 2**63
+"""No total is as large as this."""
 
 
 class Page(t.NamedTuple):
@@ -32,44 +31,88 @@ class Page(t.NamedTuple):
     next_cursor: str | None
     total: int | None
     """The number of leads that match the filters, on all pages together."""
+    rejected: tuple[str, ...] = ()
+    """Which leads cannot be read and were left out, and why."""
+    repaired: int = 0
+    """How many texts and numbers were replaced, because no database stores them."""
+    requested_at: float = 0.0
+    """When the page was requested, in epoch seconds by our clock."""
+    sent_at: float | None = None
+    """The header `Date` of the response, in epoch seconds."""
 
 
 def parse_page(body: bytes) -> Page:
     """Return the page that the body of a response holds.
 
     A body that is not a page, such as a proxy's HTML or a list without its cursor,
-    must not pass for the last page.
+    must not pass for the last page. A lead that cannot be read is left out.
 
     Raises:
         ValueError: If the body is not a page of leads.
     """
+    parser = Parser()
     try:
-        content = parse_json(body)
+        content = _parse_body(parser, body)
         leads, cursor = content["leads"], content["next_cursor"]
-        timestamps = [parse_timestamp(lead["updated_at"]) for lead in leads]
-        valid = isinstance(leads, list) and all(lead["id"] for lead in leads)
-        valid = valid and (cursor is None or bool(cursor.encode()))
-    except (AttributeError, ValueError, TypeError, KeyError, ArithmeticError):
-        valid = False
-    except RecursionError:
+        valid = isinstance(leads, list) and (cursor is None or bool(cursor.encode()))
+    except (AttributeError, ValueError, TypeError, KeyError, RecursionError):
         valid = False
     if not valid:
         msg = "the response was not a page of leads"
         raise ValueError(msg)
+    good, timestamps, rejected = _sort_out(parser.repair(leads))
     total = content.get("total")
-    return Page(leads, timestamps, cursor, total if isinstance(total, int) else None)
+    if type(total) is not int or not 0 <= total < MAX_TOTAL:
+        total = None
+    return Page(good, timestamps, cursor, total, rejected, parser.repaired)
 
 
-def parse_json(text: bytes) -> t.Any:
-    """Return the content of a JSON text. Numbers keep all their digits.
-
-    Raises:
-        ValueError: If the text is not JSON.
-    """
+def _parse_body(parser: Parser, body: bytes) -> t.Any:
+    """Return the content of a body; a lead that cannot be parsed is an error in it."""
     try:
-        return DECODER.decode(text)
-    except msgspec.DecodeError:  # msgspec refuses half an emoji, which JSON allows
-        return json.loads(text, parse_float=decimal.Decimal)
+        return parser.parse(body)
+    except (ValueError, RecursionError):
+        rest, leads = split_list(body, "leads")
+        return {**parser.parse(rest), "leads": [_parse(parser, it) for it in leads]}
+
+
+def _parse(parser: Parser, lead: bytes) -> t.Any:
+    try:
+        return parser.parse(lead)
+    except (ValueError, RecursionError) as error:
+        return error
+
+
+def _sort_out(
+    leads: list[t.Any],
+) -> tuple[list[Lead], list[dt.datetime], tuple[str, ...]]:
+    """Return the leads that can be read, their timestamps, and why others cannot."""
+    good, timestamps, rejected = [], [], []
+    for number, lead in enumerate(leads, start=1):
+        try:
+            timestamp = parse_timestamp(lead["updated_at"])
+            if not (isinstance(lead["id"], str) and lead["id"]):
+                raise KeyError("id")  # noqa: EM101, TRY301 - handled below
+        except (KeyError, TypeError, ValueError):
+            rejected.append(f"{_problem(lead)}: lead {number}")
+        else:
+            good.append(lead)
+            timestamps.append(timestamp)
+    return good, timestamps, tuple(rejected)
+
+
+def _problem(lead: t.Any) -> str:
+    """Return what is wrong with a lead, without quoting it."""
+    if isinstance(lead, RecursionError):
+        return "nested too deeply"
+    if isinstance(lead, ValueError):
+        return "too many digits in a number, or not JSON"
+    if not isinstance(lead, dict):
+        return "not an object"
+    key = lead.get("id")
+    if not (isinstance(key, str) and key):
+        return "no usable 'id'"
+    return "no usable 'updated_at'"
 
 
 class CursorPaginator(BaseAPIPaginator[str | None]):
@@ -78,10 +121,10 @@ class CursorPaginator(BaseAPIPaginator[str | None]):
     An empty page that has a cursor is not the last one.
     """
 
-    def __init__(self) -> None:
-        """Start at the first page, which has no cursor."""
-        super().__init__(None)
-        self._seen: set[int] = set()
+    def __init__(self, start_value: str | None = None) -> None:
+        """Start at the first page, which has no cursor, or at a cursor."""
+        super().__init__(start_value)
+        self._seen: set[int] = {hash(start_value)}
 
     def follow(self, page: Page) -> None:
         """Move on to the page behind this one.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import typing as t
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from tap_mega.rate_limit import RateLimiter
     from tap_mega.reader import Reader
 
 LINE_EVERY_SECONDS = 10
@@ -16,22 +15,18 @@ MINUTES_PER_HOUR = 60
 
 
 class Progress:
-    """Writes the lines that say how far a reader has come."""
+    """Writes the lines that say how far the readers of a run have come."""
 
     def __init__(
-        self,
-        reader: Reader,
-        rate_limiter: RateLimiter,
-        page_size: int,
-        now: Callable[[], float],
+        self, readers: Sequence[Reader], page_size: int, now: Callable[[], float]
     ) -> None:
         """Start at the time of `now`, which returns monotonic seconds."""
-        self._reader = reader
-        self._rate_limiter = rate_limiter
+        self._readers = readers
         self._page_size = page_size
         self._now = now
         self._started_at = self._last_line_at = now()
         self._waited = 0.0
+        self.customers_done = 0
 
     def add_wait(self, seconds: float) -> None:
         """Count a wait: it says nothing about how fast the API and the loader are."""
@@ -47,22 +42,40 @@ class Progress:
 
     def summary(self) -> str:
         """Return how much was read so far, and how fast."""
-        seconds, reader = self._now() - self._started_at, self._reader
-        total = reader.read + reader.left
-        share = reader.read / total if total else 1
-        rate = reader.read / seconds if seconds else 0
+        seconds = self._now() - self._started_at
+        read = sum(reader.read for reader in self._readers)
+        total = read + sum(reader.left for reader in self._readers)
+        share = read / total if total else 1
+        rate = read / seconds if seconds else 0
         return (
-            f"Read {reader.read:,} of {total:,} leads ({share:.0%}) in "
-            f"{format_duration(seconds)} with {reader.pages_read:,} pages, "
-            f"{rate:,.0f} leads per second"
+            f"Read {read:,} of {total:,} leads ({share:.0%}) in "
+            f"{format_duration(seconds)} with {self._pages_read:,} pages, "
+            f"{rate:,.0f} leads per second{self._customers()}"
         )
 
+    def _customers(self) -> str:
+        if len(self._readers) == 1:
+            return ""
+        return f"; {self.customers_done:,} of {len(self._readers):,} customers are done"
+
+    @property
+    def _pages_read(self) -> int:
+        return sum(reader.pages_read for reader in self._readers)
+
     def _seconds_left(self) -> float:
-        """Return the time that the quota takes, or the API if it is slower."""
-        now, pages_left = self._now(), -(-self._reader.left // self._page_size)
+        """Return the time that the quota takes, or the API if it is slower.
+
+        Each key has a quota of its own, so the slowest customer counts.
+        """
+        now = self._now()
+        pages_left = [-(-reader.left // self._page_size) for reader in self._readers]
         busy = now - self._started_at - self._waited
-        at_this_speed = pages_left * busy / max(1, self._reader.pages_read)
-        return max(self._rate_limiter.seconds_for(pages_left, now), at_this_speed)
+        at_this_speed = sum(pages_left) * busy / max(1, self._pages_read)
+        by_quota = [
+            reader.rate_limiter.seconds_for(pages, now)
+            for reader, pages in zip(self._readers, pages_left, strict=True)
+        ]
+        return max([at_this_speed, *by_quota])
 
 
 def format_duration(seconds: float) -> str:

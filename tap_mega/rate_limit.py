@@ -36,7 +36,7 @@ class Window:
         """When each of the last `limit` requests stops counting, oldest first."""
 
     def free_at(self) -> float:
-        """Return the time from which on the next request has room."""
+        """Return the time at which the next request may be sent."""
         return self._expiries[0] if len(self._expiries) == self.limit else 0
 
     def record(self, now: float) -> None:
@@ -62,7 +62,7 @@ class Window:
 
 
 class RateLimiter:
-    """The API's limits and what is used of them. All times are of one monotonic clock.
+    """Tracks the API's limits and their use. All times come from one monotonic clock.
 
     It counts requests at their responses, and believes `RateLimit-Reset` where that is
     sooner than its own count.
@@ -77,6 +77,8 @@ class RateLimiter:
         """
         limits = ((per_minute, MINUTE_SECONDS), (per_hour, HOUR_SECONDS))
         self._windows = [Window(*limit) for limit in limits if limit[0]]
+        self._hour_limit: float | None = None
+        """The API's hourly limit; None until a reset of over a minute reveals it."""
 
     @override
     def __str__(self) -> str:
@@ -95,10 +97,11 @@ class RateLimiter:
             window.record(now)
 
     def update(self, headers: Mapping[str, str], now: float) -> None:
-        """Believe the API that a window is full again sooner than counted here.
+        """Shorten a window if the API says that it resets sooner.
 
-        Fixed windows start when the API's clock says, not at our first request. This
-        is how a sync uses the time that they leave.
+        Fixed windows start when the API's clock says, not at our first request. The
+        limit in the headers is that of the API. Ours may be lower, to leave a share of
+        the key to another program.
 
         Args:
             headers: `RateLimit-Limit`, the limit of the window that is meant, and
@@ -110,12 +113,11 @@ class RateLimiter:
         reset = headers.get("RateLimit-Reset", "")
         if not (limit.isdecimal() and reset.isdecimal()):
             return
+        if float(reset) > MINUTE_SECONDS:
+            self._hour_limit = float(limit)
+        is_hour = float(limit) == self._hour_limit
         for window in self._windows:
-            # A reset within a minute may be the minute's: both limits can be equal.
-            is_minute = window.seconds == MINUTE_SECONDS
-            if window.limit == float(limit) and (
-                is_minute or float(reset) > MINUTE_SECONDS
-            ):
+            if (window.seconds == HOUR_SECONDS) == is_hour:
                 window.reset(now + float(reset) + RESET_MARGIN_SECONDS)
 
     def seconds_for(self, requests: int, now: float) -> float:

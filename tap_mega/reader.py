@@ -6,25 +6,37 @@ Whoever iterates over it sleeps, or does something else meanwhile.
 
 from __future__ import annotations
 
+import bisect
 import logging
 import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
 from tap_mega.client import BadRequestError, RateLimitedError, TemporaryError
+from tap_mega.page import CursorPaginator
+from tap_mega.position import Position
 from tap_mega.timestamps import format_timestamp
 
 if t.TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Generator, Iterator, Mapping
 
-    from tap_mega.page import CursorPaginator, Page
+    from tap_mega.page import Page
     from tap_mega.rate_limit import RateLimiter
 
     Backoff: t.TypeAlias = Callable[[], Iterator[float]]
 
 MIN_WAIT_SECONDS = 1
-"""A `Retry-After` of nothing must not become a storm of requests."""
+"""The minimum wait after a 429, even if `Retry-After` is 0."""
+
+MAX_IDLE_WAIT_SECONDS = 4 * 3600
+"""The maximum wait in total without a new lead."""
+
+MAX_IDLE_PAGES = 50
+"""The maximum number of pages without a new lead."""
+
+WARNING_SHARE = 0.5
+"""The share of either limit at which a warning is logged."""
 
 NO_QUOTA = "the API answered 429: the key has no quota left"
 
@@ -47,7 +59,7 @@ class Wait(t.NamedTuple):
 
 
 class PageSource(t.Protocol):
-    """A client: what a reader gets its pages from."""
+    """A client: a reader gets its pages from one."""
 
     def get(self, params: Mapping[str, t.Any]) -> Page:
         """Return a page, or raise an error that says what to do next."""
@@ -61,90 +73,162 @@ class Reader:
         client: PageSource,
         rate_limiter: RateLimiter,
         *,
-        new_paginator: Callable[[], CursorPaginator],
+        page_size: int,
+        until: dt.datetime | None = None,
         backoff: Backoff,
         max_tries: int,
         now: Callable[[], float],
+        log: logging.Logger | logging.LoggerAdapter[logging.Logger] = logger,
+        position: Position | None = None,
     ) -> None:
         """Start with nothing read.
 
         Args:
             client: Requests one page at a time.
             rate_limiter: Says how long to wait before a request.
-            new_paginator: Makes what follows the cursors of one sweep.
+            page_size: How many leads a page holds at most.
+            until: Read only leads that changed before; None for all.
             backoff: Returns the seconds to wait after each failure of a request.
             max_tries: How often to send a request that fails.
             now: Returns monotonic seconds.
+            log: Where warnings go.
+            position: How far an earlier run came, to resume from there.
         """
         self._client = client
-        self._rate_limiter = rate_limiter
-        self._new_paginator = new_paginator
+        self.rate_limiter = rate_limiter
+        self._page_size = page_size
+        self._until = until
         self._backoff = backoff
-        self._max_tries = max_tries
+        self.max_tries = max_tries
         self._now = now
+        self._log = log
+        self._idle_pages = 0
+        self._idle_seconds = 0.0
+        self._warned = False
+        self.position = position or Position()
         self.read = 0
         """How many leads the pages held so far."""
+        self.new = 0
+        """How many of them are new: after a new cursor, some leads come again."""
         self.pages_read = 0
+        self.rejected: list[str] = []
+        """Which leads cannot be read and were left out, and why."""
         self.total: int | None = None
-        """How many leads there are to read, by the API; None if it does not say."""
-        self.last: dt.datetime | None = None
-        """The `updated_at` of the last lead."""
+        """The number of leads to read, by the API; None if it does not say."""
 
     @property
     def left(self) -> int:
         """How many leads are not read yet, as far as the API says."""
-        return max(0, (self.total or 0) - self.read)
+        return max(0, (self.total or 0) - self.new - len(self.rejected))
 
-    def pages(self, since: dt.datetime | None) -> Iterator[Page | Wait]:
+    def pages(
+        self, since: dt.datetime | None, cursor: str | None = None
+    ) -> Iterator[Page | Wait]:
         """Yield the pages with all leads that changed at `since` or later.
 
-        If the API refuses a cursor, reading goes on from the last lead's `updated_at`.
-        That repeats only the leads with the same `updated_at`.
+        If the API rejects a cursor, reading resumes one second before the last lead,
+        with an `offset` if that second has many leads. About half a page comes again.
+
+        Args:
+            since: Where to start; None for all leads.
+            cursor: Where an earlier run stopped, if it did.
 
         Raises:
             FatalAPIError: If the API cannot be read, or breaks its own order.
         """
+        offset = 0
         while True:
-            position = self.last
+            new = self.new
             try:
-                yield from self._sweep(since)
+                yield from self._sweep(since, cursor, offset)
             except BadRequestError:
-                if self.last == position:
+                if cursor is None and self.new == new:
                     raise
-                since = self.last
-                logger.warning("The API refused a cursor: starting a new one")
+                self._log.warning("The API refused a cursor: starting a new one")
             else:
                 return
+            since, cursor = self.position.since or since, None
+            overlap = max(1, self._page_size // 2)
+            offset = max(0, self.position.offset - overlap)
 
-    def _sweep(self, since: dt.datetime | None) -> Iterator[Page | Wait]:
+    def _sweep(
+        self, since: dt.datetime | None, cursor: str | None, offset: int
+    ) -> Iterator[Page | Wait]:
         """Yield pages from `since` on, for as long as there are cursors."""
-        paginator, read_before = self._new_paginator(), self.read
-        while not paginator.finished:
-            page = yield from self._request(
-                {
-                    "updated_since": since and format_timestamp(since),
-                    "cursor": paginator.current_value,
-                }
-            )
-            self._check_order(page)
-            self.read += len(page.leads)
-            self.pages_read += 1
-            if page.total is not None:
-                self.total = read_before + page.total
+        paginator, previous = CursorPaginator(cursor), None
+        read_before = self.new - self.position.offset
+        page = yield from self._first_page(since, cursor, offset)
+        while True:
+            previous = _check_order(page, previous)
+            if self._until and previous and previous >= self._until:
+                yield self._last_page(page, self._until)
+                return
+            self._count(page, read_before)
             yield page
             paginator.follow(page)
+            if paginator.finished:
+                return
+            page = yield from self._request(since, paginator.current_value)
 
-    def _check_order(self, page: Page) -> None:
-        for timestamp in page.timestamps:
-            if self.last and timestamp < self.last:
-                raise FatalAPIError(OUT_OF_ORDER)
-            self.last = timestamp
+    def _first_page(
+        self, since: dt.datetime | None, cursor: str | None, offset: int
+    ) -> Generator[Wait, None, Page]:
+        """Return the page at an offset, or one before it.
 
-    def _request(self, params: Mapping[str, t.Any]) -> Generator[Wait, None, Page]:
+        If leads before the offset have left their place, the page holds no lead that
+        was read already, and the reader steps back until it finds one.
+        """
+        while True:
+            page = yield from self._request(since, cursor, offset)
+            if not offset or self.position.overlaps(page):
+                return page
+            offset = max(0, offset - self._page_size)
+
+    def _last_page(self, page: Page, until: dt.datetime) -> Page:
+        """Return the page cut off at `until`, as the last page."""
+        count = bisect.bisect_left(page.timestamps, until)
+        last = page._replace(
+            leads=page.leads[:count],
+            timestamps=page.timestamps[:count],
+            next_cursor=None,
+            total=None,
+        )
+        self._count(last, 0)
+        self.total = self.new + len(self.rejected)
+        return last
+
+    def _count(self, page: Page, read_before: int) -> None:
+        """Count a page.
+
+        Raises:
+            FatalAPIError: If page after page has no new lead.
+        """
+        new = self.position.advance(page)
+        self.read += len(page.leads)
+        self.new += new
+        self.pages_read += 1
+        self.rejected += [f"{it} of page {self.pages_read}" for it in page.rejected]
+        if page.total is not None:
+            self.total = read_before + page.total
+        if new or page.rejected:
+            self._idle_pages, self._idle_seconds = 0, 0.0
+            return
+        self._idle_pages += 1
+        if page.next_cursor is not None:
+            self._check_progress(self._idle_pages / MAX_IDLE_PAGES)
+
+    def _request(
+        self, since: dt.datetime | None, cursor: str | None, offset: int = 0
+    ) -> Generator[Wait, None, Page]:
         """Yield the waits that a page takes, and return the page.
 
-        Failures count as tries. Running out of quota does not, however often.
+        Failures count as tries. Running out of quota does not.
         """
+        params = {
+            "updated_since": since and format_timestamp(since),
+            "cursor": cursor,
+            "offset": offset or None,
+        }
         failures, backoff = 0, self._backoff()
         while True:
             yield from self._pace()
@@ -153,24 +237,70 @@ class Reader:
             except RateLimitedError as error:
                 asked = error.retry_after
                 seconds = next(backoff) if asked is None else asked
-                yield Wait(max(seconds, MIN_WAIT_SECONDS), NO_QUOTA)
+                yield self._wait(Wait(max(seconds, MIN_WAIT_SECONDS), NO_QUOTA))
             except TemporaryError as error:
                 failures += 1
                 seconds = max(next(backoff), error.retry_after or 0)
-                yield self._retry(seconds, failures, error)
+                yield self._wait(self._retry(seconds, failures, error))
 
     def _retry(self, seconds: float, failures: int, error: Exception) -> Wait:
-        """Return the wait before the next try, or give up after the last one."""
-        if failures >= self._max_tries:
+        """Return the wait before the next try.
+
+        Raises:
+            FatalAPIError: After the last try.
+        """
+        if failures >= self.max_tries:
             msg = (
                 f"Gave up after {failures} tries: {error}. Run again later: the sync "
                 "resumes from its last state"
             )
             raise FatalAPIError(msg) from None
-        reason = f"Try {failures} of {self._max_tries} failed: {error}"
+        reason = f"Try {failures} of {self.max_tries} failed: {error}"
+        self._log.warning("%s. Trying again in %.0f s", reason, seconds)
         return Wait(seconds, reason, is_retry=True)
 
     def _pace(self) -> Iterator[Wait]:
-        seconds = self._rate_limiter.delay(self._now())
+        """Yield a wait if the rate limit is reached."""
+        seconds = self.rate_limiter.delay(self._now())
         if seconds > 0:
-            yield Wait(seconds, f"the limit of {self._rate_limiter} is reached")
+            reason = f"the limit of {self.rate_limiter} is reached"
+            yield self._wait(Wait(seconds, reason))
+
+    def _wait(self, wait: Wait) -> Wait:
+        """Count a wait.
+
+        Raises:
+            FatalAPIError: If wait after wait brought no new lead.
+        """
+        self._check_progress(self._idle_seconds / MAX_IDLE_WAIT_SECONDS)
+        self._idle_seconds += wait.seconds
+        return wait
+
+    def _check_progress(self, share: float) -> None:
+        """Warn after half of the pages or of the time without a new lead, once."""
+        what = (
+            f"{self._idle_pages} pages and {self._idle_seconds / 3600:.1f} hours of "
+            "waiting returned no new lead"
+        )
+        if share >= 1:
+            msg = (
+                f"Gave up: {what}. Check whether another program uses the key. If none "
+                "does, report this to MEGA's support"
+            )
+            raise FatalAPIError(msg)
+        if share >= WARNING_SHARE and not self._warned:
+            self._warned = True
+            self._log.warning("No progress: %s", what)
+
+
+def _check_order(page: Page, previous: dt.datetime | None) -> dt.datetime | None:
+    """Return the last timestamp of a page; the one before it if the page is empty.
+
+    Raises:
+        FatalAPIError: If the timestamps are not in order.
+    """
+    for timestamp in page.timestamps:
+        if previous and timestamp < previous:
+            raise FatalAPIError(OUT_OF_ORDER)
+        previous = timestamp
+    return previous

@@ -1,4 +1,4 @@
-"""How records leave: conformed to the schema, flattened, in batches."""
+"""How records leave: conformed to the schema, with all columns when flattened."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if t.TYPE_CHECKING:
     Json: t.TypeAlias = dict[str, t.Any]
 
 RESHAPED = (
-    "A stream map gives an object another shape, which flattening does not announce. "
-    "In the setting 'stream_maps', put the result under a name of its own, and drop "
-    "the object with '__NULL__'"
+    "A stream map changes the shape of an object, so its flattened columns are not in "
+    "the schema. In the setting 'stream_maps', store the result under a new name, and "
+    "remove the object with '__NULL__'"
 )
 
 

@@ -8,11 +8,8 @@ import logging
 import typing as t
 
 import backoff
-import requests
 from singer_sdk import RESTStream
-from singer_sdk.authenticators import BearerTokenAuthenticator
 from singer_sdk.batch import Batcher
-from singer_sdk.exceptions import FatalAPIError
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import RemoveRecordTransform
 from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage, StateMessage
@@ -20,47 +17,64 @@ from singer_sdk.singerlib.catalog import (
     REPLICATION_FULL_TABLE,
     REPLICATION_INCREMENTAL,
 )
-from singer_sdk.streams.rest import PageContext
+from singer_sdk.streams.rest import HTTPRequest, PageContext
 from typing_extensions import override
 
-from tap_mega.bookmark import REPLICATION_KEY, STREAM, Bookmark, Source
+from tap_mega.bookmark import (
+    REPLICATION_KEY,
+    STREAM,
+    Bookmark,
+    Start,
+    source_of,
+)
 from tap_mega.catalog import complete_entry
 from tap_mega.client import Client
-from tap_mega.config.validation import is_loopback
+from tap_mega.config.customers import customers_of
 from tap_mega.custom_fields import CustomFields
+from tap_mega.customers import CustomerAuthenticator, CustomerLogger
 from tap_mega.openapi import DOCUMENT
 from tap_mega.page import CursorPaginator
-from tap_mega.progress import Progress, format_duration
 from tap_mega.rate_limit import RateLimiter
-from tap_mega.reader import Reader, Wait
+from tap_mega.reader import Reader
 from tap_mega.records import Columns, Conformer, is_plain
+from tap_mega.redaction import Redactor
+from tap_mega.run import Run
+from tap_mega.session import new_session
+from tap_mega.sync import CustomerSync, raise_failures
 from tap_mega.timestamps import format_timestamp, parse_timestamp
+from tap_mega.transport import Transport
 
 if t.TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
+    import requests
+    from singer_sdk import Tap
     from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Auth, Context
     from singer_sdk.singerlib import Catalog
 
-    from tap_mega.page import Lead, Page
-    from tap_mega.tap import TapMega
+    from tap_mega.clock import Clock
+    from tap_mega.config.customers import Customer
+    from tap_mega.page import Lead
+    from tap_mega.position import Position
+    from tap_mega.writer import MegaWriter
 
 PARAMETER_NAMES = {"stage_id": "stageId"}
 """Filters whose parameter has another name than the setting."""
 
 TIMESTAMP_FILTERS = ("created_since",)
 
-PARTIAL_SETTINGS = ("start_date", "filters", "batch_config")
+PARTIAL_SETTINGS = ("start_date", "end_date", "filters", "batch_config")
 """Settings with which the records of a full-table sync are not all leads."""
 
 MAX_BACKOFF_SECONDS = 60
-MAX_TRIES_OF_A_TEST = 3
-MIN_LOGGED_WAIT_SECONDS = 5
 
 
-class WaitTooLongError(Exception):
-    """A longer wait is needed than the setting `max_wait_seconds` allows."""
+REPAIRED = (
+    "%s texts and numbers of leads were changed, because no database stores them: "
+    "halves of a character became U+FFFD, NUL was dropped, and numbers beyond a double "
+    "became 0 or null"
+)
 
 
 class LeadsStream(RESTStream[str | None]):
@@ -71,21 +85,25 @@ class LeadsStream(RESTStream[str | None]):
 
     name = STREAM
     path = "/api/agents/crm/leads"
-    primary_keys = ("id",)
+    primary_keys: tuple[str, ...] = ("id",)
+    """With `customers`, `customer_id` is part of the key: see docs/scheduling.md."""
+
     replication_key = REPLICATION_KEY
     is_sorted = True
 
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
     """`post_process` does it: see `Conformer`."""
 
-    def __init__(self, tap: TapMega) -> None:
-        """Make the stream of a tap, whose clock it waits by."""
+    def __init__(self, tap: Tap, clock: Clock) -> None:
+        """Make the stream of a tap, with the clock that it waits by."""
         super().__init__(tap)
-        self._clock = tap.clock
-        self._writer = tap.message_writer
+        self._clock = clock
+        self._writer = t.cast("MegaWriter", tap.message_writer)
         self._state_writer = tap.state_writer
         self._default_user_agent = f"{tap.name}/{tap.plugin_version}"
         self._version: int | None = None
+        if tap.config.get("customers"):
+            self.primary_keys = ("customer_id", "id")
 
     # What the API is
 
@@ -108,14 +126,16 @@ class LeadsStream(RESTStream[str | None]):
     @functools.cached_property
     @override
     def authenticator(self) -> Auth:
-        """The header `Authorization: Bearer mega_…`."""
-        return BearerTokenAuthenticator(token=self.config["auth_token"])
+        """The header `Authorization: Bearer mega_…`, by the request's customer."""
+        return CustomerAuthenticator(customers_of(self.config))
 
-    @property
     @override
-    def http_headers(self) -> dict[str, str]:
-        """The other header that the API needs."""
-        return {"x-customer-id": self.config["customer_id"]}
+    def get_http_request(self, *, page: PageContext[str | None]) -> HTTPRequest:
+        """Return a request that names the customer of its context."""
+        request = super().get_http_request(page=page)
+        customer = t.cast("dict[str, str]", page.stream_context)
+        request.headers["x-customer-id"] = customer["customer_id"]
+        return request
 
     @functools.cached_property
     @override
@@ -139,26 +159,19 @@ class LeadsStream(RESTStream[str | None]):
 
     @override
     def get_new_paginator(self) -> CursorPaginator:
-        """Return what follows `next_cursor`."""
+        """Return the paginator that follows `next_cursor`."""
         return CursorPaginator()
 
     @functools.cached_property
     @override
     def requests_session(self) -> requests.Session:
-        """The one session of the sync, which keeps its connection open."""
-        session = requests.Session()
-        # A request to this machine must not go through a proxy of the environment.
-        session.trust_env = not is_loopback(self.url_base)
-        # `Session.send`, which the client calls, ignores REQUESTS_CA_BUNDLE.
-        found = session.merge_environment_settings(self.url_base, {}, None, None, None)
-        session.verify = found["verify"]
-        return session
+        """The one session of the sync: its proxies and certificates."""
+        return new_session(self.url_base)
 
     @override
     def backoff_max_tries(self) -> int:
-        """Return the setting `backoff_max_tries`; for `--test` at most three."""
-        tries = int(self.config["backoff_max_tries"])
-        return min(tries, MAX_TRIES_OF_A_TEST) if self.ABORT_AT_RECORD_COUNT else tries
+        """Return the setting `backoff_max_tries`."""
+        return int(self.config["backoff_max_tries"])
 
     @override
     def backoff_wait_generator(self) -> Generator[float, None, None]:
@@ -179,7 +192,9 @@ class LeadsStream(RESTStream[str | None]):
             for line in complete_entry(entry, self.primary_keys, REPLICATION_KEY):
                 self.logger.warning(line)
         else:
-            self.logger.warning("The catalog lacks '%s': nothing is read", self.name)
+            self.logger.warning(
+                "The catalog has no stream '%s', so no leads are read", self.name
+            )
         super().apply_catalog(catalog)
         self.replication_key = REPLICATION_KEY
 
@@ -190,95 +205,87 @@ class LeadsStream(RESTStream[str | None]):
         """Yield the leads page by page, from where the last sync stopped.
 
         Raises:
-            FatalAPIError: If the API cannot be read, or if the quota is spent and the
-                state would be no better than before.
+            FatalAPIError: If the leads of a customer cannot be read, or if it has no
+                quota and made no progress. All other customers are read first.
         """
-        reader, position = self._new_reader(), self._bookmark.value
-        progress = Progress(
-            reader,
-            self.rate_limiter,
-            self.config["page_size"],
-            self._clock.monotonic,
-        )
+        syncs = self.new_syncs()
         if self._replaces_table:
-            self._version = int(self._started_at.timestamp())
-        try:
-            for page in self._pages(reader, progress):
-                yield from page.leads
-                self._checkpoint(page)
-        except WaitTooLongError as error:
-            if self._bookmark.value == position:
-                raise FatalAPIError(str(error)) from None
-            self.logger.warning(
-                "%s. About %s leads are left for the next run", error, reader.left
-            )
-        self._activate_version(reader)
-        self.logger.info("%s", progress.summary())
-        self._log_warnings()
+            self._version = max(sync.bookmark.new_version() for sync in syncs)
+        run = Run(syncs, self.config, self._clock, self.logger)
+        for sync, page in run.pages():
+            if self._marks_rows:
+                self._version = int(page.requested_at)
+            yield from sync.leads_of(page)
+            sync.checkpoint(page)
+            self._write_state()
+        self._log_warnings(syncs)
+        raise_failures(syncs)
+        if self._replaces_table:
+            self._activate_version(syncs)
 
-    def _pages(self, reader: Reader, progress: Progress) -> Iterator[Page]:
-        """Yield the pages, and sleep through the waits between them."""
-        for step in reader.pages(self._since):
-            if isinstance(step, Wait):
-                self._sleep(step)
-                progress.add_wait(step.seconds)
-                continue
-            if line := progress.line():
-                self.logger.info(line)
-            yield step
+    def new_syncs(self) -> list[CustomerSync]:
+        """Return the syncs of this run, one for each customer."""
+        return [self._new_sync(customer) for customer in customers_of(self.config)]
 
-    def _sleep(self, wait: Wait) -> None:
-        """Sleep: the only place that does.
-
-        Raises:
-            WaitTooLongError: If the setting `max_wait_seconds` does not allow it.
-        """
-        longest, duration = (
-            self.config["max_wait_seconds"],
-            format_duration(wait.seconds),
+    def _new_sync(self, customer: Customer) -> CustomerSync:
+        incremental = self.replication_method == REPLICATION_INCREMENTAL
+        start_date = self.config.get("start_date")
+        earliest = parse_timestamp(start_date) if start_date else None
+        bookmark = self._bookmark_of(customer)
+        start = bookmark.start(earliest, self.config["lookback_seconds"])
+        start = start if incremental else Start(earliest)
+        name = customer.customer_id if self.config.get("customers") else None
+        log = CustomerLogger(self.logger, name)
+        return CustomerSync(
+            self._new_reader(customer, start.position, log),
+            bookmark,
+            start,
+            customer_id=customer.customer_id,
+            incremental=incremental,
+            counts_leads=self._replaces_table,
+            page_size=self.config["page_size"],
+            log=log,
         )
-        if wait.is_retry:
-            longest = max(longest, MAX_BACKOFF_SECONDS + 1)
-            self.logger.warning("%s. Trying again in %s", wait.reason, duration)
-        if wait.seconds > longest:
-            msg = (
-                f"Stopped: a wait of {duration} is needed ({wait.reason}), more than "
-                "the setting 'max_wait_seconds' allows"
-            )
-            raise WaitTooLongError(msg)
-        if wait.seconds > MIN_LOGGED_WAIT_SECONDS and not wait.is_retry:
-            self.logger.info("Waiting %s: %s", duration, wait.reason)
-        self._clock.sleep(wait.seconds)
 
-    @functools.cached_property
-    def rate_limiter(self) -> RateLimiter:
-        """The limits of the key."""
-        return RateLimiter(
+    def _new_reader(
+        self, customer: Customer, position: Position | None, log: CustomerLogger
+    ) -> Reader:
+        rate_limiter = RateLimiter(
             per_minute=self.config["requests_per_minute"],
             per_hour=self.config["requests_per_hour"],
         )
-
-    def _new_reader(self) -> Reader:
+        redactor = Redactor(customer.auth_token, self.config.get("filters", {}))
         client = Client(
-            self.requests_session,
-            self._prepare,
-            rate_limiter=self.rate_limiter,
+            self._transport,
+            functools.partial(self._prepare, customer),
+            rate_limiter=rate_limiter,
             clock=self._clock,
-            timeout=float(self.config["request_timeout"]),
-            auth_token=self.config["auth_token"],
+            redact=redactor.redact,
         )
+        end_date = self.config.get("end_date")
         return Reader(
             client,
-            self.rate_limiter,
-            new_paginator=self.get_new_paginator,
+            rate_limiter,
+            page_size=self.config["page_size"],
+            until=end_date and parse_timestamp(end_date),
             backoff=self.backoff_wait_generator,
             max_tries=self.backoff_max_tries(),
             now=self._clock.monotonic,
+            log=log,
+            position=position,
         )
 
-    def _prepare(self, params: Mapping[str, t.Any]) -> requests.PreparedRequest:
+    @functools.cached_property
+    def _transport(self) -> Transport:
+        timeout = float(self.config["request_timeout"])
+        return Transport(self.requests_session, timeout)
+
+    def _prepare(
+        self, customer: Customer, params: Mapping[str, t.Any]
+    ) -> requests.PreparedRequest:
         """Return the request for a page; `params` tell it apart from the others."""
-        request = self.get_http_request(page=PageContext(None, None))
+        context = {"customer_id": customer.customer_id}
+        request = self.get_http_request(page=PageContext(context, None))
         request.params |= params
         return self.build_prepared_request(
             method=request.method,
@@ -322,7 +329,7 @@ class LeadsStream(RESTStream[str | None]):
     ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
         """Yield the files of BATCH messages, with what RECORD messages would hold.
 
-        The SDK writes leads as they were read, and so properties that are deselected.
+        The SDK would write unprocessed leads, with deselected properties.
         """
         batcher = Batcher(self.tap_name, self.name, batch_config)
         leads = self._sync_records(context, write_messages=False)
@@ -359,7 +366,9 @@ class LeadsStream(RESTStream[str | None]):
         customized = bool(self.config.get("stream_maps"))
         return Columns(self.stream_maps, customized=customized)
 
-    def _log_warnings(self) -> None:
+    def _log_warnings(self, syncs: Sequence[CustomerSync]) -> None:
+        if repaired := sum(sync.repaired for sync in syncs):
+            self.logger.warning(REPAIRED, f"{repaired:,}")
         for part in (self._custom_fields, self._conformer):
             for warning in part.warnings():
                 self.logger.warning("%s", warning)
@@ -381,43 +390,23 @@ class LeadsStream(RESTStream[str | None]):
     @property
     @override
     def partitions(self) -> None:
-        """None: the stream keeps the SDK's partitions of the state by itself."""
+        """None: the stream manages the partitions of the state itself."""
 
     @functools.cached_property
     def _started_at(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock.time(), dt.UTC)
 
-    @functools.cached_property
-    def _bookmark(self) -> Bookmark:
-        source = Source.from_config(self.config)
+    def _bookmark_of(self, customer: Customer) -> Bookmark:
+        source = source_of(customer, self.config)
         part = self.get_context_state(source.context)
         part.update(source.facts)
         return Bookmark(part, self._started_at)
 
-    @property
-    def _since(self) -> dt.datetime | None:
-        """The `updated_at` to read from; None for all leads.
-
-        This is the look-back before the bookmark, but never before `start_date`.
-        """
-        start_date = self.config.get("start_date")
-        earliest = parse_timestamp(start_date) if start_date else None
-        bookmark = self._bookmark.value
-        if bookmark is None or self.replication_method == REPLICATION_FULL_TABLE:
-            return earliest
-        try:
-            since = bookmark - dt.timedelta(seconds=self.config["lookback_seconds"])
-        except OverflowError:
-            return earliest
-        return max(since, earliest) if earliest else since
-
-    def _checkpoint(self, page: Page) -> None:
-        """Move the bookmark to the end of a page, and write its leads and the state.
+    def _write_state(self) -> None:
+        """Write the leads so far, and the state.
 
         BATCH messages are the exception: the SDK writes the state after each file.
         """
-        if page.timestamps and self.replication_method == REPLICATION_INCREMENTAL:
-            self._bookmark.advance(page.timestamps[-1])
         if self.config.get("batch_config"):
             return
         self._state_writer.write_state(self.tap_state)
@@ -426,7 +415,7 @@ class LeadsStream(RESTStream[str | None]):
 
     @override
     def get_replication_key_signpost(self, context: Context | None = None) -> None:
-        """Return None: `Bookmark` does not pass the start of the sync anyway."""
+        """Return None: `Bookmark` already stays before the start of the sync."""
 
     @override
     def _write_starting_replication_value(self, context: Context | None) -> None:
@@ -456,8 +445,7 @@ class LeadsStream(RESTStream[str | None]):
         if not (full and self.config["emit_activate_version_messages"]):
             return False
         partial = [name for name in PARTIAL_SETTINGS if self.config.get(name)]
-        maps: dict[str, t.Any] = self.config.get("stream_maps") or {}
-        if any("__filter__" in (it or {}) for it in maps.values()):
+        if self._replaced_streams & filtered_streams(self.config):
             partial.append("__filter__")
         if partial:
             self.logger.warning(
@@ -467,27 +455,51 @@ class LeadsStream(RESTStream[str | None]):
             )
         return not partial
 
-    def _activate_version(self, reader: Reader) -> None:
-        """Let the loader remove rows that were not in this load, if it was complete."""
-        if self._version is None:
-            return
-        if problem := incompleteness(reader):
-            self.logger.warning("No ACTIVATE_VERSION: %s", problem)
-            return
-        for stream_map in self.stream_maps:
-            if not isinstance(stream_map, RemoveRecordTransform):
-                name = stream_map.stream_alias
-                message = ActivateVersionMessage(name, version=self._version)
-                self._writer.write_message(message)
+    @functools.cached_property
+    def _marks_rows(self) -> bool:
+        """Whether records of an incremental sync have a version.
+
+        Theirs is the time at which their page was requested. So a full refresh that
+        started before does not remove a lead that only this sync has read.
+        """
+        incremental = self.replication_method == REPLICATION_INCREMENTAL
+        return incremental and bool(self.config["emit_activate_version_messages"])
+
+    def _activate_version(self, syncs: Sequence[CustomerSync]) -> None:
+        """Let the loader remove rows that were not in this load, if it was complete.
+
+        The message speaks for the whole table, and so for all customers.
+        """
+        for sync in syncs:
+            if problem := sync.incompleteness():
+                sync.log.warning("No ACTIVATE_VERSION: %s", problem)
+                return
+        version = t.cast("int", self._version)
+        for name in sorted(self._replaced_streams):
+            self._writer.write_message(ActivateVersionMessage(name, version=version))
+
+    @functools.cached_property
+    def _replaced_streams(self) -> set[str]:
+        """The mapped streams that hold each lead once: those with its key.
+
+        A stream map may add other streams, such as a history. Their old rows must stay.
+        """
+        return {
+            it.stream_alias
+            for it in self.stream_maps
+            if not isinstance(it, RemoveRecordTransform)
+            and set(it.transformed_key_properties or ()) == set(self.primary_keys)
+        }
 
 
-def incompleteness(reader: Reader) -> str:
-    """Return why a reader may not have read all leads; empty if it has."""
-    if reader.total is None:
-        return "the API did not say how many leads there are"
-    if reader.left:
-        return f"the API ended its pages {reader.left} leads before its total"
-    return ""
+def filtered_streams(config: Mapping[str, t.Any]) -> set[str]:
+    """Return the mapped streams that lack the leads that a `__filter__` drops."""
+    maps: dict[str, t.Any] = config.get("stream_maps") or {}
+    return {
+        mapping.get("__alias__", name)
+        for name, mapping in maps.items()
+        if isinstance(mapping, dict) and "__filter__" in mapping
+    }
 
 
 def filter_params(filters: Mapping[str, str]) -> dict[str, str]:

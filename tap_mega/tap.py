@@ -12,23 +12,29 @@ import click
 from singer_sdk import Tap
 from singer_sdk.cli import plugin_cli
 from singer_sdk.singerlib import StateMessage
+from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from tap_mega.bookmark import Source, usable_state
+from tap_mega.bookmark import source_of
 from tap_mega.catalog import check_shape
+from tap_mega.check import check_credentials
 from tap_mega.command import MegaCommand
+from tap_mega.config.customers import customers_of
 from tap_mega.config.environment import read_environment
 from tap_mega.config.schema import BATCH_RULES, SETTINGS
 from tap_mega.config.validation import (
     config_error,
     find_broken_text,
+    find_credential_errors,
     find_errors,
     find_unknown,
     find_unsafe_maps,
     find_unused_types,
+    find_wrong_dates,
 )
 from tap_mega.files import InputFile, check_json, not_json, unreadable
-from tap_mega.logs import limit_libraries, setup_errors
+from tap_mega.logs import setup_errors, silence_libraries
+from tap_mega.state import usable_state
 from tap_mega.stopping import Stopped, ignore_repetitions
 from tap_mega.streams import LeadsStream
 from tap_mega.writer import MegaWriter
@@ -73,7 +79,7 @@ class TapMega(Tap):
         Raises:
             ConfigValidationError: If settings are not valid, with a line for each.
         """
-        limit_libraries()
+        silence_libraries()
         config = dict(config or {})
         if parse_env_config:
             self.append_builtin_config(self.config_jsonschema)
@@ -99,8 +105,10 @@ class TapMega(Tap):
         errors = errors or [
             *find_broken_text(self._config),
             *find_errors(self._config, BATCH_RULES),
+            *find_credential_errors(self._config, self.config_jsonschema),
             *find_unsafe_maps(self._config, LeadsStream.name),
             *find_unused_types(self._config),
+            *find_wrong_dates(self._config),
         ]
         if errors and raise_errors:
             raise config_error(*errors)
@@ -116,7 +124,7 @@ class TapMega(Tap):
     @override
     def discover_streams(self) -> Sequence[Stream]:
         """Return the one stream."""
-        return [LeadsStream(self)]
+        return [LeadsStream(self, self.clock)]
 
     @override
     def setup_mapper(self) -> None:
@@ -133,9 +141,10 @@ class TapMega(Tap):
         """
         if state:
             now = dt.datetime.fromtimestamp(self.clock.time(), dt.UTC)
-            source = Source.from_config(self.config)
-            state, warning = usable_state(state, source, now)
-            if warning:
+            customers = customers_of(self.config)
+            sources = [source_of(customer, self.config) for customer in customers]
+            state, warnings = usable_state(state, sources, now)
+            for warning in warnings:
                 self.logger.warning(warning)
         super().load_state(state)
 
@@ -182,6 +191,21 @@ class TapMega(Tap):
             help=cls.__doc__,
             logger=cls.logger,
         )
+
+    @classmethod
+    @override
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+        """Check the credentials, unless `--test=schema` asks for something else."""
+        if value != CliTestOptionValue.All.value:
+            super().cb_test(ctx, param, value)
+            return
+        given = ctx.params.get("config")
+        tap = cls(
+            config=given and given.config,
+            parse_env_config=bool(given and given.parse_env),
+        )
+        check_credentials(t.cast("LeadsStream", tap.streams["leads"]), cls.clock)
+        ctx.exit()
 
     @classmethod
     @override

@@ -41,7 +41,7 @@ class MegaWriter(MsgSpecWriter):
 
     @property
     def has_records(self) -> bool:
-        """Whether records wait for the next other message."""
+        """Whether records are waiting to be written."""
         return bool(self._lines)
 
     def when_idle(self, action: Callable[[], object]) -> None:

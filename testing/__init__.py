@@ -1,1 +1,1 @@
-"""The parts that tests and benchmarks share."""
+"""Code that the tests and the benchmarks share."""

@@ -1,13 +1,13 @@
-"""A clock for tests: an hour passes in no time."""
+"""A fake clock, on which no wait takes real time."""
 
 from __future__ import annotations
 
 
 class FakeClock:
-    """A clock that moves only when something sleeps by it."""
+    """A clock that moves only when something sleeps on it."""
 
     def __init__(self, start: float = 1_800_000_000) -> None:
-        """Start at the beginning of an hour, in epoch seconds."""
+        """Set the clock, in seconds since the epoch. The default is a full hour."""
         self.now = start
         self.sleeps: list[float] = []
 
@@ -16,7 +16,7 @@ class FakeClock:
         return self.now
 
     def monotonic(self) -> float:
-        """Return the same: this clock never goes back."""
+        """Return the same seconds, which never go back."""
         return self.now
 
     def sleep(self, seconds: float, /) -> None:

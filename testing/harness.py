@@ -1,4 +1,4 @@
-"""The command, run in this process, by a clock that nobody waits for."""
+"""Run the command in this process, on a fake clock if wanted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import json
 import logging
 import signal
 import typing as t
+
+from typing_extensions import override
 
 from tap_mega.tap import TapMega
 
@@ -25,27 +27,27 @@ if t.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run of the command left."""
+    """The result of a run of the command."""
 
     code: int
     stdout: str
     log: str
     writes: int = 0
-    """How often it wrote to stdout."""
+    """The number of writes to stdout."""
 
     @property
     def lines(self) -> list[str]:
-        """The lines, also by the ideas that others have of where one ends."""
+        """The lines of stdout, split at every line boundary that Unicode knows."""
         return self.stdout.splitlines()
 
     @property
     def messages(self) -> list[Json]:
-        """The Singer messages; a line that is none fails."""
+        """The Singer messages. A line that is not JSON is an error."""
         return [json.loads(line) for line in self.lines]
 
     @property
     def records(self) -> list[Json]:
-        """The records."""
+        """The records of the RECORD messages."""
         return [it["record"] for it in self.messages if it["type"] == "RECORD"]
 
     @property
@@ -55,22 +57,22 @@ class Run:
 
     @property
     def state(self) -> Json:
-        """The last of them: what the next run starts from."""
+        """The value of the last STATE message, from which the next run starts."""
         return self.states[-1]
 
     @property
     def bookmark(self) -> str | None:
-        """The bookmark in it."""
+        """The replication key value in the last state."""
         return t.cast("str | None", bookmark_of(self.state))
 
     @property
     def schema(self) -> Json:
-        """The SCHEMA message."""
+        """The first SCHEMA message."""
         return next(it for it in self.messages if it["type"] == "SCHEMA")
 
     @property
     def errors(self) -> list[str]:
-        """What the log says at the level ERROR, without time and logger."""
+        """The log messages of level ERROR, without time and logger."""
         return [
             line.split(" | ", 3)[-1]
             for line in self.log.splitlines()
@@ -85,27 +87,44 @@ def part_of(state: Json) -> Json:
 
 
 def bookmark_of(state: Json) -> t.Any:
-    """Return the bookmark of the only customer in a state; None if it has none."""
+    """Return the replication key value of the only customer in a state, or None."""
     return part_of(state).get("replication_key_value")
 
 
 class Written(io.BytesIO):
-    """Keeps what is written, and counts how often."""
+    """Keeps the bytes and counts the writes."""
 
     writes = 0
 
+    @override
     def write(self, data: ReadableBuffer, /) -> int:
         """Write bytes."""
         self.writes += 1
         return super().write(data)
 
 
-class Command:
-    """Runs `tap-mega` in this process: the real command, and quick to start."""
+class Discarded(Written):
+    """Counts the writes and drops the bytes."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keep the files that it reads in a folder."""
+    @override
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Drop bytes."""
+        self.writes += 1
+        return memoryview(data).nbytes
+
+
+class Command:
+    """Runs the real `tap-mega` command in this process, which starts fast."""
+
+    def __init__(self, folder: Path, *, keeps_stdout: bool = True) -> None:
+        """Set the folder for the command's files.
+
+        Args:
+            folder: The folder for the configuration, the state and the catalog.
+            keeps_stdout: False drops the messages. A million leads need gigabytes.
+        """
         self.folder = folder
+        self.keeps_stdout = keeps_stdout
 
     def __call__(
         self,
@@ -116,19 +135,20 @@ class Command:
         clock: FakeClock | None = None,
         tap: type[TapMega] = TapMega,
     ) -> Run:
-        """Run the command with arguments, and with what is given as files."""
+        """Run the command. Configuration, state and catalog go into files."""
         files = {"config": config, "state": state, "catalog": catalog}
-        given = [self._option(*item) for item in files.items() if item[1] is not None]
+        options = [self._option(*it) for it in files.items() if it[1] is not None]
         attributes = {"clock": clock} if clock else {}
         command = t.cast("type[TapMega]", type(tap.__name__, (tap,), attributes))
-        written, log = Written(), io.StringIO()
+        written = Written() if self.keeps_stdout else Discarded()
+        log = io.StringIO()
         out = io.TextIOWrapper(written, encoding="utf-8")
         with (
             own_process_settings(),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(log),
         ):
-            code = _exit_code(command, [*arguments, *given])
+            code = _exit_code(command, [*arguments, *options])
         out.seek(0)
         return Run(code, out.read(), log.getvalue(), written.writes)
 
@@ -149,7 +169,7 @@ def _exit_code(command: type[TapMega], arguments: list[str]) -> int:
 
 @contextlib.contextmanager
 def own_process_settings() -> Iterator[None]:
-    """Put back what the command sets for the whole process: logging and signals."""
+    """Restore the logging and the signal handlers of the process at the end."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     signals = {number: signal.getsignal(number) for number in (2, 15)}
@@ -163,9 +183,9 @@ def own_process_settings() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def full_table(tap: Command) -> Json:
-    """Return a catalog that asks for all leads, every time."""
-    catalog: Json = json.loads(tap("--discover").stdout)
+def full_table(tap: Command, config: Json | None = None) -> Json:
+    """Return a catalog that selects the leads with full-table replication."""
+    catalog: Json = json.loads(tap("--discover", config=config).stdout)
     stream = catalog["streams"][0]
     stream["replication_method"] = "FULL_TABLE"
     stream["metadata"][-1]["metadata"]["selected"] = True

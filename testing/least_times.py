@@ -1,4 +1,4 @@
-"""The least time that the vendor's limits allow, worked out apart from the tap."""
+"""The least time that the vendor's limits allow, computed without the tap's code."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ LIMITS = ((PER_MINUTE, MINUTE), (PER_HOUR, HOUR))
 
 
 def least_seconds_sliding(requests: int) -> float:
-    """Return the least time that sliding windows allow for so many requests."""
+    """Return the least time for this number of requests with sliding windows."""
     return least_moments_sliding(requests)[-1]
 
 
 def least_moments_sliding(requests: int) -> list[float]:
-    """Return when each of so many requests may be sent at the earliest."""
+    """Return the earliest time of each request with sliding windows."""
     sent: list[float] = []
     for number in range(requests):
         free = [
@@ -24,7 +24,7 @@ def least_moments_sliding(requests: int) -> list[float]:
 
 
 def least_seconds_fixed(requests: int, start: float) -> float:
-    """Return the least time that windows which the clock begins allow."""
+    """Return the least time with windows that start at full minutes and full hours."""
     now, sent = start, dict[tuple[int, int], int]()
     for _ in range(requests):
         while (full := _full_windows(sent, now)) > now:
@@ -36,7 +36,7 @@ def least_seconds_fixed(requests: int, start: float) -> float:
 
 
 def _full_windows(sent: dict[tuple[int, int], int], now: float) -> float:
-    """Return when the last of the windows that are full now ends; `now` if none is."""
+    """Return the end of the last window that is full, or `now` if none is full."""
     ends = [
         (now // span + 1) * span
         for limit, span in LIMITS

@@ -1,4 +1,4 @@
-"""Marked sections of a document, which a command writes."""
+"""Sections of a document that a command writes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 
 
 def replace_section(page: str, section: str, text: str) -> str:
-    """Return a page with another text between the marks of a section.
+    """Return a page with a new text between the marks of a section.
 
     Args:
-        page: The text of a document that holds `<!-- NAME -->` and `<!-- /NAME -->`.
-        section: The name in these marks.
-        text: What to put between them.
+        page: A document with the marks `<!-- NAME -->` and `<!-- /NAME -->`.
+        section: The name in the marks.
+        text: The new text.
 
     Raises:
         ValueError: If the page has no such section.

@@ -1,28 +1,26 @@
-"""The loaders that are tried: how each is installed, and what it makes of a lead."""
+"""The tested loaders: how to install and run them, and how they store a lead."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import datetime as dt
-import hashlib
 import json
 import subprocess
-import sys
 import typing as t
-from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
 from demo.pipeline import ROOT, read_project, with_scheme
+from testing.environments import make_environment
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from demo.pipeline import Table
     from testing.harness import Json
 
-UV = Path(sys.executable).parent / "uv"
 CONSTRAINTS = ROOT / "constraints.txt"
 HOME = ROOT / ".loaders"
 PLUGINS = {plugin["name"]: plugin for plugin in read_project()["plugins"]["loaders"]}
@@ -33,7 +31,7 @@ PARTS = {
     "current_stage": ("id", "slug", "name", "color"),
     "owner": ("id", "name", "role_name"),
 }
-# Run by the loader's own Python, which has the DuckDB that wrote the file.
+# This runs with the loader's own Python, which has the DuckDB that wrote the file.
 READ_DUCKDB = """
 import duckdb, json, sys
 table = duckdb.connect(sys.argv[1]).execute("SELECT * FROM mega.leads")
@@ -45,42 +43,42 @@ print(json.dumps(rows, default=str))
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where leads are to land."""
+    """The places that loaders write to."""
 
     folder: Path
     database_url: str
     table: Table
-    """The leads in a schema of that database."""
+    """The table of leads in a schema of that database."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Loader:
-    """A loader, and what is expected of it."""
+    """A loader and its expected behaviour."""
 
     name: str
-    """As in `meltano.yml`, if it is there."""
+    """The name. It is the one in `meltano.yml`, if the loader is there."""
     settings: Callable[[Place], Json]
-    """What is set beside the configuration in `meltano.yml`."""
+    """Returns the settings besides the configuration in `meltano.yml`."""
     read: Callable[[Place], list[Json]]
-    """The rows that have landed, in their order."""
+    """Returns the stored rows in order."""
     stored: Callable[[Json], Json]
-    """What the row of a lead should hold."""
+    """Returns the expected row of a lead."""
     tap: Json = dataclasses.field(default_factory=dict)
-    """Settings of the tap that it needs."""
+    """The settings of the tap that the loader needs."""
     appends: bool = False
-    """Whether a lead that comes twice is there twice."""
+    """Whether a lead that is loaded twice is stored twice."""
     removes: bool = False
-    """Whether leads that a full table does not bring any more are removed."""
+    """Whether a full-table load removes leads that it does not contain."""
     pip_url: str = ""
-    """For one that is not in `meltano.yml`."""
+    """The requirement of a loader that is not in `meltano.yml`."""
     constrained: bool = True
     """Whether it works with the versions in `constraints.txt`."""
     newest_python: tuple[int, int] = (3, 99)
-    """The last one that it needs no compiler on."""
+    """The newest Python that has wheels of all its dependencies."""
 
     @property
     def requirement(self) -> str:
-        """What is installed."""
+        """The requirement to install."""
         return str(PLUGINS[self.name]["pip_url"] if self.in_meltano else self.pip_url)
 
     @property
@@ -90,26 +88,16 @@ class Loader:
 
     @property
     def environment(self) -> Path:
-        """Its virtual environment, which outlives the tests."""
+        """The virtual environment, which is kept after the tests."""
         return HOME / self.name
 
     def install(self) -> None:
-        """Make its environment, unless that was done from the same wishes before."""
-        options = ("--constraint", str(CONSTRAINTS)) if self.constrained else ()
-        wishes = f"{sys.version} {self.environment} {self.requirement} {options}"
-        wanted = hashlib.sha256(wishes.encode() + CONSTRAINTS.read_bytes()).hexdigest()
-        stamp = self.environment / "made-from"
-        if stamp.exists() and stamp.read_text() == wanted:
-            return
-        make = ("venv", "--quiet", "--clear", "--python", sys.executable)
-        subprocess.run([UV, *make, self.environment], check=True)
-        install = ("pip", "install", "--quiet", "--python", self.environment)
-        packages = self.requirement.split()
-        subprocess.run([UV, *install, *options, *packages], check=True)
-        stamp.write_text(wanted)
+        """Make the environment, unless it already exists."""
+        constraints = CONSTRAINTS if self.constrained else None
+        make_environment(self.environment, self.requirement.split(), constraints)
 
     def load(self, messages: str, place: Place, **settings: object) -> Json:
-        """Load messages, and return the last state that it wrote."""
+        """Load messages, and return the last state that the loader writes."""
         plugin = PLUGINS.get(self.name, {})
         config = {**plugin.get("config", {}), **self.settings(place), **settings}
         file = place.folder / "target.json"
@@ -128,22 +116,22 @@ class Loader:
 
 
 def as_written(text: str) -> dt.datetime:
-    """Return the time that a clock showed, whatever its zone."""
+    """Return a timestamp without its zone, and do not convert it."""
     return dt.datetime.fromisoformat(text).replace(tzinfo=None)
 
 
 def in_utc(text: str) -> dt.datetime:
-    """Return the time in UTC, without a zone."""
+    """Return a timestamp in UTC, without a zone."""
     return dt.datetime.fromisoformat(text).astimezone(dt.UTC).replace(tzinfo=None)
 
 
 def with_times(lead: Json, read: Callable[[str], object]) -> Json:
-    """Return a lead with its times as something else than text."""
+    """Return a lead with its timestamps converted from text."""
     return {**lead, **{name: lead[name] and read(lead[name]) for name in TIMES}}
 
 
 def in_postgres(lead: Json) -> Json:
-    """Return the row in target-postgres: times without their zone, else the same."""
+    """Return the row of target-postgres, which drops the zones of timestamps."""
     return with_times(lead, as_written)
 
 
@@ -153,13 +141,13 @@ def read_postgres(place: Place) -> list[Json]:
 
 
 def in_duckdb(lead: Json) -> Json:
-    """Return the row in target-duckdb: times in UTC; an empty text is NULL."""
+    """Return the row of target-duckdb: timestamps in UTC, and NULL for empty text."""
     row = with_times(lead, lambda text: str(in_utc(text)))
     return {name: None if value == "" else value for name, value in row.items()}
 
 
 def read_duckdb(place: Place) -> list[Json]:
-    """Return the rows of the table, with the JSON columns parsed."""
+    """Return the rows of the table with parsed JSON columns."""
     python = HOME / "target-duckdb" / "bin" / "python"
     run = subprocess.run(
         [python, "-c", READ_DUCKDB, place.folder / "leads.duckdb"],
@@ -172,18 +160,18 @@ def read_duckdb(place: Place) -> list[Json]:
 
 
 def with_objects(row: Json, names: tuple[str, ...]) -> Json:
-    """Return a row with these columns parsed as JSON."""
+    """Return a row with some columns parsed as JSON."""
     return {**row, **{name: row[name] and json.loads(row[name]) for name in names}}
 
 
 def read_jsonl(place: Place) -> list[Json]:
-    """Return the lines of all runs."""
+    """Return the parsed lines of all runs."""
     text = (place.folder / "leads.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def in_csv(lead: Json) -> Json:
-    """Return the row in a CSV file: flattened, all text, what is null empty."""
+    """Return the row of a CSV file: flattened text, in which nulls are empty."""
     row = with_times(lead, dt.datetime.fromisoformat)
     for name, parts in PARTS.items():
         found = row.pop(name) or {}
@@ -194,7 +182,7 @@ def in_csv(lead: Json) -> Json:
 
 
 def read_csv(place: Place) -> list[Json]:
-    """Return the rows of the files of all runs, with `custom_fields` parsed."""
+    """Return the rows of all runs with parsed `custom_fields`."""
     rows: list[Json] = []
     for path in sorted(place.folder.glob("leads-*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
@@ -203,9 +191,9 @@ def read_csv(place: Place) -> list[Json]:
 
 
 def in_pipelinewise(lead: Json) -> Json:
-    """Return the row in the other target-postgres.
+    """Return the row of PipelineWise's target-postgres.
 
-    A text's control characters are JSON's escapes, and an empty one is NULL.
+    In text, control characters are JSON escapes. Empty text is NULL.
     """
     row = {
         name: escaped(value) if isinstance(value, str) else value
@@ -215,13 +203,13 @@ def in_pipelinewise(lead: Json) -> Json:
 
 
 def escaped(text: str) -> str | None:
-    """Return a text with its control characters as JSON writes them."""
+    """Return text with control characters as JSON escapes, or None if it is empty."""
     letters = (json.dumps(it)[1:-1] if it < " " else it for it in text)
     return "".join(letters) or None
 
 
 def pipelinewise(place: Place) -> Json:
-    """Return the settings of the other target-postgres."""
+    """Return the settings of PipelineWise's target-postgres."""
     url = conninfo_to_dict(place.database_url)
     names = ("host", "port", "user", "password", "dbname")
     return {

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from tap_mega.config.schema import SETTINGS
+from tap_mega.config.schema import CREDENTIALS, SETTINGS
+from tap_mega.openapi import DOCUMENT
 from tap_mega.tap import TapMega
 from testing.sections import replace_section
 
@@ -27,24 +28,48 @@ if t.TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 DOTENV = ROOT / ".env.example"
 MELTANO = ROOT / "meltano.yml"
 HUB = ROOT / "docs" / "meltanohub.yml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-COST = re.compile(r"(?<=<!-- cost -->\n\n).*?(?=\n<!-- /cost -->)", re.DOTALL)
+VENDOR = DOCUMENT.spec["components"]["schemas"]
 
+UNLESS = ", unless `customers` is set"
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "maximum": "<= {}"}
 FORMATS = {"uuid": "UUID", "date-time": "date or date-time", "uri": "URL"}
 EXAMPLES = {
     "auth_token": f"mega_{64 * '0'}",
     "customer_id": "00000000-0000-4000-8000-000000000000",
+    "customers": '[{"customer_id": "…", "auth_token": "mega_…"}]',
     "start_date": "2026-01-01",
+    "end_date": "2027-01-01",
+    "max_run_seconds": 900,
     "custom_field_types": '{"budget": "number"}',
     "filters": '{"status": "won"}',
     "user_agent": "acme-etl (data@acme.example)",
 }
 """Example values for settings that have no default."""
+
+MEANINGS = {
+    "id": "The ID of the lead: the primary key.",
+    "customer_id": "The customer whose lead it is.",
+    "contact_name": "The name of the person.",
+    "contact_phone": "The phone number, in any notation.",
+    "contact_email": "The e-mail address.",
+    "source_platform": "The platform that the lead came from.",
+    "source_type": "The kind of source.",
+    "status": "Such as `active`, `won`, `lost`, `nurture` or `archived`.",
+    "score": "The score of the lead.",
+    "qualified": "Whether the lead is qualified.",
+    "current_stage": "The stage of the pipeline that the lead is in.",
+    "owner": "The colleague who is responsible for the lead.",
+    "last_interaction_at": "When the last interaction took place.",
+    "interaction_count": "How many interactions there were.",
+    "created_at": "When the lead was created.",
+    "updated_at": "When the lead last changed: the replication key.",
+    "custom_fields": "The custom fields of the lead, by their slugs.",
+}
+"""The meanings of the columns: the vendor's document describes only a few."""
 
 PLUGIN = re.compile(r"(?<=    executable: tap-mega\n).*?(?=\n\n)", re.DOTALL)
 # Not `decimal`: Meltano 4.4 cannot write the config if a variable sets a decimal.
@@ -73,20 +98,35 @@ def rows(schema: Json, prefix: str = "") -> Iterator[str]:
     """Yield a row for each setting, and for each property of an object."""
     for name, setting in schema["properties"].items():
         default = json.dumps(setting["default"]) if "default" in setting else ""
-        default = "required" if name in schema.get("required", ()) else default
+        default = f"required{UNLESS}" if name in CREDENTIALS else default
         cells = (f"`{prefix}{name}`", kind(setting), default, setting["description"])
         yield f"| {' | '.join(cells)} |"
         if "properties" in setting:
             yield from rows(setting, f"{name}.")
 
 
+def columns() -> Iterator[tuple[str, str, str]]:
+    """Yield the name, type and meaning of each property of a lead."""
+    lead = VENDOR["Lead"]
+    for name, it in lead["properties"].items():
+        schema = VENDOR[it["$ref"].rpartition("/")[2]] if "$ref" in it else it
+        types = schema["type"]
+        names = [types] if isinstance(types, str) else types
+        word = "timestamp" if schema.get("format") == "date-time" else names[0]
+        parts = ", ".join(f"`{part}`" for part in schema.get("properties", ()))
+        word = f"{word.replace('string', 'text')}{parts and f' of {parts}'}"
+        nullable = name not in lead["required"] or "null" in names
+        yield f"`{name}`", word + ", or null" * nullable, MEANINGS[name]
+
+
 def readme() -> str:
-    """Return the README with the current tables of settings and cost."""
+    """Return the README with the current tables of columns and settings."""
     head = "| setting | kind | default | what it does |\n|:--|:--|:--|:--|\n"
     table = head + "".join(f"{row}\n" for row in rows(SETTINGS))
     page = replace_section(README.read_text(encoding="utf-8"), "settings", table)
-    (cost,) = COST.findall(BENCHMARKS.read_text(encoding="utf-8"))
-    return replace_section(page, "cost", cost)
+    head = "| column | type | meaning |\n|:--|:--|:--|\n"
+    table = head + "".join(f"| {' | '.join(row)} |\n" for row in columns())
+    return replace_section(page, "columns", table)
 
 
 def dotenv() -> str:
@@ -99,7 +139,7 @@ def dotenv() -> str:
     for name, setting in SETTINGS["properties"].items():
         default = setting.get("default", EXAMPLES.get(name))
         value = default if isinstance(default, str) else json.dumps(default)
-        off = "" if name in SETTINGS["required"] else "# "
+        off = "" if name in CREDENTIALS else "# "
         lines += [f"# {setting['title']}: {kind(setting)}"]
         lines += [f"{off}TAP_MEGA_{name.upper()}={value}", ""]
     return "\n".join(lines)
@@ -120,7 +160,7 @@ def plugin() -> Json:
     settings = TapMega.config_jsonschema["properties"]
     return {
         "capabilities": sorted(it.value for it in TapMega.capabilities),
-        "settings_group_validation": [sorted(SETTINGS["required"])],
+        "settings_group_validation": [sorted(CREDENTIALS), ["customers"]],
         "settings": [meltano_setting(*item) for item in settings.items()],
     }
 

@@ -60,7 +60,7 @@ def test_a_secret_in_the_place_of_a_path_is_not_logged(
 def test_a_secret_in_the_place_of_an_option_is_not_logged(tap: Command) -> None:
     """An argument that belongs to no option may be a token."""
     run = tap(TOKEN)
-    check_one_line(run, "Only options are known")
+    check_one_line(run, "takes only options")
     assert TOKEN not in run.log
 
 

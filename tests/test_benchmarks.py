@@ -1,4 +1,4 @@
-"""What the benchmarks promise, as far as it depends on no machine."""
+"""Tests of the benchmarks, and of results that do not depend on the machine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from benchmarks import contenders, quota, report
-from benchmarks.runs import NO_PACING, Cost, measure, written
+from benchmarks.runs import MIB, NO_PACING, Cost, config_file, measure
 from sandbox import NO_LIMITS, Sandbox
+from testing.environments import make_environment
 from testing.least_times import least_moments_sliding
 from testing.sections import replace_section
 
@@ -25,11 +26,14 @@ if t.TYPE_CHECKING:
 
     Costs: t.TypeAlias = dict[tuple[str, int], list[Cost]]
 
-MOST_TIMES_THE_FLOOR = 4
-"""CPU a lead, net of the start-up. The benchmarks tell the true ratio."""
-MOST_MORE_MEMORY = 8 * 2**20
+MAX_CPU_RATIO = 4
+"""The highest ratio of tap-mega's CPU time per lead to the floor's.
+
+The start-up does not count. docs/benchmarks.md has the measured ratio.
+"""
+MAX_MEMORY_INCREASE = 8 * MIB
 NAMES = ("tap-mega", "the floor")
-START, FEW, MANY = 1, 2_000, 20_000
+ONE, FEW, MANY = 1, 2_000, 20_000
 ROUNDS = 2
 SECTIONS = {
     "cost": "benchmarks",
@@ -45,7 +49,7 @@ SECTIONS = {
 def test_each_page_is_one_request(
     tap: Command, clock: FakeClock, leads: int, pages: int
 ) -> None:
-    """All leads take as many requests as they are pages, and no leads take one."""
+    """A sync sends one request per page, and one request if there are no leads."""
     with Sandbox(leads=leads, clock=clock.time) as sandbox:
         run = tap(config=sandbox.config(), clock=clock)
         assert run.records == sandbox.leads.all()
@@ -53,16 +57,16 @@ def test_each_page_is_one_request(
 
 
 def records_of(command: list[str]) -> list[t.Any]:
-    """Run a command, and return what its RECORD messages hold, but for the time."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    messages = [json.loads(line) for line in done.stdout.splitlines()]
+    """Run a command, and return its RECORD messages without their timestamps."""
+    run = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    messages = [json.loads(line) for line in run.stdout.splitlines()]
     records = [it for it in messages if it["type"] == "RECORD"]
     return [{**it, "time_extracted": None} for it in records]
 
 
 def test_the_records_are_those_of_a_plain_tap() -> None:
-    """What is faster writes the same RECORD messages, in the same order."""
-    with Sandbox(limits=NO_LIMITS) as sandbox, written(sandbox.config()) as config:
+    """All three programs write the same RECORD messages in the same order."""
+    with Sandbox(limits=NO_LIMITS) as sandbox, config_file(sandbox.config()) as config:
         ours = records_of(contenders.tap_mega(config))
         plain = records_of(contenders.plain_tap(config))
         floor = records_of(contenders.floor(config))
@@ -72,14 +76,14 @@ def test_the_records_are_those_of_a_plain_tap() -> None:
 
 @pytest.fixture(scope="module")
 def costs() -> Costs:
-    """What tap-mega and the floor took, with few leads and with many, in turn."""
+    """The costs of tap-mega and the floor, by number of leads, measured in turns."""
     costs: Costs = {}
     with contextlib.ExitStack() as stack:
         configs: dict[int, Path] = {}
-        for leads in (START, FEW, MANY):
+        for leads in (ONE, FEW, MANY):
             sandbox = stack.enter_context(Sandbox(leads=leads, limits=NO_LIMITS))
             config = {**sandbox.config(), **NO_PACING}
-            configs[leads] = stack.enter_context(written(config))
+            configs[leads] = stack.enter_context(config_file(config))
         order = itertools.product(range(ROUNDS), configs, NAMES)
         for _, leads, name in order:
             cost = measure(contenders.CONTENDERS[name](configs[leads]))
@@ -88,37 +92,49 @@ def costs() -> Costs:
 
 
 def cpu_seconds(costs: Costs, name: str) -> float:
-    """Return the CPU seconds of many leads, net of the start-up."""
-    run, start = (min(it.cpu for it in costs[name, leads]) for leads in (MANY, START))
-    return run - start
+    """Return the CPU seconds of many leads, without the start-up."""
+    many, one = (min(it.cpu for it in costs[name, leads]) for leads in (MANY, ONE))
+    return many - one
 
 
 def test_the_cpu_of_a_lead_is_near_the_floor(costs: Costs) -> None:
-    """A lead takes so many times the least that Python can do, at the most."""
-    ours, floor = (cpu_seconds(costs, name) for name in NAMES)
-    assert ours <= floor * MOST_TIMES_THE_FLOOR
+    """A lead costs at most four times the CPU that minimal Python code needs."""
+    tap, floor = (cpu_seconds(costs, name) for name in NAMES)
+    assert tap <= floor * MAX_CPU_RATIO
 
 
 def test_more_leads_take_no_more_memory(costs: Costs) -> None:
-    """Ten times the leads, the same memory."""
+    """Ten times the leads need the same memory."""
     few, many = (
         min(it.memory for it in costs["tap-mega", leads]) for leads in (FEW, MANY)
     )
-    assert many - few <= MOST_MORE_MEMORY
+    assert many - few <= MAX_MEMORY_INCREASE
 
 
-def test_a_command_that_fails_is_no_result(tmp_path: Path) -> None:
-    """What it wrote to stderr is in the error."""
+def test_a_failed_command_has_no_cost(tmp_path: Path) -> None:
+    """The error contains the command's stderr."""
     config = tmp_path / "config.json"
     config.write_text("{}")
     with pytest.raises(RuntimeError, match="'auth_token' is missing"):
         measure(contenders.tap_mega(config))
 
 
-def test_a_result_takes_the_place_of_the_last() -> None:
-    """What is between the marks of a section is replaced, and nothing else."""
+def test_an_environment_is_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The peers are installed again only when their versions change."""
+    commands: list[object] = []
+    monkeypatch.setattr(subprocess, "run", lambda it, **_: commands.append(it))
+    for version in ("1", "1", "2", "2"):
+        make_environment(tmp_path, [f"peer=={version}"])
+    steps_per_environment = 2
+    assert len(commands) == 2 * steps_per_environment
+
+
+def test_a_new_result_replaces_the_old_one() -> None:
+    """Only the text between the marks of the section changes."""
     page = "a\n<!-- one -->\nold\n<!-- /one -->\nb\n"
-    once = replace_section(page, "one", report.table([{"x": "1", "y": "2"}]))
+    once = replace_section(page, "one", report.format_table([{"x": "1", "y": "2"}]))
     assert once.startswith("a\n<!-- one -->\n\n| x")
     assert once.endswith("|\n\n<!-- /one -->\nb\n")
     assert "old" not in once
@@ -127,21 +143,28 @@ def test_a_result_takes_the_place_of_the_last() -> None:
         replace_section(page, "two", "")
 
 
-def test_the_page_has_a_place_for_each_benchmark() -> None:
-    """Each command that writes to docs/benchmarks.md is named there, and can write."""
+def test_the_page_has_a_section_for_each_benchmark() -> None:
+    """docs/benchmarks.md has a section and the command for each benchmark."""
     page = report.PAGE.read_text(encoding="utf-8")
     for section, module in SECTIONS.items():
         assert f"python3 dev.py python -m {module}" in page
         assert replace_section(page, section, "") != page
 
 
+def test_a_sync_on_a_fake_clock_is_measured() -> None:
+    """The result counts the leads, the requests and the 429 responses."""
+    assert quota.run_sync(101)[:3] == (101, 2, 0)
+
+
 def test_the_plot_shows_the_least_time_and_the_syncs() -> None:
-    """A dot for each sync, and a line with two ends for each step."""
+    """Each sync is a dot on the line, and the same numbers give the same bytes."""
     syncs = [quota.Sync(6000, 60, 0, 0.0), quota.Sync(12_000, 120, 0, 60.0)]
-    drawing = quota.plot(syncs, least_moments_sliding(120))
-    drawn = ET.fromstring(drawing)  # noqa: S314 - it is our own
-    dots = drawn.findall("{*}circle")
-    assert [it.get("cx") for it in dots] == ["320.0", "600.0"]
-    line = drawn.findall("{*}polyline")[0].get("points", "").split()
-    assert len(line) == 4
-    assert line[-1] == f"{dots[-1].get('cx')},{dots[-1].get('cy')}"
+    least = least_moments_sliding(120)
+    svg = quota.plot(syncs, least)
+    assert svg == quota.plot(syncs, least)
+    drawing = ET.fromstring(svg)  # noqa: S314 - it is our own
+    (line,) = drawing.findall(".//{*}g[@class='series lines']/{*}path")
+    dots = drawing.findall(".//{*}g[@class='series dots']/{*}circle")
+    assert len(dots) == len(syncs)
+    for dot in dots:
+        assert f"{dot.get('cx')} {dot.get('cy')}" in line.get("d", "")

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from singer_sdk.exceptions import ConfigValidationError
 
-from tap_mega.bookmark import Bookmark, Source, usable_state
+from tap_mega.bookmark import Bookmark, Source, source_of
+from tap_mega.config.customers import Customer
+from tap_mega.position import Position
+from tap_mega.state import usable_state
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 Json: t.TypeAlias = dict[str, t.Any]
@@ -41,7 +44,7 @@ def part(source: Source = SOURCE, **changes: t.Any) -> Json:
 
 def test_a_state_of_the_same_source_is_used() -> None:
     """Its bookmark stays as it is, without a warning."""
-    assert usable_state(state(part()), SOURCE, NOW) == (state(part()), "")
+    assert usable_state(state(part()), [SOURCE], NOW) == (state(part()), [])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,7 @@ def test_a_state_of_the_same_source_is_used() -> None:
 )
 def test_a_state_of_another_source_starts_over(changes: Json, word: str) -> None:
     """The warning says what changed, and the bookmark is gone."""
-    used, warning = usable_state(state(part(**changes)), SOURCE, NOW)
+    used, (warning,) = usable_state(state(part(**changes)), [SOURCE], NOW)
     assert warning.startswith("Starting over: the state ")
     assert word in warning
     own = [
@@ -73,44 +76,44 @@ def test_other_filters_start_over() -> None:
     """A sync with filters does not use the bookmark of one without, nor the reverse."""
     filtered = SOURCE._replace(filters={"status": "won"})
     for made_with, used_by in ((SOURCE, filtered), (filtered, SOURCE)):
-        _, warning = usable_state(state(part(made_with)), used_by, NOW)
+        _, (warning,) = usable_state(state(part(made_with)), [used_by], NOW)
         assert "was made with other filters" in warning
-    assert usable_state(state(part(filtered)), filtered, NOW)[1] == ""
+    assert usable_state(state(part(filtered)), [filtered], NOW)[1] == []
 
 
-def test_the_state_does_not_tell_the_filters() -> None:
+def test_the_state_does_not_reveal_the_filters() -> None:
     """`search` may be the e-mail address of a lead."""
     source = SOURCE._replace(filters={"search": "someone@example.com"})
-    used, _ = usable_state(state(part(source)), source, NOW)
+    used, _ = usable_state(state(part(source)), [source], NOW)
     assert "someone" not in str(used)
 
 
 def test_a_state_of_0_1_0_is_taken_over() -> None:
     """It had no parts, and named its filters only."""
     old: Json = {"bookmarks": {"leads": BOOKMARK}}
-    assert usable_state(old, SOURCE, NOW) == (state(part()), "")
+    assert usable_state(old, [SOURCE], NOW) == (state(part()), [])
     filtered = SOURCE._replace(filters={"status": "won"})
     old = {"bookmarks": {"leads": {**BOOKMARK, "filters": {"status": "won"}}}}
-    assert usable_state(old, filtered, NOW) == (state(part(filtered)), "")
-    assert "other filters" in usable_state(old, SOURCE, NOW)[1]
+    assert usable_state(old, [filtered], NOW) == (state(part(filtered)), [])
+    assert "other filters" in usable_state(old, [SOURCE], NOW)[1][0]
 
 
 def test_other_customers_keep_their_parts() -> None:
     """They are there again if the tap reads them again."""
     other = part(SOURCE._replace(customer_id=OTHER))
-    used, warning = usable_state(state(other, part()), SOURCE, NOW)
-    assert (used, warning) == (state(other, part()), "")
+    used, warnings = usable_state(state(other, part()), [SOURCE], NOW)
+    assert (used, warnings) == (state(other, part()), [])
 
 
 def test_the_same_customer_in_capitals_is_the_same() -> None:
     """A UUID is the same UUID in capital letters."""
-    config = {"api_url": "https://app.gomega.ai/", "customer_id": CUSTOMER.upper()}
-    assert Source.from_config(config) == SOURCE
+    config = {"api_url": "https://app.gomega.ai/"}
+    assert source_of(Customer(CUSTOMER.upper(), ""), config) == SOURCE
 
 
 def test_a_customer_that_is_there_twice_starts_over() -> None:
     """Nobody knows which of the two bookmarks is true."""
-    used, warning = usable_state(state(part(), part()), SOURCE, NOW)
+    used, (warning,) = usable_state(state(part(), part()), [SOURCE], NOW)
     assert "has this customer twice" in warning
     assert used == state({"context": SOURCE.context, **SOURCE.facts})
 
@@ -131,23 +134,25 @@ def test_a_customer_that_is_there_twice_starts_over() -> None:
     ids=str,
 )
 def test_a_state_of_another_shape_starts_over(shape: object) -> None:
-    """Nothing is guessed."""
-    used, warning = usable_state(shape, SOURCE, NOW)
+    """A state of another shape is ignored, with a warning."""
+    used, (warning,) = usable_state(shape, [SOURCE], NOW)
     assert used == {}
-    assert "is not of the shape" in warning
+    assert "does not have the shape" in warning
 
 
-@pytest.mark.parametrize("shape", [{}, {"bookmarks": {}}, {"bookmarks": {"leads": {}}}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"bookmarks": {}}, {"bookmarks": {"leads": {}}}], ids=str
+)
 def test_a_state_without_a_bookmark_is_a_first_run(shape: Json) -> None:
     """It is not a reason for a warning."""
-    assert usable_state(shape, SOURCE, NOW) == ({}, "")
+    assert usable_state(shape, [SOURCE], NOW) == ({}, [])
 
 
 @pytest.mark.parametrize("value", ["soon", "", 2026, ["2026-01-01"], {}, True], ids=str)
 def test_a_bookmark_that_is_not_a_date_is_an_error(value: object) -> None:
     """The line names the key in the state."""
     with pytest.raises(ConfigValidationError) as error:
-        usable_state(state(part(replication_key_value=value)), SOURCE, NOW)
+        usable_state(state(part(replication_key_value=value)), [SOURCE], NOW)
     assert "'replication_key_value'" in error.value.errors[0]
 
 
@@ -155,10 +160,11 @@ def test_a_bookmark_that_is_not_a_date_is_an_error(value: object) -> None:
 def test_a_bookmark_a_little_ahead_becomes_now(ahead: dt.timedelta) -> None:
     """Another machine's clock made it."""
     value = format_timestamp(NOW + ahead)
-    used, warning = usable_state(state(part(replication_key_value=value)), SOURCE, NOW)
+    ahead_of_now = state(part(replication_key_value=value))
+    used, warnings = usable_state(ahead_of_now, [SOURCE], NOW)
     (found,) = used["bookmarks"]["leads"]["partitions"]
     assert parse_timestamp(found["replication_key_value"]) == NOW
-    assert warning == ""
+    assert warnings == []
 
 
 @given(started_at=timestamps, moves=st.lists(timestamps, max_size=10))
@@ -169,5 +175,7 @@ def test_a_bookmark_never_moves_back_nor_past_the_start(
     bookmark = Bookmark({}, started_at)
     assert bookmark.value is None
     for move in moves:
-        bookmark.advance(move)
+        position = Position()
+        position.last = move
+        bookmark.advance(position, None)
     assert bookmark.value == max((min(it, started_at) for it in moves), default=None)

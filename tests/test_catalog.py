@@ -163,7 +163,7 @@ def in_schema(name: str, schema: object) -> Callable[[Json], None]:
 
 
 WRONG: list[tuple[Callable[[Json], None], str]] = [
-    (without_root, "the metadata of 'leads' lack the stream itself"),
+    (without_root, "the metadata of 'leads' must have an entry"),
     (in_metadata("contact_email", selected="false"), "must be true or false"),
     (in_metadata("contact_email", selected=0), "must be true or false"),
     (in_metadata("contact_email", inclusion="none"), "one of available, automatic"),

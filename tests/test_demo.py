@@ -1,4 +1,4 @@
-"""The demo: what it shows, and how it ends."""
+"""Tests of the demo: its output, its errors and how it ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMAND = (sys.executable, "-m", "demo")
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """The folder for temporary files; unlike `tmp_path` not closed to `nobody`."""
+    """A folder for temporary files. Unlike `tmp_path`, it is open to `nobody`."""
     path = Path(tempfile.mkdtemp())
     path.chmod(0o755)
     yield path
@@ -33,14 +33,14 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def environment(folder: Path) -> dict[str, str]:
-    """The environment of a demo whose temporary files are in the folder."""
+    """The environment of a demo that keeps its temporary files in the folder."""
     return {**os.environ, "TMPDIR": str(folder), "COLUMNS": "80"}
 
 
 @pytest.fixture(scope="module")
-def shown(environment: dict[str, str]) -> str:
-    """What the demo prints."""
-    done = subprocess.run(
+def output(environment: dict[str, str]) -> str:
+    """The output of the demo."""
+    run = subprocess.run(
         COMMAND,
         cwd=pipeline.ROOT,
         env=environment,
@@ -48,13 +48,13 @@ def shown(environment: dict[str, str]) -> str:
         text=True,
         check=True,
     )
-    return done.stdout
+    return run.stdout
 
 
-def test_it_shows_what_each_run_did(shown: str) -> None:
-    """Leads read, requests spent, and rows, for the full run and the next one."""
+def test_it_shows_the_counts_of_each_run(output: str) -> None:
+    """The table has leads, requests and rows, for the first run and the next one."""
     cells = [
-        [cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines()
+        [cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines()
     ]
     first, second = (row for row in cells if row and row[0] in {"1", "2"})
     assert first == ["1", "2,345", "24", "2,345"]
@@ -62,32 +62,32 @@ def test_it_shows_what_each_run_did(shown: str) -> None:
     assert 140 <= int(second[1]) < 200
 
 
-def test_it_shows_the_bookmark(shown: str) -> None:
-    """The bookmark is there, as Meltano's state has it."""
-    assert "The bookmark is now 20" in shown
+def test_it_shows_the_bookmark(output: str) -> None:
+    """The output has the bookmark from Meltano's state."""
+    assert "The bookmark is now 20" in output
 
 
-def test_it_shows_leads(shown: str) -> None:
-    """Some leads are there, and how many are in each stage."""
-    assert "The latest leads" in shown
-    assert "Leads by stage" in shown
-    assert "Viewing booked" in shown
+def test_it_shows_leads(output: str) -> None:
+    """The output has some leads, and the number of leads in each stage."""
+    assert "The latest leads" in output
+    assert "Leads by stage" in output
+    assert "Viewing booked" in output
 
 
-def test_it_tells_how_to_go_on(shown: str) -> None:
-    """The commands for the real API are there."""
-    assert "TAP_MEGA_AUTH_TOKEN=mega_" in shown
-    assert "meltano run tap-mega target-postgres" in shown
+def test_it_shows_the_next_steps(output: str) -> None:
+    """The output has the commands for the real API."""
+    assert "TAP_MEGA_AUTH_TOKEN=mega_" in output
+    assert "meltano run tap-mega target-postgres" in output
 
 
-@pytest.mark.usefixtures("shown")
-def test_it_leaves_nothing(folder: Path) -> None:
-    """No temporary file and no process of it is left."""
+@pytest.mark.usefixtures("output")
+def test_it_cleans_up(folder: Path) -> None:
+    """The demo leaves no temporary files and no processes."""
     assert leftovers(folder) == []
 
 
-def test_sigterm_ends_it_all(folder: Path, environment: dict[str, str]) -> None:
-    """A SIGTERM in the middle of a run leaves nothing either."""
+def test_it_cleans_up_after_sigterm(folder: Path, environment: dict[str, str]) -> None:
+    """A SIGTERM during a run leaves no temporary files and no processes."""
     with subprocess.Popen(
         COMMAND,
         cwd=pipeline.ROOT,
@@ -104,38 +104,38 @@ def test_sigterm_ends_it_all(folder: Path, environment: dict[str, str]) -> None:
     assert leftovers(folder) == []
 
 
-def test_a_step_that_fails_is_named(
+def test_it_names_the_step_that_failed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A database that is not there: exit code 1, the step, and the reason."""
+    """Without a database, the demo exits with code 1 and prints step and reason."""
     monkeypatch.setenv("DEMO_DATABASE_URL", "postgresql://postgres@127.0.0.1:1/none")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert demo.main() == 1
-    told = capsys.readouterr().out
-    assert "✗ Start the API and PostgreSQL" in told
-    assert "Connection refused" in told
+    printed = capsys.readouterr().out
+    assert "✗ Start the API and PostgreSQL" in printed
+    assert "Connection refused" in printed
 
 
-@pytest.mark.usefixtures("shown")
-def test_a_command_that_fails_shows_its_output(
+@pytest.mark.usefixtures("output")
+def test_it_prints_the_output_of_a_failed_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A command that fails: exit code 1, the step, and what the command wrote."""
+    """If a command fails, the demo exits with code 1 and prints its output."""
     broken = tmp_path / "meltano"
     broken.write_text("#!/bin/sh\necho the disk is full >&2\nexit 3\n")
     broken.chmod(0o755)
     monkeypatch.setattr(pipeline, "MELTANO", broken)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert demo.main() == 1
-    told = capsys.readouterr().out
-    assert "✗ meltano run tap-mega target-postgres" in told
-    assert "the disk is full" in told
-    assert "exit code 3" in told
+    printed = capsys.readouterr().out
+    assert "✗ meltano run tap-mega target-postgres" in printed
+    assert "the disk is full" in printed
+    assert "exit code 3" in printed
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Return the files in a folder, and the commands that name it."""
+    """Return the files in a folder, and the processes that name it."""
     ps = shutil.which("ps") or "ps"
     processes = subprocess.check_output((ps, "-A", "-o", "args"), text=True)
-    commands = [it for it in processes.splitlines() if str(folder) in it]
-    return [*map(str, folder.iterdir()), *commands]
+    users = [it for it in processes.splitlines() if str(folder) in it]
+    return [*map(str, folder.iterdir()), *users]

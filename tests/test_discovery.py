@@ -67,14 +67,6 @@ def test_both_notations_of_null_are_read(tap: Command, name: str) -> None:
     assert emitted["properties"][name]["type"] == ["object", "null"]
 
 
-def test_the_test_mode_sends_one_request(tap: Command, sandbox: Sandbox) -> None:
-    """`--test` checks the credentials with a single request."""
-    run = tap("--test", config=sandbox.config())
-    assert run.code == 0
-    assert len(run.records) == 1
-    assert len(sandbox.requests) == 1
-
-
 def test_the_schema_test_mode_sends_no_request(tap: Command, sandbox: Sandbox) -> None:
     """`--test=schema` writes the SCHEMA message and sends no request."""
     run = tap("--test=schema", config=sandbox.config())
@@ -88,7 +80,10 @@ def test_about_as_json_is_complete(tap: Command) -> None:
     settings = about["settings"]["properties"]
     assert about["name"] == "tap-mega"
     assert settings["auth_token"]["secret"] is True
-    assert {name for name, it in settings.items() if it.get("secret")} == {"auth_token"}
+    assert {name for name, it in settings.items() if it.get("secret")} == {
+        "auth_token",
+        "customers",
+    }
     for setting in settings.values():
         assert setting["title"]
         assert setting["description"]
@@ -115,6 +110,30 @@ def test_the_command_is_installed(command: list[str | Path]) -> None:
     assert run.stdout.startswith(b"tap-mega v")
 
 
+def test_the_catalog_of_many_customers_names_them_in_the_key(tap: Command) -> None:
+    """`--discover` with `customers` has another key, and sends no request."""
+    with Sandbox(leads=5, customers=3) as api:
+        run = tap("--discover", config=api.config())
+        assert not api.requests
+    (stream,) = json.loads(run.stdout)["streams"]
+    assert run.code == 0
+    assert stream["key_properties"] == ["customer_id", "id"]
+    assert stream["schema"]["properties"]["customer_id"]["type"] == "string"
+    assert stream["replication_key"] == "updated_at"
+
+
+@pytest.mark.parametrize("options", [[], ["--format=json"], ["--format=markdown"]])
+def test_about_never_shows_a_token(tap: Command, options: list[str]) -> None:
+    """`--about` with `customers` describes the tap, and sends no request."""
+    with Sandbox(leads=5, customers=3) as api:
+        run = tap("--about", *options, config=api.config())
+        assert not api.requests
+    assert run.code == 0
+    assert "customers" in run.stdout
+    for customer in api.customers:
+        assert customer.auth_token not in run.stdout + run.log
+
+
 SUITE = SuiteConfig(max_records_limit=150)
 UNUSED_CONFIG = {
     "auth_token": "mega_0123456789abcdef",
@@ -131,11 +150,13 @@ class TestStandard(
 ):
     """Run the SDK's standard tests against the sandbox instead of the live API."""
 
+    customers = 1
+
     @pytest.fixture(scope="class")
     @classmethod
     def runner(cls) -> Iterator[TapTestRunner]:
         """Provide a runner whose tap reads the sandbox."""
-        with Sandbox(leads=250) as api:
+        with Sandbox(leads=250, customers=cls.customers) as api:
             runner = TapTestRunner(
                 tap_class=TapMega,
                 config=api.config(),
@@ -144,3 +165,9 @@ class TestStandard(
             )
             runner.sync_all()
             yield runner
+
+
+class TestStandardWithCustomers(TestStandard):
+    """Run them with three customers."""
+
+    customers = 3

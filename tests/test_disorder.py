@@ -213,6 +213,7 @@ def test_changed_filters_start_over(
         state("2130-01-01T00:00:00Z"),
         state("2027-01-15T08:05:01Z"),
     ],
+    ids=str,
 )
 def test_an_unusable_state_starts_over(
     tap: Command, sandbox: Sandbox, clock: FakeClock, shape: Json
@@ -263,7 +264,9 @@ def test_unknown_keys_in_a_bookmark_are_dropped(
     }
 
 
-@pytest.mark.parametrize("shape", [{}, "", {"bookmarks": {}}, {"bookmarks": {"x": {}}}])
+@pytest.mark.parametrize(
+    "shape", [{}, "", {"bookmarks": {}}, {"bookmarks": {"x": {}}}], ids=str
+)
 def test_a_state_without_a_bookmark_is_a_first_run(
     tap: Command, sandbox: Sandbox, clock: FakeClock, shape: object
 ) -> None:
@@ -274,7 +277,7 @@ def test_a_state_without_a_bookmark_is_a_first_run(
     assert len(run.records) == 250
 
 
-@pytest.mark.parametrize("bookmark", ["soon", "", 2026, ["2026-01-01"], {}])
+@pytest.mark.parametrize("bookmark", ["soon", "", 2026, ["2026-01-01"], {}], ids=repr)
 def test_an_invalid_bookmark_is_one_line(
     tap: Command, sandbox: Sandbox, clock: FakeClock, bookmark: object
 ) -> None:
@@ -322,7 +325,7 @@ def test_a_state_of_another_customer_starts_over(
     other = {"bookmarks": {"leads": {"partitions": [part]}}}
     run = tap(config=sandbox.config(), state=other, clock=clock)
     assert len(run.records) == 250
-    assert "Starting over: the state is of another 'customer_id'" in run.log
+    assert "Starting over: the state belongs to another 'customer_id'" in run.log
     assert part in run.state["bookmarks"]["leads"]["partitions"]
     again = tap(config=sandbox.config(), state=run.state, clock=clock)
     assert len(again.records) < 5

@@ -9,26 +9,107 @@ import re
 import tomllib
 import typing as t
 
+import pytest
 import yaml
 
-from tap_mega.config.schema import SETTINGS
+from demo.pipeline import Pipeline, temporary_schema
+from demo.postgres import postgres_server
+from sandbox import Sandbox
+from tap_mega.config.schema import CREDENTIALS, SETTINGS
 from tap_mega.config.validation import find_errors, find_unknown
 from tests import tables
 from tests.loaders import LOADERS, PLUGINS
 
 if t.TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
 
     from testing.harness import Command
 
+SCHEMA = "mega_documents"
+POSTGRES_TYPES = {
+    "text": "text",
+    "integer": "bigint",
+    "boolean": "boolean",
+    "object": "jsonb",
+    "timestamp": "timestamp without time zone",
+}
+"""The types of the README's table, and those of the columns that it describes."""
+
 # From the hub's schemas/: the kinds of a setting, and the keys that are required.
 HUB_KINDS = {"array", "boolean", "date_iso8601", "integer", "object", "string"}
+PAGES = sorted({*tables.ROOT.glob("*.md"), *tables.ROOT.glob("docs/*.md")})
+DEAD = {"../tests/least_time.py", "benchmarks.md#customers"}
+"""Links from and to docs/benchmarks.md that are known to be dead."""
+
 HUB_REQUIRED = {"name", "namespace", "quality", "variant"}
 
 
-def test_the_readme_has_the_settings() -> None:
+def test_the_readme_has_the_columns_and_settings() -> None:
     """The tables in the README are those that the code generates."""
     assert tables.README.read_text(encoding="utf-8") == tables.readme()
+
+
+def test_each_column_has_a_meaning() -> None:
+    """Each property of the vendor's model has a meaning, and no other name has one."""
+    assert list(tables.MEANINGS) == list(tables.VENDOR["Lead"]["properties"])
+
+
+@pytest.mark.slow
+def test_the_readme_describes_the_table(tmp_path: Path) -> None:
+    """The columns have the types of the README, and its queries count all leads."""
+    readme = tables.README.read_text(encoding="utf-8")
+    sources, waiting = re.findall(
+        r"^```sql\n(.*?)^```", readme, re.MULTILINE | re.DOTALL
+    )
+    with (
+        Sandbox(leads=345) as sandbox,
+        postgres_server() as url,
+        temporary_schema(url, SCHEMA) as table,
+    ):
+        pipeline = Pipeline(tmp_path, sandbox.config(), url, SCHEMA)
+        pipeline.install()
+        pipeline.run()
+        found = table.select(
+            "SELECT column_name, data_type FROM information_schema.columns "
+            "WHERE table_schema = %s AND table_name = 'leads'",
+            SCHEMA,
+        )
+        leads = sandbox.leads.all()
+        by_source = table.select(sources.replace("mega.leads", "leads"))
+        by_owner = table.select(waiting.replace("mega.leads", "leads"))
+    types = {it["column_name"]: it["data_type"] for it in found}
+    for name, kind, _ in tables.columns():
+        word = re.split(r"[ ,]", kind)[0]
+        assert types[name.strip("`")] == POSTGRES_TYPES[word]
+    for row in by_source:
+        same = [it for it in leads if it["source_platform"] == row["source_platform"]]
+        won = sum(it["status"] == "won" for it in same)
+        assert row["leads"] == len(same)
+        assert float(row["won_percent"]) == round(100 * won / len(same), 1)
+    active = sum(it["status"] == "active" for it in leads)
+    assert sum(row["leads"] for row in by_source) == len(leads)
+    assert 0 < sum(row["leads"] for row in by_owner) <= active
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_each_link_has_a_target(page: Path) -> None:
+    """Each relative link of a page names a file, and a heading in it if it says so."""
+    text = re.sub(
+        r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        if link.startswith("https://") or link in DEAD:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name) if name else page
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.*)", target.read_text("utf-8"), re.MULTILINE)
+        assert not anchor or anchor in map(slug, headings), link
+
+
+def slug(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def test_the_env_example_has_the_settings() -> None:
@@ -45,6 +126,7 @@ def test_the_env_example_is_valid(
     values = {pair[1]: pair[2] for pair in pairs if pair}
     names = {f"TAP_MEGA_{name.upper()}" for name in SETTINGS["properties"]}
     assert set(values) == names
+    del values["TAP_MEGA_CUSTOMERS"]  # It replaces two others.
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     run = tap("--test=schema", "--config=ENV")
@@ -52,9 +134,9 @@ def test_the_env_example_is_valid(
 
 
 def test_the_sample_configuration_is_valid() -> None:
-    """`sample_config.json` is complete and valid, and has no real token."""
+    """`sample_config.json` has the credentials only, so that it loads all leads."""
     sample = json.loads((tables.ROOT / "sample_config.json").read_text())
-    assert set(SETTINGS["required"]) <= set(sample)
+    assert set(sample) == set(CREDENTIALS)
     assert find_unknown(sample, SETTINGS) == []
     assert find_errors(dict(sample), SETTINGS) == []
     assert set(sample["auth_token"].removeprefix("mega_")) == {"0"}
@@ -77,15 +159,14 @@ def test_the_hub_definition_is_current() -> None:
     assert set(definition) >= HUB_REQUIRED
     assert {it["kind"] for it in definition["settings"]} <= HUB_KINDS
     secrets = [it["name"] for it in definition["settings"] if it.get("sensitive")]
-    assert secrets == ["auth_token"]
+    assert secrets == ["auth_token", "customers"]
 
 
-def test_the_readme_has_the_tested_loaders() -> None:
-    """The README and `meltano.yml` name each loader in the version that is tested."""
-    readme = tables.README.read_text(encoding="utf-8")
-    section = readme.partition("\n## Loaders\n")[2].partition("\n## ")[0]
+def test_the_page_has_the_tested_loaders() -> None:
+    """docs/loaders.md and `meltano.yml` name each loader in the tested version."""
+    page = (tables.ROOT / "docs" / "loaders.md").read_text(encoding="utf-8")
     tested = [loader.requirement for loader in LOADERS]
-    assert re.findall(r"(?m)^\| `([^`]+)` ", section) == tested
+    assert re.findall(r"(?m)^\| `([^`]+)` ", page) == tested
     assert set(PLUGINS) == {it.name for it in LOADERS if it.in_meltano}
     project = tomllib.loads((tables.ROOT / "pyproject.toml").read_text())
     assert set(project["dependency-groups"]["loader"]) <= set(tested)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.io_base import SingerWriter
@@ -18,7 +18,7 @@ from singer_sdk.singerlib.json import serialize_json
 from typing_extensions import override
 
 from sandbox import Fault, Sandbox
-from tap_mega import page as page_module
+from tap_mega import parser
 from tap_mega.openapi import DOCUMENT
 from tap_mega.streams import LeadsStream
 from tap_mega.tap import TapMega
@@ -91,13 +91,17 @@ class PlainTap(TapMega):
 
     message_writer_class = PlainWriter  # type: ignore[assignment]
 
+    @override
     def discover_streams(self) -> list[LeadsStream]:
         """Return the only stream."""
-        return [PlainLeads(self)]
+        return [PlainLeads(self, self.clock)]
 
 
 class NoDecoder:
     """Replace the fast decoder, so that the standard library decodes instead."""
+
+    def __init__(self, **_: object) -> None:
+        """Accept what a decoder does."""
 
     def decode(self, _: bytes) -> t.NoReturn:
         """Fail to decode."""
@@ -124,7 +128,23 @@ def messages(run: Run) -> list[str]:
     return [repr({k: v for k, v in it.items() if k != "time_extracted"}) for it in read]
 
 
+FLAT: Json = {"flattening_enabled": True, "flattening_max_depth": 1}
+ODD_LEADS: list[Json] = [
+    KEY | {"qualified": 2},
+    KEY | {"qualified": 0},
+    KEY | {"qualified": "no"},
+    KEY | {"qualified": []},
+    KEY | {"qualified": None},
+    KEY | {"owner": {"id": "1", "unknown": 5}},
+    KEY | {"unknown": {"a": 1}},
+    KEY | {"owner": None, "current_stage": None},
+    KEY | {"owner": "someone", "custom_fields": None},
+]
+
+
 @settings(max_examples=40, deadline=None)
+@example(page=ODD_LEADS, shape={})
+@example(page=ODD_LEADS[:-1], shape=FLAT)
 @given(page=pages, shape=shapes)
 def test_speed_changes_no_message(api: Sandbox, page: list[Json], shape: Json) -> None:
     """For any response, the messages are the same with and without the fast code."""
@@ -134,7 +154,7 @@ def test_speed_changes_no_message(api: Sandbox, page: list[Json], shape: Json) -
         tap = Command(Path(folder))
         fast = tap(config=config, clock=FakeClock())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(page_module, "DECODER", NoDecoder())
+            patch.setattr(parser, "Decoder", NoDecoder)
             plain = tap(config=config, clock=FakeClock(), tap=PlainTap)
     assert (fast.code, fast.errors) == (plain.code, plain.errors)
     assert messages(fast) == messages(plain)

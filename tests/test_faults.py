@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import email.utils
 import json
 import socket
@@ -57,9 +58,6 @@ TRANSIENT: dict[str, Fault] = {
     "cursor-empty": Fault("body", body=body(next_cursor="")),
     "endless-exponent": Fault("body", body='{"leads": [{"x": 1e%s}]}' % (20 * "9")),
     "cursor-not-unicode": Fault("body", body=body(next_cursor="\ud800")),
-    "lead-null": Fault("body", body=body(leads=[None])),
-    "lead-without-id": Fault("body", body=body(leads=[{**LEAD, "id": None}])),
-    "lead-without-date": Fault("body", body=body(leads=[{**LEAD, "updated_at": ""}])),
     "empty-204": Fault("body", status=204),
 }
 
@@ -95,15 +93,6 @@ def test_a_persistent_fault_ends_in_one_line(
     assert run.bookmark == run.records[-1]["updated_at"]
 
 
-def test_the_test_mode_gives_up_after_three_attempts(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """`--test` gives up after three attempts, because a person is waiting."""
-    sandbox.script(Fault("error", times=None))
-    assert tap("--test", config=sandbox.config(), clock=clock).code == 1
-    assert len(sandbox.requests) == 3
-
-
 def test_waits_between_attempts_grow(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
@@ -129,7 +118,7 @@ def test_a_refused_connection_is_retried(
     assert run.code == 1
     assert len(run.errors) == 1
     assert run.errors[0].startswith(
-        f"Gave up after 10 tries: the connection to {url} failed (ConnectionError). "
+        f"Gave up after 10 tries: {url} refused the connection. "
     )
 
 
@@ -139,7 +128,7 @@ def test_a_timeout_is_retried(tap: Command, sandbox: Sandbox, clock: FakeClock) 
     run = tap(config={**sandbox.config(), "request_timeout": 0.2}, clock=clock)
     assert run.code == 0
     assert run.records == sandbox.leads.all()
-    assert "Try 1 of 10 failed: no response within 0.2 s" in run.log
+    assert "Try 1 of 10 failed: no complete response within 0.2 s" in run.log
 
 
 @pytest.mark.parametrize(("header", "least"), [("120", 120), ("0", 1), ("soon", 1)])
@@ -266,7 +255,7 @@ def test_a_cycle_of_cursors_ends_the_sync(
 def test_a_rejected_cursor_resumes_from_the_last_lead(
     tap: Command, sandbox: Sandbox, clock: FakeClock, mode: str
 ) -> None:
-    """After a 400 for a cursor, the sync resumes from the last lead's `updated_at`."""
+    """After a 400 for a cursor, the sync resumes a second before the last lead."""
     sandbox.script(Fault("refuse_cursor", at=3))
     catalog = full_table(tap) if mode == "full table" else None
     run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
@@ -276,7 +265,9 @@ def test_a_rejected_cursor_resumes_from_the_last_lead(
     assert len(ids) - len(set(ids)) < 10
     resumed = sandbox.requests[3].query
     assert "cursor" not in resumed
-    assert resumed["updated_since"] == run.records[199]["updated_at"]
+    last = dt.datetime.fromisoformat(run.records[199]["updated_at"])
+    since = dt.datetime.fromisoformat(resumed["updated_since"])
+    assert last - since == dt.timedelta(seconds=1)
 
 
 def test_a_sync_completes_if_every_cursor_is_rejected(
@@ -289,15 +280,12 @@ def test_a_sync_completes_if_every_cursor_is_rejected(
     assert {it["id"] for it in run.records} == {it["id"] for it in sandbox.leads.all()}
 
 
-def test_a_rejected_cursor_without_progress_ends_the_sync(
-    tap: Command, clock: FakeClock
-) -> None:
-    """A rejected cursor is fatal if more leads share a timestamp than fit on a page."""
+def test_a_tie_is_read_without_a_single_cursor(tap: Command, clock: FakeClock) -> None:
+    """Leads of one timestamp on several pages are read by `offset` instead."""
     with Sandbox(leads=0, clock=clock.time) as sandbox:
         sandbox.leads.add(250, updated_at="2026-01-01T00:00:00.000Z")
         sandbox.script(Fault("refuse_cursor", times=None))
         run = tap(config=sandbox.config(), clock=clock)
-        assert run.code == 1
-        assert len(run.errors) == 1
-        assert "400" in run.errors[0]
-        assert len(sandbox.requests) == 4
+        assert run.code == 0
+        ids = {lead["id"] for lead in run.records}
+        assert ids == {lead["id"] for lead in sandbox.leads.all()}

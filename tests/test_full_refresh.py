@@ -304,6 +304,24 @@ def test_an_hourly_run_after_the_last_page_needs_the_lock(
     assert added not in warehouse.live()
 
 
+@only_hard
+def test_an_hourly_run_with_versions_needs_no_lock(
+    warehouse: Warehouse, sandbox: Sandbox, tap: Command
+) -> None:
+    """A lead that it adds after the last page has a larger version, and stays."""
+    marked = {**sandbox.config(), "emit_activate_version_messages": True}
+    first = tap(config=sandbox.config())
+    warehouse.load(first.stdout)
+    with refreshing(warehouse, sandbox, tap) as refresh:
+        end = refresh.load_rows()
+        (added,) = sandbox.leads.add(1)
+        warehouse.load(tap(config=marked, state=first.state).stdout)
+        assert added in warehouse.live()
+        refresh.finish(end)
+    assert added in warehouse.live()
+    assert warehouse.live() == listed(sandbox)
+
+
 def test_the_cron_lines_never_run_at_once(tmp_path: Path) -> None:
     """With one lock, the hourly run is skipped and the weekly one waits."""
     jobs = {it["job"] for it in read_project()["schedules"]}

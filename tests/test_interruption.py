@@ -16,6 +16,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from sandbox import Fault, Sandbox
 from testing.harness import Command, Run
@@ -70,6 +71,7 @@ class Reader(threading.Thread):
         self.text = ""
         self._changed = threading.Condition()
 
+    @override
     def run(self) -> None:
         """Read to the end."""
         for line in self.stream or ():

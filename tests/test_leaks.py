@@ -9,6 +9,7 @@ import typing as t
 import pytest
 
 from sandbox import Fault, Sandbox
+from tap_mega.progress import Progress
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -124,6 +125,26 @@ def test_a_failing_stream_map_does_not_quote_the_lead(
     assert "Traceback" not in run.log
     for lead in sandbox.leads.all():
         assert not [trace for trace in traces(lead) if trace in run.log]
+
+
+def test_an_unexpected_error_is_a_line_without_its_message(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line gives the type and the place, and says what to check and to report."""
+
+    def fail(_: object) -> None:
+        raise LookupError(SECRET_SEARCH)
+
+    monkeypatch.setattr(Progress, "line", fail)
+    run = tap(config=sandbox.config(), clock=clock)
+    (line,) = run.errors
+    number = fail.__code__.co_firstlineno + 1
+    assert run.code == 1
+    assert f"Unexpected LookupError at tests/test_leaks.py:{number}. Check" in line
+    assert "'stream_maps'" in line
+    assert "report this line as a bug" in line
+    assert SECRET_SEARCH not in run.log
+    assert "Traceback" not in run.log
 
 
 def test_a_proxy_does_not_get_local_requests(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from singer_sdk.exceptions import FatalAPIError
 
 from tap_mega.client import BadRequestError, RateLimitedError, TemporaryError
-from tap_mega.page import CursorPaginator, Page
+from tap_mega.page import Page
+from tap_mega.position import Position
 from tap_mega.rate_limit import RateLimiter
 from tap_mega.reader import Reader, Wait
 from testing.clock import FakeClock
@@ -24,12 +25,13 @@ if t.TYPE_CHECKING:
 
 START = dt.datetime(2026, 7, 1, tzinfo=dt.UTC)
 MAX_TRIES = 3
+PAGE_SIZE = 2
 
 
 def page(*seconds: float, cursor: str | None = None, total: int | None = None) -> Page:
     """Return a page of leads that changed so many seconds after the start."""
     timestamps = [START + dt.timedelta(seconds=it) for it in seconds]
-    return Page([{} for _ in seconds], timestamps, cursor, total)
+    return Page([{"id": str(it)} for it in seconds], timestamps, cursor, total)
 
 
 class FakeClient:
@@ -54,7 +56,7 @@ def reading(client: FakeClient, clock: FakeClock | None = None) -> Reader:
     return Reader(
         client,
         RateLimiter(per_minute=0, per_hour=0),
-        new_paginator=CursorPaginator,
+        page_size=PAGE_SIZE,
         backoff=lambda: iter((1.0, 2.0, 4.0)),
         max_tries=MAX_TRIES,
         now=(clock or FakeClock()).monotonic,
@@ -93,7 +95,7 @@ def test_it_follows_cursors_until_there_is_none() -> None:
 
 
 def test_nothing_is_requested_before_it_is_needed() -> None:
-    """A page is out of the reader's hands before it asks for the next one."""
+    """A page is yielded before the next one is requested."""
     client = FakeClient(page(1, cursor="a"), page(2))
     pages = reading(client).pages(None)
     assert not client.requests
@@ -102,15 +104,16 @@ def test_nothing_is_requested_before_it_is_needed() -> None:
 
 
 def test_it_counts_what_it_has_read() -> None:
-    """`read`, `total`, `left` and `last` speak of the pages so far."""
+    """`read`, `total`, `left` and `position` speak of the pages so far."""
     reader = reading(FakeClient(page(1, 2, cursor="a", total=3), page(3, total=3)))
     pages = reader.pages(None)
-    assert (reader.read, reader.total, reader.left, reader.last) == (0, None, 0, None)
+    assert (reader.read, reader.total, reader.left) == (0, None, 0)
+    assert reader.position.last is None
     next(pages)
     assert (reader.read, reader.total, reader.left) == (2, 3, 1)
     next(pages)
     assert (reader.read, reader.left) == (3, 0)
-    assert reader.last == START + dt.timedelta(seconds=3)
+    assert reader.position.last == START + dt.timedelta(seconds=3)
 
 
 def test_a_failure_is_a_wait_and_another_try() -> None:
@@ -183,16 +186,27 @@ def test_only_failures_count_as_tries(day: list[list[str]]) -> None:
 
 
 def test_a_refused_cursor_resumes_from_the_last_lead() -> None:
-    """A new sweep starts at the `updated_at` of the last lead, without a cursor."""
+    """A new sweep starts a second before it, and skips most of what was read."""
     client = FakeClient(
         page(1, 2, cursor="a", total=3),
         BadRequestError("unknown cursor"),
-        page(2, 3, total=2),
+        page(2, 3, total=3),
     )
     reader = reading(client)
     assert len(list(reader.pages(None))) == 2
-    assert client.requests[2] == {"updated_since": "2026-07-01T00:00:02.000Z"}
-    assert (reader.read, reader.total, reader.left) == (4, 4, 0)
+    since = {"updated_since": "2026-07-01T00:00:01.000Z"}  # a second before the last
+    assert client.requests[2] == {**since, "offset": 1}
+    assert (reader.read, reader.new, reader.total, reader.left) == (4, 3, 3, 0)
+
+
+def test_a_resumed_position_counts_the_leads_of_its_last_second() -> None:
+    """What an earlier run read counts as long as it is within this second."""
+    state = {"updated_at": "2026-07-01T00:00:00.000Z", "id": "x", "offset": 5}
+    position = Position.from_state(state)
+    position.advance(page(0.5))
+    assert position.offset == 6
+    position.advance(page(10, 10.5))
+    assert position.offset == 2
 
 
 def test_a_refused_cursor_without_progress_is_fatal() -> None:
@@ -250,7 +264,7 @@ def test_it_waits_where_the_limit_is_reached() -> None:
     reader = Reader(
         client,
         limiter,
-        new_paginator=CursorPaginator,
+        page_size=PAGE_SIZE,
         backoff=lambda: iter(()),
         max_tries=1,
         now=clock.monotonic,

@@ -1,4 +1,4 @@
-"""Test what docs/scheduling.md says: short runs, several customers, and its code."""
+"""Test what docs/scheduling.md says: short runs, many customers, and its code."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from demo.pipeline import Pipeline, read_project, temporary_schema
+from demo.pipeline import (
+    MELTANO,
+    ROOT,
+    CommandError,
+    Pipeline,
+    read_project,
+    temporary_schema,
+)
 from demo.postgres import postgres_server
-from sandbox import Limits, Sandbox
+from sandbox import Fault, Limits, Sandbox
 from tests import tables
 
 if t.TYPE_CHECKING:
+    from demo.pipeline import Table
     from testing.clock import FakeClock
     from testing.harness import Command, Run
 
@@ -25,7 +33,7 @@ PER_MINUTE, PER_HOUR = 12, 200
 """A fifth of the API's limits: an hour's quota is spent in as many minutes."""
 PAGE = (tables.ROOT / "docs" / "scheduling.md").read_text(encoding="utf-8")
 TOOLS = {"airflow", "dagster"}
-LEADS = {"acme": 30, "bravo": 20}
+SCHEMA = "mega_scheduling"
 
 
 def blocks(language: str) -> list[str]:
@@ -85,12 +93,11 @@ def test_runs_that_do_not_wait_complete_a_load(tap: Command, clock: FakeClock) -
 
 
 def test_the_code_names_jobs_that_exist() -> None:
-    """Each `meltano run` on the page runs a job of `meltano.yml` or of the page."""
+    """Each `meltano run` on the page runs a job of `meltano.yml`."""
     jobs = {job["name"] for job in read_project()["jobs"]}
-    (customers,) = blocks("yaml")
-    jobs |= {job["name"] for job in yaml.safe_load(customers)["jobs"]}
-    named = re.findall(r'meltano(?: |", ")run(?: |", ")([a-z-]+)', PAGE)
-    assert len(named) == 3
+    run = r'meltano(?: |", ")run(?: --\S+)?(?: |", ")([a-z-]+)'
+    named = re.findall(run, PAGE)
+    assert len(named) == 4
     assert set(named) <= jobs
 
 
@@ -114,43 +121,124 @@ def test_the_python_code_uses_airflow_and_dagster() -> None:
 
 
 @pytest.mark.slow
-def test_several_customers_have_a_state_and_a_schema_each(tmp_path: Path) -> None:
-    """Each customer's leads go into their own schema, with their own state."""
-    (tmp_path / "meltano.yml").write_text(yaml.safe_dump(with_customers()))
+def test_one_run_for_all_customers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Customers of `meltano.yml` share a table; a bad key stops no other customer."""
     with (
         postgres_server() as url,
-        Sandbox(leads=LEADS["acme"], seed=1) as acme,
-        Sandbox(leads=LEADS["bravo"], seed=2) as bravo,
-        temporary_schema(url, "acme") as acme_table,
-        temporary_schema(url, "bravo") as bravo_table,
+        Sandbox(leads=[30, 20], customers=2) as sandbox,
+        temporary_schema(url, SCHEMA) as table,
     ):
-        config = {
-            f"{name}_{key}": value
-            for name, sandbox in (("acme", acme), ("bravo", bravo))
-            for key, value in sandbox.config().items()
-        }
+        acme, bravo = sandbox.customers
+        monkeypatch.setenv("ACME_TOKEN", acme.auth_token)
+        monkeypatch.setenv("BRAVO_TOKEN", bravo.auth_token)
+        config = {"api_url": sandbox.url}
+        Pipeline(new_folder(tmp_path), config, url, SCHEMA).install()
+        write_project(tmp_path)
+        pipeline = Pipeline(new_folder(tmp_path), config, url, SCHEMA, tmp_path)
+        pipeline.run()
+        assert keys(table) == listed(sandbox)
+        sandbox.script(Fault("error", times=None, customer=1, status=401))
+        acme.leads.add(3)
+        bravo.leads.add(3)
+        with pytest.raises(CommandError) as error:
+            pipeline.run()
+        assert f"Customer {bravo.customer_id}: " in error.value.output
+        assert len(keys(table)) == 30 + 3 + 20
+        sandbox.script()
+        before = len(sandbox.requests)
+        pipeline.run()
+        assert keys(table) == listed(sandbox)
+        assert len(sandbox.requests) - before == 2
+
+
+@pytest.mark.slow
+def test_a_run_for_each_customer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cron line loads each customer into its own schema, with its own state."""
+    with (
+        postgres_server() as url,
+        Sandbox(leads=[30, 20], customers=2) as sandbox,
+        temporary_schema(url, "acme") as acme,
+        temporary_schema(url, "bravo") as bravo,
+    ):
+        config = {"api_url": sandbox.url}
         Pipeline(new_folder(tmp_path), config, url, "").install()
-        pipeline = Pipeline(new_folder(tmp_path), config, url, "", project=tmp_path)
-        pipeline.meltano("run", "acme-to-postgres", "bravo-to-postgres")
-        for sandbox, table in ((acme, acme_table), (bravo, bravo_table)):
-            ids = {row["id"] for row in table.select("SELECT id FROM leads")}
-            assert ids == {lead["id"] for lead in sandbox.leads.all()}
+        line = write_load_customer(tmp_path, sandbox)
+        pipeline = Pipeline(new_folder(tmp_path), config, url, "", tmp_path)
+        run_in_environment(pipeline, line, tmp_path, monkeypatch)
+        for customer, table in zip(sandbox.customers, (acme, bravo), strict=True):
+            ids = {lead["id"] for lead in customer.leads.all()}
+            assert keys(table) == {(customer.customer_id, id_) for id_ in ids}
         assert pipeline.meltano("state", "list").stdout.split() == [
-            f"dev:tap-mega-{name}-to-target-postgres-{name}" for name in LEADS
+            "dev:tap-mega-to-target-postgres:acme",
+            "dev:tap-mega-to-target-postgres:bravo",
         ]
+        sandbox.script(Fault("error", times=None, customer=1, status=401))
+        with pytest.raises(CommandError):
+            run_in_environment(pipeline, line, tmp_path, monkeypatch)
+
+
+def write_project(folder: Path) -> None:
+    """Write `meltano.yml` with the page's customers."""
+    content = read_project()
+    (block,) = blocks("yaml")
+    (added,) = yaml.safe_load(block)["plugins"]["extractors"]
+    plugins = {it["name"]: it for it in content["plugins"]["extractors"]}
+    plugins[added["name"]]["config"] = added["config"]
+    (folder / "meltano.yml").write_text(yaml.safe_dump(content))
+
+
+def write_load_customer(folder: Path, sandbox: Sandbox) -> str:
+    """Write the project of separate runs, and return the command of the cron line."""
+    (folder / "meltano.yml").write_text(yaml.safe_dump(read_project()))
+    (folder / ".meltano").mkdir()
+    for name in ("extractors", "loaders"):
+        (folder / ".meltano" / name).symlink_to(ROOT / ".meltano" / name)
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "bin" / "meltano").symlink_to(MELTANO)
+    rows = zip(("acme", "bravo"), sandbox.customers, strict=True)
+    (folder / "customers.txt").write_text(
+        "".join(f"{name} {it.customer_id} {it.auth_token}\n" for name, it in rows)
+    )
+    script, log = folder / "load-customer", ">> .meltano/leads.log 2>&1"
+    (block,) = blocks("sh")
+    script.write_text(block.replace("/srv/tap-mega", str(folder)))
+    script.chmod(0o700)
+    lines = re.findall(r"^7 \* \* \* \*  (cd .*)$", PAGE, re.MULTILINE)
+    (line,) = (str(it) for it in lines if script.name in it)
+    return line.replace("/srv/tap-mega", str(folder)).removesuffix(log)
+
+
+def run_in_environment(
+    pipeline: Pipeline, command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run a command instead of Meltano, in the environment of the pipeline."""
+    script = folder / "instead"
+    script.write_text(f"#!/bin/sh\n{command}\n")
+    script.chmod(0o700)
+    with monkeypatch.context() as patch:
+        patch.setattr("demo.pipeline.MELTANO", script)
+        pipeline.meltano()
+
+
+def keys(table: Table) -> set[tuple[str, str]]:
+    """Return the keys of all rows."""
+    rows = table.select("SELECT customer_id, id FROM leads")
+    return {(row["customer_id"], row["id"]) for row in rows}
+
+
+def listed(sandbox: Sandbox) -> set[tuple[str, str]]:
+    """Return the keys of all leads."""
+    return {
+        (customer.customer_id, lead["id"])
+        for customer in sandbox.customers
+        for lead in customer.leads.all()
+    }
 
 
 def new_folder(parent: Path) -> Path:
     """Return an empty folder."""
     return Path(tempfile.mkdtemp(dir=parent))
-
-
-def with_customers() -> dict[str, t.Any]:
-    """Return `meltano.yml` with the page's additions."""
-    content = read_project()
-    (block,) = blocks("yaml")
-    added = yaml.safe_load(block)
-    for kind in ("extractors", "loaders"):
-        content["plugins"][kind] += added["plugins"][kind]
-    content["jobs"] += added["jobs"]
-    return content

@@ -78,6 +78,7 @@ INVALID: list[tuple[dict[str, t.Any], str]] = [
     ({"api_url": "http://localhost.evil.example"}, "'api_url' must be an https URL"),
     ({"api_url": "http://127.0.0.1@evil.example"}, "'api_url' must be an https URL"),
     ({"api_url": "https://user:word@host.example"}, "'api_url' must be an https URL"),
+    ({"api_url": "ftp://127.0.0.1"}, "'api_url' must be an https URL"),
     ({"api_url": "https://host.example?x=1"}, "'api_url' must be an https URL"),
     ({"api_url": "https://host.example:port"}, "'api_url' must be an https URL"),
     ({"api_url": "https://host .example"}, "'api_url' must be an https URL"),
@@ -140,7 +141,7 @@ def test_batch_config_excludes_stream_maps(
 def test_a_stream_can_be_mapped_to_another_name(tap: Command, sandbox: Sandbox) -> None:
     """A map may define another stream if `__source__` names the original."""
     maps = {"people": {"__source__": "leads", "id": "id", "__else__": None}}
-    run = tap("--test", config={**sandbox.config(), "stream_maps": maps})
+    run = tap(config={**sandbox.config(), "stream_maps": maps})
     assert run.code == 0
     assert {"leads", "people"} == {
         it["stream"] for it in run.messages if "record" in it
@@ -244,7 +245,9 @@ def test_a_null_filter_is_ignored(
 
 
 @pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
-@pytest.mark.parametrize("content", ["{", "\x00", "[1]", "\udcff"])
+@pytest.mark.parametrize(
+    "content", ["{", "\x00", "[1]", "\udcff"], ids=["cut", "nul", "list", "not-utf-8"]
+)
 def test_an_invalid_file_is_one_line(
     tap: Command, sandbox: Sandbox, tmp_path: Path, option: str, content: str
 ) -> None:

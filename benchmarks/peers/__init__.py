@@ -1,1 +1,1 @@
-"""The same leads by other means, each as its own documentation teaches."""
+"""Other programs that read the leads, each written as its documentation teaches."""

@@ -1,7 +1,7 @@
-"""Leads by dlt's REST client: `dlt_client.py CONFIG`.
+"""Read leads with dlt's REST client: `dlt_client.py CONFIG`.
 
-As https://dlthub.com/docs/general-usage/http/rest-client teaches. The leads are only
-iterated over: what a pipeline does with them afterwards costs more.
+It is written as https://dlthub.com/docs/general-usage/http/rest-client teaches. It only
+iterates over the leads. A dlt pipeline does more with them, which costs more.
 """
 
 from __future__ import annotations

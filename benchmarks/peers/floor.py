@@ -1,6 +1,6 @@
-"""The floor: the least that Python can do, with no framework. `floor.py CONFIG`.
+"""Read leads with minimal code and no framework: `floor.py CONFIG`.
 
-It keeps no state, checks nothing and survives nothing.
+It keeps no state, checks nothing and retries nothing.
 """
 
 from __future__ import annotations

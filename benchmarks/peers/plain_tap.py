@@ -1,6 +1,7 @@
 """A plain SDK tap: `plain_tap.py --config CONFIG`.
 
-As https://sdk.meltano.com/en/latest/dev_guide.html teaches, all else by default.
+It is written as https://sdk.meltano.com/en/latest/dev_guide.html teaches, and keeps the
+SDK's defaults.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from singer_sdk import typing as th
 from singer_sdk.authenticators import BearerTokenAuthenticator
 from singer_sdk.pagination import JSONPathPaginator
 from singer_sdk.schema.source import OpenAPISchema, StreamSchema
+from typing_extensions import override
 
 if t.TYPE_CHECKING:
     from singer_sdk.helpers.types import Context
@@ -21,7 +23,7 @@ DOCUMENT = importlib.resources.files("tap_mega") / "openapi/openapi.yaml"
 
 
 class LeadsStream(RESTStream[str]):
-    """The leads."""
+    """The stream of leads."""
 
     name = "leads"
     path = "/api/agents/crm/leads"
@@ -34,28 +36,33 @@ class LeadsStream(RESTStream[str]):
     )
 
     @property
+    @override
     def url_base(self) -> str:
-        """The setting `api_url`."""
+        """The base URL, from the setting `api_url`."""
         return str(self.config["api_url"])
 
     @property
+    @override
     def authenticator(self) -> BearerTokenAuthenticator:
-        """The token."""
+        """The authenticator with the token."""
         return BearerTokenAuthenticator(token=self.config["auth_token"])
 
     @property
+    @override
     def http_headers(self) -> dict[str, str]:
-        """The customer."""
+        """The header with the customer."""
         return {"x-customer-id": self.config["customer_id"]}
 
+    @override
     def get_new_paginator(self) -> JSONPathPaginator:
-        """Return what follows the cursor."""
+        """Return a paginator that follows the cursor."""
         return JSONPathPaginator("$.next_cursor")
 
+    @override
     def get_url_params(
         self, context: Context | None, next_page_token: str | None
     ) -> dict[str, t.Any]:
-        """Return the query."""
+        """Return the query parameters."""
         params: dict[str, t.Any] = {
             "sort_by": "updated_at",
             "sort_dir": "asc",
@@ -79,8 +86,9 @@ class PlainTap(Tap):
         th.Property("api_url", th.StringType, required=True),
     ).to_dict()
 
+    @override
     def discover_streams(self) -> list[LeadsStream]:
-        """Return the one stream."""
+        """Return the only stream."""
         return [LeadsStream(self)]
 
 

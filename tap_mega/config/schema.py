@@ -15,6 +15,9 @@ PRINTABLE_ASCII = r"^[\x21-\x7e][\x20-\x7e]*$(?!\n)"
 
 FOLDER_OR_URL = r"^([a-z][a-z0-9+.-]*://[^:]+.*|[^:\0]+)$(?!\n)"
 
+CREDENTIALS = ("auth_token", "customer_id")
+"""Required, unless `customers` is set."""
+
 FIELD_TYPES = ["string", "integer", "number", "boolean", "date", "date-time"]
 """The types that a column of a custom field can have."""
 
@@ -22,7 +25,6 @@ SETTINGS: Schema = th.PropertiesList(
     th.Property(
         "auth_token",
         th.StringType(pattern=VISIBLE_ASCII),
-        required=True,
         secret=True,
         title="Personal Access Token",
         description=(
@@ -33,9 +35,29 @@ SETTINGS: Schema = th.PropertiesList(
     th.Property(
         "customer_id",
         th.UUIDType,
-        required=True,
         title="Customer ID",
         description="The UUID of the customer that the token is locked to.",
+    ),
+    th.Property(
+        "customers",
+        th.ArrayType(
+            th.ObjectType(
+                th.Property("customer_id", th.UUIDType, required=True),
+                th.Property(
+                    "auth_token",
+                    th.StringType(pattern=VISIBLE_ASCII),
+                    required=True,
+                    secret=True,
+                ),
+                additional_properties=False,
+            ),
+        ),
+        secret=True,
+        title="Customers",
+        description=(
+            "Many customers in one run, instead of `customer_id` and `auth_token`: a "
+            "list of objects, each with these two."
+        ),
     ),
     th.Property(
         "start_date",
@@ -47,13 +69,22 @@ SETTINGS: Schema = th.PropertiesList(
         ),
     ),
     th.Property(
+        "end_date",
+        th.DateTimeType,
+        title="End date",
+        description=(
+            "Read only leads with an `updated_at` before this date or date-time, which "
+            "must be after `start_date`."
+        ),
+    ),
+    th.Property(
         "include_custom_fields",
         th.BooleanType,
         default=True,
         title="Include custom fields",
         description=(
-            "Whether to read `custom_fields`. Deselecting the property does the same "
-            "as `false`."
+            "Whether to read `custom_fields`. To keep only the columns of "
+            "`custom_field_types`, leave this true and deselect the property."
         ),
     ),
     th.Property(
@@ -111,7 +142,7 @@ SETTINGS: Schema = th.PropertiesList(
         title="Filters",
         description=(
             "Which leads to read. The API does the filtering. A sync starts over if "
-            "the filters differ from those that its bookmark was made with."
+            "the filters have changed since its bookmark was saved."
         ),
     ),
     th.Property(
@@ -120,7 +151,7 @@ SETTINGS: Schema = th.PropertiesList(
         default=60,
         title="Look-back",
         description=(
-            "How many seconds before the bookmark a sync starts, to find changes "
+            "How many seconds before the bookmark a sync starts, to catch changes "
             "that the API stored late."
         ),
     ),
@@ -139,7 +170,8 @@ SETTINGS: Schema = th.PropertiesList(
         default=60,
         title="Requests per minute",
         description=(
-            "The pace to keep, by default the API's own limit; 0 means no pacing."
+            "Maximum requests per minute. The default is the API's limit; 0 turns "
+            "pacing off."
         ),
     ),
     th.Property(
@@ -148,7 +180,8 @@ SETTINGS: Schema = th.PropertiesList(
         default=1000,
         title="Requests per hour",
         description=(
-            "The pace to keep, by default the API's own limit; 0 means no pacing."
+            "Maximum requests per hour. The default is the API's limit; 0 turns "
+            "pacing off."
         ),
     ),
     th.Property(
@@ -157,8 +190,17 @@ SETTINGS: Schema = th.PropertiesList(
         default=3900,
         title="Longest wait",
         description=(
-            "The longest single wait for quota, in seconds. If a longer one is "
-            "needed, the sync stops with a state that the next one resumes from."
+            "Maximum seconds of a single wait for quota. If a longer one is needed, "
+            "the run stops. An incremental sync resumes in the next run."
+        ),
+    ),
+    th.Property(
+        "max_run_seconds",
+        th.IntegerType(minimum=1),
+        title="Longest run",
+        description=(
+            "Maximum seconds per run. The run stops before the next request. An "
+            "incremental sync resumes in the next run; a full-table sync starts again."
         ),
     ),
     th.Property(
@@ -166,7 +208,7 @@ SETTINGS: Schema = th.PropertiesList(
         th.NumberType(exclusive_minimum=0, maximum=86400),
         default=60,
         title="Request timeout",
-        description="After how many seconds without a response a try has failed.",
+        description="Maximum seconds per attempt, until the whole response is there.",
     ),
     th.Property(
         "backoff_max_tries",
@@ -190,7 +232,7 @@ SETTINGS: Schema = th.PropertiesList(
         th.StringType(pattern=PRINTABLE_ASCII),
         title="User agent",
         description=(
-            "The User-Agent header of each request. By default `tap-mega/` and the "
+            "The User-Agent header of each request. The default is `tap-mega/` and the "
             "version."
         ),
     ),

@@ -16,11 +16,16 @@ from requests import Request
 from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.plugin_base import JSONSchemaValidator
 
-from tap_mega.config.schema import FOLDER_OR_URL, PRINTABLE_ASCII, VISIBLE_ASCII
+from tap_mega.config.schema import (
+    CREDENTIALS,
+    FOLDER_OR_URL,
+    PRINTABLE_ASCII,
+    VISIBLE_ASCII,
+)
 from tap_mega.timestamps import parse_timestamp
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from jsonschema import ValidationError
 
@@ -111,6 +116,38 @@ def find_broken_text(settings: dict[str, t.Any], prefix: str = "") -> Iterator[s
             yield f"The setting {prefix + name!a} must be text without half an emoji"
 
 
+def find_credential_errors(config: dict[str, t.Any], schema: Schema) -> list[str]:
+    """Return a line for each reason why it is not clear which customers to read.
+
+    Args:
+        config: The settings, each of which is valid by itself.
+        schema: The schema of all settings.
+    """
+    given = [name for name in CREDENTIALS if name in config]
+    customers = config.get("customers")
+    if customers is None:
+        return [_missing(name, schema) for name in CREDENTIALS if name not in config]
+    if given:
+        names = "' and '".join(given)
+        return [f"The setting 'customers' replaces '{names}': set only one of them"]
+    if not customers:
+        return ["The setting 'customers' must have at least one customer"]
+    return [
+        f"The setting 'customers' has the same {name} at positions {first} and {second}"
+        for name in CREDENTIALS
+        for first, second in _repeated(it[name].lower() for it in customers)
+    ]
+
+
+def _repeated(values: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Yield the positions of each value that came before, counted from 1."""
+    seen: dict[str, int] = {}
+    for position, value in enumerate(values, start=1):
+        first = seen.setdefault(value, position)
+        if first != position:
+            yield first, position
+
+
 def find_unsafe_maps(config: dict[str, t.Any], stream: str) -> list[str]:
     """Return a line for each reason why `stream_maps` would not do what it says.
 
@@ -148,6 +185,15 @@ def find_unused_types(config: dict[str, t.Any]) -> list[str]:
     return [line] if unused else []
 
 
+def find_wrong_dates(config: dict[str, t.Any]) -> list[str]:
+    """Return a line if `end_date` is not after `start_date`."""
+    dates = [config.get(name) for name in ("start_date", "end_date")]
+    if None in dates:
+        return []
+    start, end = map(parse_timestamp, t.cast("list[str]", dates))
+    return [] if start < end else ["The setting 'end_date' must be after 'start_date'"]
+
+
 def find_unknown(config: dict[str, t.Any], schema: Schema) -> list[str]:
     """Return a line for each top-level setting that does not exist."""
     known = list(schema["properties"])
@@ -168,17 +214,34 @@ def kind_of(schema: Schema) -> str:
 
 def _format_error(error: ValidationError) -> str:
     schema = t.cast("Schema", error.schema)
+    path = _path(error)
     if error.validator == "required":
         name = error.message.split("'")[1]
-        title = schema["properties"][name]["title"]
-        path = ".".join(map(str, [*error.path, name]))
-        return f"The setting '{path}' is missing: set it to the {title}"
-    path = ".".join(map(str, error.path))
+        if not error.path:
+            return _missing(name, schema)
+        title = schema["properties"][name].get("title")
+        inner = ".".join(map(str, [*error.path, name]))
+        if not title:
+            return f"The setting {path} lacks '{name}'"
+        return f"The setting '{inner}' is missing: set it to the {title}"
     if error.validator == "additionalProperties":
         known = list(schema["properties"])
         unknown = ", ".join(sorted(set(t.cast("Schema", error.instance)) - set(known)))
-        return f"The setting '{path}' has no '{unknown}', only {', '.join(known)}"
-    return f"The setting '{path}' must be {requirement(error)}"
+        return f"The setting {path} has no '{unknown}', only {', '.join(known)}"
+    return f"The setting {path} must be {requirement(error)}"
+
+
+def _path(error: ValidationError) -> str:
+    """Return what an error is about: `'filters.status'`, `'customers' (position 2)`."""
+    names = [str(part) for part in error.path if isinstance(part, str)]
+    positions = [part + 1 for part in error.path if isinstance(part, int)]
+    position = f" (position {positions[0]})" if positions else ""
+    return f"'{'.'.join(names)}'{position}"
+
+
+def _missing(name: str, schema: Schema) -> str:
+    title = schema["properties"][name]["title"]
+    return f"The setting '{name}' is missing: set it to the {title}"
 
 
 def requirement(error: ValidationError) -> str:

@@ -1,0 +1,104 @@
+"""How far a reader has come, and how it goes on if it loses its cursor."""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+
+from tap_mega.timestamps import format_timestamp, parse_timestamp
+
+if t.TYPE_CHECKING:
+    from tap_mega.page import Page
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+STEP_BACK = dt.timedelta(seconds=1)
+"""How far before the last lead to start without a cursor.
+
+An API that compares `updated_since` with rounded timestamps would lose a lead that
+shares its `updated_at` with the last one.
+"""
+
+
+class Position:
+    """The last lead that was read, and the leads from the second before it.
+
+    An import can give the same `updated_at` to more leads than a reader can page
+    through before its cursor expires. So a position also counts the leads read since
+    `since`, to resume by `offset`.
+    """
+
+    def __init__(self) -> None:
+        """Start before the first lead."""
+        self.last: dt.datetime | None = None
+        """The `updated_at` of the last lead."""
+        self._recent: dict[str, dt.datetime] = {}
+        """The leads since `since`, in their order: `id` and `updated_at`."""
+        self._resumed_at: dt.datetime | None = None
+        self._read_earlier = 0
+        """How many leads since `since` an earlier run read."""
+
+    @classmethod
+    def from_state(cls, state: Json) -> Position:
+        """Return the position that an earlier run left in a state.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is not a position.
+        """
+        position = cls()
+        position.last = position._resumed_at = parse_timestamp(state["updated_at"])
+        position._recent = {str(state["id"]): position.last}
+        position._read_earlier = max(0, int(state["offset"]) - 1)
+        return position
+
+    def to_state(self) -> Json:
+        """Return the position for a state; empty before the first lead."""
+        if self.last is None:
+            return {}
+        return {
+            "updated_at": format_timestamp(self.last),
+            "id": next(reversed(self._recent)),
+            "offset": self.offset,
+        }
+
+    @property
+    def since(self) -> dt.datetime | None:
+        """The `updated_since` with which to start without a cursor."""
+        return self.last and self.last - STEP_BACK
+
+    @property
+    def offset(self) -> int:
+        """How many leads since `since` were read already."""
+        return self._read_earlier + len(self._recent)
+
+    def overlaps(self, page: Page) -> bool:
+        """Return whether a page has a lead that was already read, and has not changed.
+
+        If a page at an `offset` has none, leads before it have moved, and the offset
+        may have skipped others.
+        """
+        leads = zip(page.leads, page.timestamps, strict=True)
+        return any(self._recent.get(lead["id"]) == time for lead, time in leads)
+
+    def advance(self, page: Page) -> int:
+        """Move to the end of a page, and return how many of its leads are new."""
+        new = 0
+        for lead, timestamp in zip(page.leads, page.timestamps, strict=True):
+            new += self._recent.pop(lead["id"], None) is None
+            self._recent[lead["id"]] = timestamp
+            if self.last is None or timestamp > self.last:
+                self.last = timestamp
+        self._forget()
+        return new
+
+    def _forget(self) -> None:
+        """Drop the leads before `since`."""
+        since = self.since
+        if since is None:
+            return
+        if self._resumed_at and self._resumed_at < since:
+            self._read_earlier = 0
+        for key in list(self._recent):
+            if self._recent[key] >= since:
+                break
+            del self._recent[key]

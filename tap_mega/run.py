@@ -1,0 +1,131 @@
+"""A run: all customers take turns, and the run sleeps when all of them have to wait."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import typing as t
+
+from tap_mega.customers import take_turns
+from tap_mega.page import Page
+from tap_mega.progress import Progress, format_duration
+from tap_mega.reader import Wait
+from tap_mega.state import MAX_CLOCK_DIFFERENCE
+from tap_mega.sync import stop
+
+if t.TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tap_mega.clock import Clock
+    from tap_mega.customers import Turn
+    from tap_mega.sync import CustomerSync
+
+MAX_RETRY_WAIT_SECONDS = 61
+"""Retries may always wait this long: a minute of backoff and its jitter."""
+
+MIN_LOGGED_WAIT_SECONDS = 5
+
+
+class Run:
+    """The syncs of all customers, in one run."""
+
+    def __init__(
+        self,
+        syncs: Sequence[CustomerSync],
+        config: Mapping[str, t.Any],
+        clock: Clock,
+        log: logging.Logger,
+    ) -> None:
+        """Start with nothing read.
+
+        Args:
+            syncs: One for each customer.
+            config: The settings of the tap.
+            clock: What the run sleeps by.
+            log: Where the lines for a person go.
+        """
+        self._syncs = syncs
+        self._max_wait_seconds = int(config["max_wait_seconds"])
+        self._max_run_seconds = config.get("max_run_seconds", math.inf)
+        self._started_at = clock.monotonic()
+        self._clock = clock
+        self._log = log
+        self._compared_clocks = False
+        readers = [sync.reader for sync in syncs]
+        self._progress = Progress(readers, config["page_size"], clock.monotonic)
+
+    def pages(self) -> Iterator[tuple[CustomerSync, Page]]:
+        """Yield the pages of all customers by turns, and finish those at their end."""
+        for sync, step in self._turns():
+            if isinstance(step, Page):
+                self._compare_clocks(step)
+                yield sync, step
+            else:
+                sync.finish(step)
+                self._progress.customers_done += 1
+            if line := self._progress.line():
+                self._log.info("%s", line)
+        self._log.info("%s", self._progress.summary())
+
+    def _turns(self) -> Iterator[Turn[CustomerSync]]:
+        """Yield the turns. Sleep while all customers wait, and stop at a limit."""
+        pages = {sync: sync.pages() for sync in self._syncs}
+        for turn in take_turns(pages, self._clock.monotonic):
+            if not isinstance(turn, Wait):
+                yield turn
+            if reason := self._excess(turn):
+                stop(self._syncs, reason)
+                return
+            if isinstance(turn, Wait):
+                self._sleep(turn)
+
+    def _excess(self, turn: object) -> str:
+        """Return why the run must stop before its next request; empty if not."""
+        wait = turn if isinstance(turn, Wait) else Wait(0, "")
+        took = self._clock.monotonic() - self._started_at
+        if took + wait.seconds >= self._max_run_seconds:
+            return (
+                f"Stopped: the run has taken {format_duration(took)}, and may take no "
+                "longer than the setting 'max_run_seconds' allows"
+            )
+        minimum = MAX_RETRY_WAIT_SECONDS if wait.is_retry else 0
+        if wait.seconds <= max(self._max_wait_seconds, minimum):
+            return ""
+        return (
+            f"Stopped: a wait of {format_duration(wait.seconds)} is needed "
+            f"({wait.reason}), more than the setting 'max_wait_seconds' allows"
+        )
+
+    def _sleep(self, wait: Wait) -> None:
+        """Sleep, and log long waits. Nothing else in a run sleeps."""
+        if wait.seconds > MIN_LOGGED_WAIT_SECONDS and not wait.is_retry:
+            until = dt.datetime.fromtimestamp(self._clock.time() + wait.seconds, dt.UTC)
+            self._log.info(
+                "Waiting %s: %s. Resuming at %s UTC%s",
+                format_duration(wait.seconds),
+                wait.reason,
+                f"{until:%H:%M:%S}",
+                self._who_waits(),
+            )
+        self._progress.add_wait(wait.seconds)
+        self._clock.sleep(wait.seconds)
+
+    def _who_waits(self) -> str:
+        if len(self._syncs) == 1:
+            return ""
+        left = len(self._syncs) - self._progress.customers_done
+        return "; one customer waits" if left == 1 else f"; {left:,} customers wait"
+
+    def _compare_clocks(self, page: Page) -> None:
+        """Warn once if the clock of the API and ours differ."""
+        if page.sent_at is None or self._compared_clocks:
+            return
+        self._compared_clocks = True
+        difference = abs(self._clock.time() - page.sent_at)
+        if difference > MAX_CLOCK_DIFFERENCE.total_seconds():
+            self._log.warning(
+                "The clock of this machine and the clock of the API differ by %s. "
+                "Turn on time synchronization (NTP) on this machine",
+                format_duration(difference),
+            )

@@ -1,0 +1,187 @@
+"""Which state a sync may use.
+
+The state has a part for each customer: the SDK's partitions. A part holds a bookmark,
+and says what the bookmark was made from. `Bookmark` is the view of a part.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing as t
+
+from tap_mega.bookmark import REPLICATION_KEY, STREAM, digest
+from tap_mega.config.validation import config_error
+from tap_mega.position import Position
+from tap_mega.timestamps import format_timestamp, parse_timestamp
+
+if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tap_mega.bookmark import Source
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+KEPT = (
+    "api_url",
+    "filters",
+    "replication_key",
+    "replication_key_value",
+    "unfinished",
+    "version",
+)
+"""The keys of a part that are kept, beside its context."""
+
+MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
+"""A bookmark further ahead of our clock is rejected."""
+
+PROBLEMS = {
+    "replication_key": f"has a bookmark for another column than '{REPLICATION_KEY}'",
+    "api_url": "was made with another 'api_url'",
+    "filters": "was made with other filters, so it may skip leads that match now",
+}
+"""The reason to reject a bookmark, by the key whose value differs."""
+
+OTHER_CUSTOMER = "belongs to another 'customer_id'"
+
+WRONG_SHAPE = "does not have the shape {'bookmarks': {'leads': {'partitions': […]}}}"
+
+
+def usable_state(
+    state: object, sources: Sequence[Source], now: dt.datetime
+) -> tuple[Json, list[str]]:
+    """Return what a sync may use of a state, and warnings about the rest.
+
+    Args:
+        state: The value of a STATE message, of this version or of 0.1.0.
+        sources: What this sync reads.
+        now: When it starts.
+
+    Returns:
+        A state with a part for each customer that has one, and with the parts of other
+        customers as they are; and a warning for each that has to start over.
+
+    Raises:
+        ConfigValidationError: If a bookmark is not a date.
+    """
+    parts = _parts(state, sources)
+    if parts is None:
+        return {}, [f"Starting over: the state {WRONG_SHAPE}"]
+    if not parts:
+        return {}, []
+    kept, warnings = _parts_of_others(parts, sources), []
+    for source in sources:
+        part, problem = _usable_part(parts, source, now)
+        kept.append({"context": source.context, **source.facts, **part})
+        warnings += _warning(problem, source, alone=len(sources) == 1)
+    return {"bookmarks": {STREAM: {"partitions": kept}}}, warnings
+
+
+def _parts_of_others(parts: list[Json], sources: Sequence[Source]) -> list[Json]:
+    """Return the parts of customers that this run does not read."""
+    contexts = [source.context for source in sources]
+    return [part for part in parts if part["context"] not in contexts]
+
+
+def _usable_part(
+    parts: list[Json], source: Source, now: dt.datetime
+) -> tuple[Json, str]:
+    """Return the bookmark of a customer, or why a sync must not use it."""
+    own = [part for part in parts if part["context"] == source.context]
+    problem = _find_problem(own, source, now)
+    return ({}, problem) if problem else (_bookmark_of(own[0], now), "")
+
+
+def _warning(problem: str, source: Source, *, alone: bool) -> list[str]:
+    """Return the line about a customer that starts over, if it does."""
+    if not problem or (problem == OTHER_CUSTOMER and not alone):
+        return []  # A customer that was added has no part yet.
+    where = "" if alone else f" for customer {source.customer_id}"
+    return [f"Starting over{where}: the state {problem}"]
+
+
+def _parts(state: t.Any, sources: Sequence[Source]) -> list[Json] | None:
+    """Return the parts of a state; None if the state is of another shape."""
+    if not state:
+        return []
+    try:
+        stream = state["bookmarks"].get(STREAM, {})
+        parts = stream.get("partitions") or _parts_of_0_1_0(stream, sources)
+        return [
+            {
+                "context": {"customer_id": str(part["context"]["customer_id"])},
+                **{name: part[name] for name in KEPT if name in part},
+            }
+            for part in parts
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _parts_of_0_1_0(stream: Json, sources: Sequence[Source]) -> list[Json]:
+    """Return a state of version 0.1.0 as a part, if it is clear whose it is.
+
+    That version stored one customer without its ID, and its filters in plain text.
+    """
+    if "replication_key_value" not in stream:
+        return []
+    (source,) = sources
+    part = {**stream, "context": source.context, "api_url": source.api_url}
+    if filters := part.pop("filters", {}):
+        part["filters"] = digest(filters)
+    return [part]
+
+
+def _find_problem(own: list[Json], source: Source, now: dt.datetime) -> str:
+    """Return why a sync must not use the bookmark of its customer; empty if it may."""
+    if len(own) != 1:
+        return "has this customer twice" if own else OTHER_CUSTOMER
+    (part,) = own
+    if part.get("replication_key_value") is None:
+        return ""
+    made_from = {"replication_key": REPLICATION_KEY, **source.facts}
+    for name, problem in PROBLEMS.items():
+        if part.get(name) != made_from.get(name):
+            return problem
+    ahead = _parse(part["replication_key_value"]) > now + MAX_CLOCK_DIFFERENCE
+    return "has a bookmark in the future, which would hide all changes" * ahead
+
+
+def _bookmark_of(part: Json, now: dt.datetime) -> Json:
+    """Return the bookmark in a part, no later than now.
+
+    One that is a little ahead comes from a machine with another clock.
+    """
+    kept = {name: part[name] for name in ("version",) if _is_version(part.get(name))}
+    value = part.get("replication_key_value")
+    if value is None:
+        return kept
+    value = format_timestamp(now) if _parse(value) > now else value
+    kept |= {"replication_key": REPLICATION_KEY, "replication_key_value": value}
+    if _is_unfinished(part.get("unfinished")):
+        kept["unfinished"] = part["unfinished"]
+    return kept
+
+
+def _is_version(value: t.Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_unfinished(value: t.Any) -> bool:
+    """Return whether it says where to resume. If not, the look-back applies."""
+    try:
+        Position.from_state(value)
+        parse_timestamp(value["started_at"])
+        return isinstance(value["cursor"], str)
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _parse(value: t.Any) -> dt.datetime:
+    try:
+        return parse_timestamp(value)
+    except (TypeError, ValueError):
+        msg = (
+            "The bookmark in the state is not a date: correct its "
+            "'replication_key_value', or leave out the state to read all leads again"
+        )
+        raise config_error(msg) from None

@@ -1,0 +1,173 @@
+"""One customer in one run: what it reads, and what its part of the state becomes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import typing as t
+
+from singer_sdk.exceptions import FatalAPIError
+
+from tap_mega.full_refresh import Completeness
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tap_mega.bookmark import Bookmark, Start
+    from tap_mega.page import Lead, Page
+    from tap_mega.reader import Reader, Wait
+
+MAX_LISTED_LEADS = 10
+
+logger = logging.getLogger(__name__)
+
+
+class CustomerSync:
+    """The sync of one customer."""
+
+    def __init__(  # noqa: PLR0913 - each is given by name
+        self,
+        reader: Reader,
+        bookmark: Bookmark,
+        start: Start,
+        *,
+        customer_id: str,
+        incremental: bool,
+        counts_leads: bool,
+        page_size: int,
+        log: logging.LoggerAdapter[logging.Logger],
+    ) -> None:
+        """Start with nothing read.
+
+        Args:
+            reader: Reads the customer's leads.
+            bookmark: The customer's bookmark.
+            start: Where to start.
+            customer_id: Whose leads these are.
+            incremental: Whether the bookmark moves. If not, all leads are read.
+            counts_leads: Whether to find out if all leads were read.
+            page_size: How many leads a page holds at most.
+            log: Where warnings go.
+        """
+        self.reader = reader
+        self.completeness = Completeness(reader) if counts_leads else None
+        self.bookmark = bookmark
+        self._start = start
+        self._incremental = incremental
+        self.page_size = page_size
+        self.log = log
+        self.customer_id = customer_id
+        self.failure: FatalAPIError | None = None
+        self.is_finished = self.is_stopped = False
+        self.repaired = 0
+        """How many texts and numbers of leads were changed."""
+
+    def pages(self) -> Iterator[Page | Wait]:
+        """Yield the pages, and the waits between them."""
+        return self.reader.pages(self._start.since, self._start.cursor)
+
+    def leads_of(self, page: Page) -> Iterator[Lead]:
+        """Yield the leads of a page, each of which says whose it is."""
+        for lead in page.leads:
+            if not lead.get("customer_id"):
+                lead["customer_id"] = self.customer_id
+            yield lead
+
+    def checkpoint(self, page: Page) -> None:
+        """Move the bookmark to the end of a page whose leads are written.
+
+        Args:
+            page: The page that the reader yielded last.
+        """
+        self.repaired += page.repaired
+        if page.sent_at is not None:
+            self.bookmark.limit(dt.datetime.fromtimestamp(page.sent_at, dt.UTC))
+        if self._incremental:
+            self.bookmark.advance(self.reader.position, page.next_cursor)
+        if self.completeness:
+            self.completeness.add(page)
+
+    def stop(self, reason: str) -> None:
+        """Stop before the end. It is a failure if the next run cannot resume."""
+        self.is_stopped = True
+        if not (self._incremental and self.reader.new):
+            self.failure = FatalAPIError(reason)
+        self._add_rejection()
+
+    def finish(self, error: FatalAPIError | None) -> None:
+        """Record how the sync ended: with an error, or after the last page."""
+        self.is_finished = True
+        self.failure = error or self._check_end()
+        self._add_rejection()
+
+    def _add_rejection(self) -> None:
+        """Make a failure of leads that were left out, because the state passes them."""
+        if self.reader.rejected:
+            line = _left_out(self.reader.rejected)
+            before = f"{self.failure}. " if self.failure else ""
+            self.failure = FatalAPIError(f"{before}{line}")
+
+    def incompleteness(self) -> str:
+        """Return why some leads may not have been read; empty if all were."""
+        return self.completeness.problem() if self.completeness else ""
+
+    def _check_end(self) -> FatalAPIError | None:
+        """Compare what was read with what the API says there is."""
+        reader = self.reader
+        if reader.left and not (reader.read or reader.rejected):
+            msg = (
+                f"The API says that there are {reader.left:,} leads, and sent none. "
+                "Run again. If the error stays, report it to MEGA's support"
+            )
+            return FatalAPIError(msg)
+        if reader.left > self.page_size:
+            early = f"{reader.left:,}"
+            self.log.warning("The API ended its pages %s leads too early", early)
+        return None
+
+
+class CustomersFailedError(FatalAPIError):
+    """Some customers could not be read. The others were."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        """Keep one line for each customer that failed."""
+        super().__init__("\n".join(lines))
+        self.errors = list(lines)
+
+
+def stop(syncs: Sequence[CustomerSync], reason: str) -> None:
+    """Stop the customers that are not finished, and log what is left."""
+    stopped = [sync for sync in syncs if not sync.is_finished]
+    for sync in stopped:
+        sync.stop(reason)
+    readers = [sync.reader for sync in stopped if sync.reader.new]
+    if readers:
+        left = f"{sum(reader.left for reader in readers):,}"
+        logger.warning("%s. About %s leads are left for the next run", reason, left)
+
+
+def raise_failures(syncs: Sequence[CustomerSync]) -> None:
+    """Raise the errors of the customers that failed, if any did.
+
+    Raises:
+        FatalAPIError: The error of the only customer.
+        CustomersFailedError: A line for each customer that failed.
+    """
+    failures = [(it.customer_id, it.failure) for it in syncs if it.failure]
+    if failures and len(syncs) == 1:
+        raise failures[0][1]
+    if failures:
+        lines = [f"Customer {name}: {error}" for name, error in failures]
+        raise CustomersFailedError(lines)
+
+
+def _left_out(rejected: Sequence[str]) -> str:
+    """Return the line about leads that cannot be read."""
+    some = ", ".join(rejected[:MAX_LISTED_LEADS])
+    more = len(rejected) - MAX_LISTED_LEADS
+    rest = f", and {more:,} more" if more > 0 else ""
+    count = "1 lead" if len(rejected) == 1 else f"{len(rejected):,} leads"
+    return (
+        f"Left out {count} that cannot be read ({some}{rest}). Correct this in MEGA or "
+        "report it to MEGA's support"
+    )

@@ -1,0 +1,96 @@
+"""`--test` tells whether the credentials are right, and nothing of a lead."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from sandbox import Fault, Sandbox
+
+if t.TYPE_CHECKING:
+    from testing.clock import FakeClock
+    from testing.harness import Command, Run
+
+
+def lines(run: Run) -> list[str]:
+    """Return the log of a run without time and logger."""
+    return [line.split(" | ", 3)[-1] for line in run.log.splitlines()]
+
+
+def test_right_credentials_are_one_line_and_one_request(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """It says how many leads there are, and how long a first load takes."""
+    run = tap("--test", config={**sandbox.config(), "page_size": 1}, clock=clock)
+    assert (run.code, run.stdout) == (0, "")
+    assert len(sandbox.requests) == 1
+    assert lines(run)[-1] == (
+        "The credentials are valid. There are 250 leads. Reading all of them takes 250 "
+        "requests and about 4 min"
+    )
+    assert "METRIC" not in run.log
+
+
+def test_a_quota_that_is_spent_is_not_waited_for(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """The log says when to run the check again."""
+    sandbox.script(Fault("error", 1, None, status=429, retry_after=420))
+    run = tap("--test", config=sandbox.config(), clock=clock)
+    assert (run.code, run.errors, clock.sleeps) == (0, [], [])
+    assert lines(run)[-1] == (
+        "The credentials could not be checked: the API answered 429: the key has no "
+        "quota left. Run again at 08:07 UTC, in 7 min"
+    )
+
+
+def test_it_gives_up_after_three_tries(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """`--test` sends at most three requests."""
+    sandbox.script(Fault("error", times=None))
+    run = tap("--test", config=sandbox.config(), clock=clock)
+    assert run.code == 1
+    assert len(sandbox.requests) == 3
+    assert sum(clock.sleeps) < 6
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_credentials_that_are_refused_are_one_line(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, status: int
+) -> None:
+    """It says which setting to check."""
+    sandbox.script(Fault("error", status=status))
+    run = tap("--test", config=sandbox.config(), clock=clock)
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert f"the API answered {status}" in run.errors[0]
+    assert "the setting" in run.errors[0]
+
+
+def test_each_customer_is_one_request_and_one_line(
+    tap: Command, clock: FakeClock
+) -> None:
+    """All failures are listed, and the others are fine."""
+    with Sandbox(customers=4, leads=5, clock=clock.time) as sandbox:
+        sandbox.script(
+            Fault("error", customer=1, status=401),
+            Fault("error", customer=3, status=403),
+        )
+        run = tap("--test", config=sandbox.config(), clock=clock)
+        names = [it.customer_id for it in sandbox.customers]
+        assert run.code == 1
+        assert [it.split(":")[0] for it in run.errors] == [
+            f"Customer {names[1]}",
+            f"Customer {names[3]}",
+        ]
+        assert len([it for it in lines(run) if "credentials are valid" in it]) == 2
+        assert len(sandbox.requests) == 4
+
+
+def test_all_that_is_missing_is_named(tap: Command) -> None:
+    """Both settings, at once."""
+    run = tap("--test", config={})
+    assert run.code == 1
+    assert [it.split("'")[1] for it in run.errors] == ["auth_token", "customer_id"]

@@ -1,0 +1,428 @@
+"""Many customers in one run: settings, turns, failures, states and one table."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import typing as t
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from singer_sdk.exceptions import FatalAPIError
+
+from sandbox import Fault, Limits, Sandbox
+from tap_mega.customers import take_turns
+from tap_mega.page import Page
+from tap_mega.reader import Wait
+from testing.clock import FakeClock
+from testing.harness import full_table
+from testing.least_times import HOUR, MINUTE, least_seconds_sliding
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from testing.harness import Command, Run
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+PAGE = Page([], [], None, None)
+TOKENS = ("mega_0123456789abcdef", "mega_fedcba9876543210")
+IDS = ("00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-00000000000A")
+PAIRS = [
+    {"customer_id": name, "auth_token": token}
+    for name, token in zip(IDS, TOKENS, strict=True)
+]
+
+
+@pytest.fixture
+def three(clock: FakeClock) -> Iterator[Sandbox]:
+    """An API with three customers: 250, 5 and 120 leads."""
+    with Sandbox(customers=3, leads=[250, 5, 120], clock=clock.time) as sandbox:
+        yield sandbox
+
+
+def listed(sandbox: Sandbox) -> set[tuple[str, str]]:
+    """Return the keys of all leads of all customers."""
+    return {
+        (customer.customer_id, lead["id"])
+        for customer in sandbox.customers
+        for lead in customer.leads.all()
+    }
+
+
+def keys(run: Run) -> list[tuple[str, str]]:
+    """Return the keys of the records, in their order."""
+    return [(lead["customer_id"], lead["id"]) for lead in run.records]
+
+
+def parts(state: Json) -> dict[str, Json]:
+    """Return the parts of a state by their customers."""
+    found = state["bookmarks"]["leads"]["partitions"]
+    return {part["context"]["customer_id"]: part for part in found}
+
+
+# Settings
+
+WRONG: dict[str, tuple[Json, str]] = {
+    "both": ({"auth_token": TOKENS[0]}, "'customers' replaces 'auth_token': set only"),
+    "empty": ({"customers": []}, "'customers' must have at least one customer"),
+    "object": ({"customers": {}}, "'customers' must be a list"),
+    "text": ({"customers": ["x"]}, "'customers' (position 1) must be a JSON object"),
+    "part-missing": (
+        {"customers": [PAIRS[0], {"customer_id": IDS[1]}]},
+        "'customers' (position 2) lacks 'auth_token'",
+    ),
+    "part-unknown": (
+        {"customers": [{**PAIRS[0], "name": "x"}]},
+        "'customers' (position 1) has no 'name', only customer_id, auth_token",
+    ),
+    "no-uuid": (
+        {"customers": [PAIRS[0], {**PAIRS[1], "customer_id": "acme"}]},
+        "'customers.customer_id' (position 2) must be a UUID",
+    ),
+    "odd-token": (
+        {"customers": [{**PAIRS[0], "auth_token": "mega_ 1"}]},
+        "'customers.auth_token' (position 1) must be text without white space",
+    ),
+    "customer-twice": (
+        {"customers": [PAIRS[1], {**PAIRS[0], "customer_id": IDS[1].lower()}]},
+        "'customers' has the same customer_id at positions 1 and 2",
+    ),
+    "token-twice": (
+        {"customers": [PAIRS[0], {**PAIRS[1], "auth_token": TOKENS[0]}]},
+        "'customers' has the same auth_token at positions 1 and 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "line"), WRONG.values(), ids=WRONG)
+def test_an_invalid_list_is_one_line(
+    tap: Command, three: Sandbox, settings: Json, line: str
+) -> None:
+    """It names `customers` and the position, and never a token."""
+    run = tap(config={**three.config(), **settings})
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert line in run.errors[0]
+    assert not [token for token in TOKENS if token in run.log]
+    assert not three.requests
+
+
+def test_the_list_comes_from_the_environment(
+    tap: Command, three: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`TAP_MEGA_CUSTOMERS` is JSON."""
+    config = three.config()
+    monkeypatch.setenv("TAP_MEGA_CUSTOMERS", json.dumps(config["customers"]))
+    monkeypatch.setenv("TAP_MEGA_API_URL", str(config["api_url"]))
+    run = tap("--config=ENV", clock=clock)
+    assert run.code == 0
+    assert len(run.records) == 375
+
+
+# Turns
+
+
+def test_all_leads_of_all_customers_are_read(
+    tap: Command, three: Sandbox, clock: FakeClock
+) -> None:
+    """Each page is one request, with the key of its customer and no other."""
+    run = tap(config=three.config(), clock=clock)
+    assert run.code == 0
+    assert set(keys(run)) == listed(three)
+    assert len(run.records) == 375
+    tokens = {it.customer_id: it.auth_token for it in three.customers}
+    assert len(three.requests) == 3 + 1 + 2
+    for request in three.requests:
+        token = tokens[request.headers["x-customer-id"]]
+        assert request.headers["authorization"] == f"Bearer {token}"
+
+
+def test_customers_take_turns(tap: Command, three: Sandbox, clock: FakeClock) -> None:
+    """A small customer is done after its own pages, whatever the big ones have."""
+    tap(config=three.config(), clock=clock)
+    names = [it.customer_id for it in three.customers]
+    order = [names.index(it.headers["x-customer-id"]) for it in three.requests]
+    assert order == [0, 1, 2, 0, 2, 0]
+
+
+@pytest.mark.slow
+def test_many_customers_take_as_long_as_the_slowest(tap: Command) -> None:
+    """5 x 300 pages take the time of 1 x 300, within 5 %, without a 429."""
+    seconds = []
+    for customers in (1, 5):
+        clock = FakeClock()
+        with Sandbox(customers=customers, leads=300, clock=clock.time) as sandbox:
+            run = tap(config={**sandbox.config(), "page_size": 1}, clock=clock)
+            assert run.code == 0
+            assert {it.status for it in sandbox.requests} == {200}
+            assert len(sandbox.requests) == 300 * customers
+        seconds.append(sum(clock.sleeps))
+    assert seconds[0] >= least_seconds_sliding(300)
+    assert seconds[1] <= 1.05 * seconds[0]
+
+
+Plan: t.TypeAlias = list[Page | Wait | float | FatalAPIError]
+
+
+def following(plan: Plan, clock: FakeClock) -> Iterator[Page | Wait]:
+    """Yield the pages and waits of a plan; a number lets so many seconds pass.
+
+    It fails if a wait was cut short.
+    """
+    ready_at = clock.now
+    for step in plan:
+        if isinstance(step, FatalAPIError):
+            raise step
+        if isinstance(step, float):
+            clock.now += step
+            continue
+        assert clock.now >= ready_at - 1e-6
+        ready_at = clock.now + (step.seconds if isinstance(step, Wait) else 0)
+        yield step
+
+
+def follow(plans: list[Plan], clock: FakeClock) -> tuple[list[int], dict[int, object]]:
+    """Read all plans by turns; return the pages of each, and how each ended."""
+    pages, ends = [0] * len(plans), dict[int, object]()
+    readers = {key: following(plan, clock) for key, plan in enumerate(plans)}
+    for turn in take_turns(readers, clock.monotonic):
+        if isinstance(turn, Wait):
+            assert turn.seconds > 0
+            clock.sleep(turn.seconds)
+        elif isinstance(turn[1], Page):
+            assert turn[0] not in ends
+            pages[turn[0]] += 1
+        else:
+            ends[turn[0]] = turn[1]
+    return pages, ends
+
+
+days = st.lists(
+    st.just(PAGE)
+    | st.builds(Wait, st.floats(0.01, 4000), st.just("quota"))
+    | st.floats(0, 3)
+    | st.builds(FatalAPIError),
+    max_size=12,
+)
+
+
+def until_error(plan: Plan) -> Plan:
+    """Return the part of a plan before its first error."""
+    return list(itertools.takewhile(lambda it: not isinstance(it, FatalAPIError), plan))
+
+
+@given(st.lists(days, max_size=6))
+def test_turns_keep_each_wait_and_lose_no_time(plans: list[Plan]) -> None:
+    """Each reader gives its pages, waits as long as it asks, and ends by itself.
+
+    The whole takes no longer than the longest waits of one, and the requests of all.
+    """
+    clock = FakeClock(0)
+    pages, ends = follow(plans, clock)
+    alive = [until_error(plan) for plan in plans]
+    assert pages == [sum(isinstance(it, Page) for it in plan) for plan in alive]
+    failed = [isinstance(ends[key], FatalAPIError) for key in range(len(plans))]
+    assert failed == [one != plan for one, plan in zip(alive, plans, strict=True)]
+    busy = sum(it for plan in plans for it in plan if isinstance(it, float))
+    waits = [sum(it.seconds for it in plan if isinstance(it, Wait)) for plan in plans]
+    assert clock.now <= busy + max(waits, default=0) + 1e-6
+
+
+def test_a_run_ends_only_if_all_that_is_left_has_to_wait(
+    tap: Command, three: Sandbox, clock: FakeClock
+) -> None:
+    """`max_wait_seconds` stops no customer while another one can be read."""
+    three.script(Fault("error", 2, None, customer=0, status=429, retry_after=7200))
+    run = tap(config=three.config(), clock=clock)
+    assert run.code == 0
+    names = [it.customer_id for it in three.customers]
+    read = [names.index(name) for name, _ in keys(run)]
+    assert [read.count(number) for number in range(3)] == [100, 5, 120]
+    assert "About 150 leads are left for the next run" in run.log
+    assert "unfinished" in parts(run.state)[names[0]]
+    three.script()
+    rest = tap(config=three.config(), state=run.state, clock=clock)
+    assert set(keys(run) + keys(rest)) == listed(three)
+
+
+# Failures
+
+FAILURES: dict[str, tuple[Fault, str]] = {
+    "withdrawn": (Fault("error", 1, None, customer=1, status=401), "401"),
+    "forbidden": (Fault("error", 1, None, customer=0, status=403), "403"),
+    "failing": (Fault("error", 2, None, customer=0, status=503), "Gave up after"),
+    "disorder": (Fault("disorder", 2, None, customer=2), "sorts by updated_at"),
+}
+
+
+@pytest.mark.parametrize(("fault", "words"), FAILURES.values(), ids=FAILURES)
+def test_one_bad_customer_hurts_no_other(
+    tap: Command, three: Sandbox, clock: FakeClock, fault: Fault, words: str
+) -> None:
+    """The others are read to their end; one line names the one that failed."""
+    three.script(fault)
+    bad = three.customers[t.cast("int", fault.customer)].customer_id
+    run = tap(config=three.config(), clock=clock)
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert run.errors[0].startswith(f"Customer {bad}: ")
+    assert words in run.errors[0]
+    good = {key for key in listed(three) if key[0] != bad}
+    assert good <= set(keys(run))
+    before = len(three.requests)
+    three.script()
+    rest = tap(config=three.config(), state=run.state, clock=clock)
+    assert rest.code == 0
+    assert set(keys(run) + keys(rest)) == listed(three)
+    assert len(three.requests) - before <= 3 + 2
+    repeated = len(run.records) + len(rest.records) - len(listed(three))
+    assert repeated < 20
+
+
+def test_each_failure_has_its_line(
+    tap: Command, three: Sandbox, clock: FakeClock
+) -> None:
+    """All are listed at the end, and nothing else is an error."""
+    three.script(
+        Fault("error", 1, None, customer=0, status=401),
+        Fault("error", 1, None, customer=2, status=403),
+    )
+    run = tap(config=three.config(), clock=clock)
+    assert run.code == 1
+    names = [three.customers[number].customer_id for number in (0, 2)]
+    assert [it.split(":")[0] for it in run.errors] == [f"Customer {it}" for it in names]
+
+
+# States
+
+
+def test_a_customer_that_is_added_is_read_from_its_beginning(
+    tap: Command, three: Sandbox, clock: FakeClock
+) -> None:
+    """A customer that was removed and added again keeps its bookmark."""
+    config = three.config()
+    first, second, third = config["customers"]
+    one = tap(config={**config, "customers": [first, second]}, clock=clock)
+    two = tap(config={**config, "customers": [third]}, state=one.state, clock=clock)
+    assert len(two.records) == 120
+    assert parts(one.state).items() <= parts(two.state).items()
+    all_three = tap(config=config, state=two.state, clock=clock)
+    assert len(all_three.records) < 15
+    assert "WARNING" not in all_three.log
+
+
+def test_a_state_goes_out_with_each_page(
+    tap: Command, three: Sandbox, clock: FakeClock
+) -> None:
+    """Killed after any line, the next run reads what is missing and little else."""
+    whole = tap(config=three.config(), clock=clock)
+    lines = whole.stdout.splitlines(keepends=True)
+    for length in range(0, len(lines), 40):
+        text = [json.loads(line) for line in lines[:length]]
+        states = [it["value"] for it in text if it["type"] == "STATE"]
+        state = states[-1] if states else None
+        rest = tap(config=three.config(), state=state, clock=clock)
+        read = {
+            (it["record"]["customer_id"], it["record"]["id"])
+            for it in text
+            if it["type"] == "RECORD"
+        }
+        assert read | set(keys(rest)) == listed(three)
+        assert len(read) + len(rest.records) - 375 <= 100 + 15
+
+
+def test_a_state_of_one_customer_is_used_by_many(
+    tap: Command, three: Sandbox, clock: FakeClock
+) -> None:
+    """The shape of the state is the same, whether there is one customer or many."""
+    config = three.config()
+    one = {**config["customers"][0], "api_url": three.url}
+    first = tap(config=one, clock=clock)
+    many = tap(config=config, state=first.state, clock=clock)
+    assert len(many.records) < 125 + 10
+
+
+# One table
+
+
+def test_the_key_names_the_customer(
+    tap: Command, three: Sandbox, clock: FakeClock
+) -> None:
+    """Two customers may share an `id`: nothing says that it is unique across them."""
+    (shared,) = three.customers[0].leads.add(1)
+    three.customers[1].leads.add(1, id=shared)
+    run = tap(config=three.config(), clock=clock)
+    assert run.schema["key_properties"] == ["customer_id", "id"]
+    assert len([it for it in run.records if it["id"] == shared]) == 2
+    assert len(set(keys(run))) == len(run.records) == 377
+    one = {**three.config()["customers"][0], "api_url": three.url}
+    assert tap(config=one, clock=clock).schema["key_properties"] == ["id"]
+
+
+@pytest.mark.parametrize("bad", [None, 0, 2])
+def test_rows_are_removed_for_all_customers_or_for_none(
+    tap: Command, three: Sandbox, clock: FakeClock, bad: int | None
+) -> None:
+    """ACTIVATE_VERSION speaks for the whole table."""
+    if bad is not None:
+        three.script(Fault("error", 2, None, customer=bad, status=403))
+    config = {**three.config(), "emit_activate_version_messages": True}
+    catalog = full_table(tap, config=config)
+    run = tap(config=config, catalog=catalog, clock=clock)
+    assert ("ACTIVATE_VERSION" in run.stdout) == (bad is None)
+    assert (run.code == 0) == (bad is None)
+    versions = {it["version"] for it in run.messages if "version" in it}
+    assert len(versions) == 1
+
+
+# Pace and progress
+
+
+def test_a_share_of_a_key_takes_no_longer_than_its_share(tap: Command) -> None:
+    """With a limit below the API's own, its `RateLimit-Reset` is believed."""
+    start = 1_800_000_000 + 40 * MINUTE + 17
+    clock = FakeClock(start)
+    with Sandbox(leads=2300, clock=clock.time, limits=Limits(window="fixed")) as api:
+        config = {**api.config(), "page_size": 1, "requests_per_hour": 900}
+        run = tap(config=config, clock=clock)
+        assert run.code == 0
+        assert {it.status for it in api.requests} == {200}
+        hours = [int(it.time // HOUR) for it in api.requests]
+        assert max(hours.count(hour) for hour in hours) == 900
+        assert (clock.now - start) / MINUTE < 88.5
+
+
+def test_progress_speaks_of_all_customers(
+    tap: Command, three: Sandbox, clock: FakeClock
+) -> None:
+    """One line for all, about every ten seconds, and one at the end."""
+    three.script(Fault(times=None, before=lambda: clock.sleep(6)))
+    run = tap(config=three.config(), clock=clock)
+    lines = [it.split(" | ")[-1] for it in run.log.splitlines() if " Read " in it]
+    assert len(lines) == 3 + 1
+    assert "; 0 of 3 customers are done, about " in lines[1]
+    assert lines[-1].startswith("Read 375 of 375 leads (100%)")
+    assert lines[-1].endswith("; 3 of 3 customers are done")
+
+
+def test_a_wait_says_how_many_customers_wait(
+    tap: Command, three: Sandbox, clock: FakeClock
+) -> None:
+    """One line for all of them, and until when."""
+    three.script(Fault("error", 2, 1, customer=0, status=429, retry_after=600))
+    run = tap(config=three.config(), clock=clock)
+    assert run.code == 0
+    waits = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
+    assert len(waits) == 1
+    assert waits[0].endswith(". Resuming at 08:10:00 UTC; one customer waits")
+
+
+def test_logs_stay_readable_with_200_customers(tap: Command, clock: FakeClock) -> None:
+    """A run in which nothing goes wrong has a handful of lines."""
+    with Sandbox(customers=200, leads=3, clock=clock.time) as sandbox:
+        run = tap(config=sandbox.config(), clock=clock)
+        assert run.code == 0
+        assert len(run.records) == 600
+        assert len(run.log.splitlines()) < 12

@@ -1,0 +1,176 @@
+"""What bounds a run: `end_date`, `max_run_seconds`; and which streams are replaced."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from sandbox import Fault, Sandbox
+from testing.harness import bookmark_of, full_table, part_of
+
+if t.TYPE_CHECKING:
+    from testing.clock import FakeClock
+    from testing.harness import Command, Run
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+
+def ids(leads: list[Json]) -> set[str]:
+    """Return the ids of leads."""
+    return {lead["id"] for lead in leads}
+
+
+@pytest.fixture
+def middle(sandbox: Sandbox) -> str:
+    """The `updated_at` of the 150th lead: on the second page."""
+    return t.cast("str", sandbox.leads.all()[149]["updated_at"])
+
+
+def test_only_leads_before_the_end_date_are_read(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, middle: str
+) -> None:
+    """Paging stops there, and the bookmark is that of the last lead read."""
+    run = tap(config={**sandbox.config(), "end_date": middle}, clock=clock)
+    assert run.code == 0
+    assert run.records == sandbox.leads.all()[:149]
+    assert len(sandbox.requests) == 2
+    assert bookmark_of(run.state) == run.records[-1]["updated_at"]
+    assert "unfinished" not in part_of(run.state)
+    assert "WARNING" not in run.log
+
+
+def test_two_jobs_share_the_leads_without_gap_or_overlap(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, middle: str
+) -> None:
+    """`start_date` and `end_date` split the leads: exactly one job reads each."""
+    hourly = {**sandbox.config(), "start_date": middle}
+    new = tap(config=hourly, clock=clock)
+    old = tap(config={**sandbox.config(), "end_date": middle}, clock=clock)
+    assert ids(new.records) | ids(old.records) == ids(sandbox.leads.all())
+    assert not ids(new.records) & ids(old.records)
+    again = tap(
+        config={**sandbox.config(), "end_date": middle}, state=old.state, clock=clock
+    )
+    assert again.code == 0
+    assert bookmark_of(again.state) == bookmark_of(old.state)
+
+
+def test_an_end_date_before_all_leads_reads_nothing(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """An empty result is not an error, and sets no bookmark."""
+    config = {**sandbox.config(), "end_date": "2001-01-01"}
+    run = tap(config=config, clock=clock)
+    assert (run.code, run.records, run.bookmark) == (0, [], None)
+
+
+def test_an_end_date_activates_no_version(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, middle: str
+) -> None:
+    """The leads after it would be removed."""
+    config = {**sandbox.config(), "emit_activate_version_messages": True}
+    catalog = full_table(tap)
+    run = tap(config={**config, "end_date": middle}, catalog=catalog, clock=clock)
+    assert "ACTIVATE_VERSION" not in run.stdout
+    assert "No ACTIVATE_VERSION: with 'end_date'" in run.log
+
+
+@pytest.mark.parametrize("end", ["2026-01-01", "2025-12-31T23:59:59Z"])
+def test_the_end_date_must_be_after_the_start_date(
+    tap: Command, sandbox: Sandbox, end: str
+) -> None:
+    """Otherwise nothing would ever be read."""
+    config = {**sandbox.config(), "start_date": "2026-01-01", "end_date": end}
+    run = tap(config=config)
+    assert (run.code, run.errors) == (
+        1,
+        ["The setting 'end_date' must be after 'start_date'"],
+    )
+    assert not sandbox.requests
+
+
+def test_a_run_stops_before_the_request_that_would_be_too_late(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Exit code 0, and the next run resumes exactly there."""
+    sandbox.script(Fault(times=None, before=lambda: clock.sleep(7)))
+    config = {**sandbox.config(), "max_run_seconds": 10}
+    first = tap(config=config, clock=clock)
+    assert first.code == 0
+    assert len(first.records) == 200
+    assert "the setting 'max_run_seconds' allows. About 50 leads are left" in first.log
+    rest = tap(config=config, state=first.state, clock=clock)
+    assert first.records + rest.records == sandbox.leads.all()
+
+
+def test_a_run_does_not_wait_past_its_end(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A wait that ends too late is not begun."""
+    config = {**sandbox.config(), "max_run_seconds": 30, "requests_per_minute": 1}
+    run = tap(config=config, clock=clock)
+    assert run.code == 0
+    assert clock.sleeps == []
+    assert len(run.records) == 100
+
+
+def versions(run: Run, stream: str = "leads") -> set[int]:
+    """Return the versions of the records of a stream."""
+    found = (it for it in run.messages if it["type"] == "RECORD")
+    return {it["version"] for it in found if it["stream"] == stream}
+
+
+def test_records_of_an_hourly_run_have_the_time_of_their_page(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A full refresh that started before does not take them for old rows."""
+    sandbox.script(Fault(times=None, before=lambda: clock.sleep(7)))
+    config = {**sandbox.config(), "emit_activate_version_messages": True}
+    run = tap(config=config, clock=clock)
+    assert versions(run) == {1_800_000_000, 1_800_000_007, 1_800_000_014}
+    assert "ACTIVATE_VERSION" not in run.stdout
+    plain = tap(config=sandbox.config(), clock=clock)
+    assert not [it for it in plain.messages if "version" in it]
+
+
+def test_a_full_refresh_has_one_version_from_its_start(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A page that an hourly run requests meanwhile has a larger one."""
+    sandbox.script(Fault(times=None, before=lambda: clock.sleep(7)))
+    config = {**sandbox.config(), "emit_activate_version_messages": True}
+    run = tap(config=config, catalog=full_table(tap), clock=clock)
+    assert versions(run) == {1_800_000_000}
+
+
+HISTORY = {
+    "leads": {"__else__": None, "id": "id", "status": "status"},
+    "history": {
+        "__source__": "leads",
+        "__key_properties__": ["id", "updated_at"],
+        "__filter__": "status == 'won'",
+        "id": "id",
+        "updated_at": "updated_at",
+        "__else__": None,
+    },
+}
+
+
+def test_only_the_stream_with_the_key_of_leads_is_replaced(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A history that a stream map makes keeps its rows; its filter does not matter."""
+    config = {
+        **sandbox.config(),
+        "emit_activate_version_messages": True,
+        "stream_maps": HISTORY,
+    }
+    run = tap(config=config, catalog=full_table(tap), clock=clock)
+    assert run.code == 0, run.log
+    assert {it["stream"] for it in run.messages if "record" in it} == {
+        "leads",
+        "history",
+    }
+    activated = [it for it in run.messages if it["type"] == "ACTIVATE_VERSION"]
+    assert [it["stream"] for it in activated] == ["leads"]

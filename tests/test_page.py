@@ -1,0 +1,92 @@
+"""Any response body is either a page or a ValueError."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap_mega.page import parse_page
+from tap_mega.parser import split_list
+
+Json: t.TypeAlias = dict[str, t.Any]
+
+LEAD = {"id": "1", "updated_at": "2026-07-01T18:20:00.000Z"}
+
+text = st.text(st.characters(exclude_categories=()))
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | text,
+    lambda inner: st.lists(inner) | st.dictionaries(text, inner),
+    max_leaves=8,
+)
+leads = st.just(LEAD) | st.fixed_dictionaries(
+    {"id": values, "updated_at": values | st.just(LEAD["updated_at"])}
+)
+bodies = st.fixed_dictionaries(
+    {},
+    optional={
+        "leads": st.lists(leads | values) | values,
+        "next_cursor": st.none() | text | values,
+        "total": st.integers() | values,
+    },
+)
+
+
+@given(body=st.binary() | bodies.map(lambda it: json.dumps(it).encode()))
+def test_any_body_is_a_page_or_is_not(body: bytes) -> None:
+    """Nothing but ValueError is raised, and what comes is in order."""
+    try:
+        page = parse_page(body)
+    except ValueError:
+        return
+    content = json.loads(body)
+    assert len(page.leads) == len(page.timestamps)
+    assert len(page.leads) + len(page.rejected) == len(content["leads"])
+    assert all(isinstance(lead["id"], str) and lead["id"] for lead in page.leads)
+    assert page.total is None or 0 <= page.total < 2**63
+    json.dumps(page.leads, default=str).encode()
+
+
+@given(st.binary(max_size=40), st.integers(0, 200))
+def test_a_page_that_was_cut_or_changed_raises_nothing_else(
+    noise: bytes, position: int
+) -> None:
+    """A body that was damaged on its way is read, or is not a page."""
+    body = json.dumps({"leads": [LEAD, LEAD], "next_cursor": None, "total": 2}).encode()
+    for damaged in (body[:position], body[:position] + noise + body[position:]):
+        try:
+            page = parse_page(damaged)
+        except ValueError:
+            continue
+        assert all(lead["id"] for lead in page.leads)
+
+
+@given(st.lists(values, max_size=5), text, values)
+def test_a_list_is_cut_where_its_items_end(
+    items: list[t.Any], name: str, other: t.Any
+) -> None:
+    """Each item is cut out whole, and the rest of the object stays."""
+    content = {"first": other, name: 1, "leads": items, "last": other}
+    rest, cut = split_list(json.dumps(content).encode(), "leads")
+    assert json.dumps(json.loads(rest)) == json.dumps({**content, "leads": []})
+    assert [json.dumps(json.loads(it)) for it in cut] == list(map(json.dumps, items))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"leads": 5}',
+        b'{"leads": [',
+        b'{"x": {"leads": []}}',
+        b'"leads" [',
+    ],
+)
+def test_a_body_without_the_list_has_none_to_cut(body: bytes) -> None:
+    """Only a list of the object itself counts."""
+    with pytest.raises(ValueError, match="list"):
+        split_list(body, "leads")

@@ -1,0 +1,163 @@
+"""The sandbox can have many customers, each with its own key, leads and limits."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+import pytest
+import requests
+
+from sandbox import NO_LIMITS, Fault, Limits, Sandbox
+from sandbox.document import CUSTOMER_ID, LEADS_PATH
+from tests.test_sandbox import get, ids, list_all
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sandbox.customers import Customer
+    from testing.clock import FakeClock
+
+
+@pytest.fixture
+def api(clock: FakeClock) -> Iterator[Sandbox]:
+    """A sandbox with three customers, who have 30, 5 and 0 leads."""
+    with Sandbox(
+        customers=3, leads=[30, 5, 0], limits=NO_LIMITS, clock=clock.time
+    ) as sandbox:
+        yield sandbox
+
+
+def credentials(customer: Customer) -> dict[str, str]:
+    """Return the headers of a customer's requests."""
+    return {
+        "Authorization": f"Bearer {customer.auth_token}",
+        "x-customer-id": customer.customer_id,
+    }
+
+
+def statuses(sandbox: Sandbox, *customers: int) -> list[int]:
+    """Send a request for each of these customers and return the statuses."""
+    headers = [credentials(sandbox.customers[index]) for index in customers]
+    url = sandbox.url + LEADS_PATH
+    return [requests.get(url, headers=it, timeout=10).status_code for it in headers]
+
+
+def test_customers_have_their_own_leads(api: Sandbox) -> None:
+    """No lead of one customer is listed for another."""
+    for customer, count in zip(api.customers, (30, 5, 0), strict=True):
+        page = get(api, credentials(customer), limit=100).json()
+        assert ids(page["leads"]) == ids(customer.leads.all())
+        assert page["total"] == len(page["leads"]) == count
+        assert {x["customer_id"] for x in page["leads"]} <= {customer.customer_id}
+    assert len({x["id"] for it in api.customers for x in it.leads.all()}) == 35
+
+
+def test_the_first_customer_is_the_default_one(api: Sandbox) -> None:
+    """It has the same credentials and leads as the only customer of a sandbox."""
+    first = api.customers[0]
+    assert (first.customer_id, first.auth_token) == (api.customer_id, api.token)
+    assert first.customer_id == CUSTOMER_ID
+    assert first.leads is api.leads
+    assert len(list_all(api)) == 30
+
+
+def test_customers_are_the_same_for_the_same_seed(clock: FakeClock) -> None:
+    """Ids, keys and leads do not depend on the number of customers."""
+
+    def make(customers: int, seed: int = 1) -> list[object]:
+        with Sandbox(customers=customers, leads=3, seed=seed, clock=clock.time) as api:
+            return [(x.customer_id, x.auth_token, x.leads.all()) for x in api.customers]
+
+    assert make(2) == make(4)[:2]
+    assert make(2)[1] != make(2, seed=2)[1]
+
+
+def test_a_key_only_works_for_its_customer(api: Sandbox) -> None:
+    """The id of another customer gives 403."""
+    _, second, third = map(credentials, api.customers)
+    mixed = {**second, "x-customer-id": third["x-customer-id"]}
+    assert get(api, mixed).status_code == 403
+
+
+def test_customers_have_their_own_limits(api: Sandbox) -> None:
+    """The requests of one customer do not count for another."""
+    api.limits = Limits(2, 0)
+    assert statuses(api, 0, 0, 0, 1, 1, 1) == [200, 200, 429] * 2
+
+
+def test_customers_can_share_a_lead_id(api: Sandbox) -> None:
+    """Each customer has its own lead of that id."""
+    for index, customer in enumerate(api.customers):
+        customer.leads.add(1, id="shared", contact_name=f"Customer {index}")
+    for index, customer in enumerate(api.customers):
+        (lead,) = get(api, credentials(customer), search="Customer").json()["leads"]
+        assert (lead["id"], lead["contact_name"]) == ("shared", f"Customer {index}")
+
+
+def test_the_configuration_lists_all_customers(api: Sandbox) -> None:
+    """With one customer it has the settings of one."""
+    config = api.config()
+    assert config == {
+        "customers": [
+            {"customer_id": it.customer_id, "auth_token": it.auth_token}
+            for it in api.customers
+        ],
+        "api_url": api.url,
+    }
+    with Sandbox(leads=0) as one:
+        assert one.config().keys() == {"auth_token", "customer_id", "api_url"}
+
+
+def test_requests_name_their_customer(api: Sandbox) -> None:
+    """The token decides; without a valid one, the header does."""
+    second, third = map(credentials, api.customers[1:])
+    get(api, second)
+    get(api, {**second, "x-customer-id": third["x-customer-id"]})
+    get(api, {**second, "Authorization": "Bearer mega_wrong"})
+    get(api, {"Authorization": None, "x-customer-id": "unknown"})
+    id_ = api.customers[1].customer_id
+    assert [x.customer for x in api.requests] == [id_, id_, id_, None]
+
+
+@pytest.mark.parametrize("which", [1, "1", "00000000-0000-4000-8000-00000000CAFF"])
+def test_a_fault_can_be_for_one_customer(api: Sandbox, which: int | str) -> None:
+    """Only the requests of this customer count for it."""
+    api.script(Fault("error", 2, customer=which, status=403), Fault("error", 6))
+    expected = [200, 200, 200, 200, 403, 503, 200]
+    assert statuses(api, 0, 0, 1, 0, 1, 1, 0) == expected
+
+
+def test_leads_of_a_customer_can_be_changed_over_http(api: Sandbox) -> None:
+    """The parameter `customer` is an index or an id. The default is the first."""
+    for query in ("customer=1", f"customer={api.customers[1].customer_id}", ""):
+        url = f"{api.url}/sandbox/add?{query}"
+        assert requests.post(url, timeout=10).status_code == 200
+    assert [it.leads.count() for it in api.customers] == [31, 7, 0]
+
+
+def test_an_unknown_customer_is_an_error(api: Sandbox) -> None:
+    """The message names the valid indexes."""
+    with pytest.raises(ValueError, match="no customer 3; use an id or 0 to 2"):
+        api.script(Fault(customer=3))
+    url = f"{api.url}/sandbox/change?customer=nobody"
+    response = requests.post(url, timeout=10)
+    assert response.status_code == 400
+    assert "no customer 'nobody'" in response.json()["error"]
+
+
+@pytest.mark.parametrize(("customers", "leads"), [(0, 1), (2, [1]), (1, [1, 2])])
+def test_numbers_of_leads_must_fit_the_customers(
+    customers: int, leads: int | list[int]
+) -> None:
+    """There is at least one customer, and one number for each."""
+    with pytest.raises(ValueError, match=f"do not fit {customers} customers"):
+        Sandbox(customers=customers, leads=leads)
+
+
+def test_200_customers_are_made_within_seconds() -> None:
+    """Each has its own database."""
+    start = time.perf_counter()
+    with Sandbox(customers=200, leads=20) as sandbox:
+        assert sum(it.leads.count() for it in sandbox.customers) == 4000
+    assert time.perf_counter() - start < 3

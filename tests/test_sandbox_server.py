@@ -1,0 +1,227 @@
+"""The sandbox as a server and as a command: connections, requests, control routes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+import typing as t
+
+import pytest
+import requests
+
+from sandbox import NO_LIMITS, Fault, Sandbox
+from sandbox.__main__ import main
+from sandbox.control import USAGE
+from sandbox.document import LEADS_PATH
+from sandbox.faults.kinds import KINDS
+from testing.harness import own_process_settings
+from tests.test_sandbox import get
+from tests.test_sandbox_faults import connect, get_raw
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from testing.clock import FakeClock
+
+
+@pytest.fixture
+def api(clock: FakeClock) -> Iterator[Sandbox]:
+    """A sandbox with 60 leads and no rate limits."""
+    with Sandbox(leads=60, limits=NO_LIMITS, clock=clock.time) as sandbox:
+        yield sandbox
+
+
+# The server
+
+
+def test_requests_are_recorded(api: Sandbox, clock: FakeClock) -> None:
+    """Each has its time, method, path, query, headers and status."""
+    get(api, limit=3, search="a b")
+    (received,) = api.requests
+    assert (received.time, received.method) == (clock.now, "GET")
+    assert (received.path, received.status) == (LEADS_PATH, 200)
+    assert received.query == {"limit": "3", "search": "a b"}
+    assert received.headers["x-customer-id"] == api.customer_id
+    api.requests.clear()
+    get(api, limit=0)
+    assert [x.status for x in api.requests] == [400]
+
+
+def test_the_number_of_kept_requests_can_be_limited(clock: FakeClock) -> None:
+    """The latest requests are kept. The counts by status stay exact."""
+    with Sandbox(leads=1, clock=clock.time, max_requests=3) as sandbox:
+        sandbox.script(Fault("error", times=2), Fault("reset", at=3))
+        for number in range(2):
+            get_raw(sandbox, page=str(number))
+        with pytest.raises(requests.ConnectionError):
+            get_raw(sandbox)
+        for number in range(3, 7):
+            get_raw(sandbox, page=str(number))
+        assert [x.query["page"] for x in sandbox.requests] == ["4", "5", "6"]
+        assert [x.status for x in sandbox.requests[-2:]] == [200, 200]
+        sandbox.requests.clear()
+        counts = requests.get(f"{sandbox.url}/sandbox/requests", timeout=10).json()
+    by_status = {"503": 2, "no answer": 1, "200": 4}
+    assert counts == {"requests": 7, "by_status": by_status}
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "content_encoding"),
+    [
+        ("gzip", "gzip"),
+        ("deflate, GZIP;q=0.5", "gzip"),
+        ("br;q=1.0, *;q=0.1", "gzip"),
+        ("identity", None),
+        ("gzip;q=0", None),
+        ("*, gzip; q=0.000", None),
+        ("*;q=0", None),
+        ("notgzip", None),
+        ("", None),
+    ],
+)
+def test_responses_are_compressed_if_the_client_accepts_gzip(
+    api: Sandbox, accept_encoding: str, content_encoding: str | None
+) -> None:
+    """Otherwise they are sent as plain JSON."""
+    response = get(api, {"Accept-Encoding": accept_encoding})
+    assert response.headers.get("Content-Encoding") == content_encoding
+    assert len(response.json()["leads"]) == 20
+
+
+def test_a_connection_serves_many_requests(api: Sandbox) -> None:
+    """A hundred requests over one connection do not wait for delayed ACKs."""
+    connection = connect(api)
+    connection.connect()
+    socket, start = connection.sock, time.perf_counter()
+    for _ in range(100):
+        connection.request("GET", "/elsewhere")
+        assert connection.getresponse().read()
+        assert connection.sock is socket
+    connection.close()
+    # With Nagle's algorithm and delayed ACKs, each request would take 0.04 s.
+    assert time.perf_counter() - start < 100 * 0.04
+
+
+def test_a_port_in_use_is_an_error(api: Sandbox) -> None:
+    """The sandbox raises OSError and leaves no thread running."""
+    threads = threading.active_count()
+    port = int(api.url.rpartition(":")[2])
+    with pytest.raises(OSError, match="address already in use"):
+        Sandbox(leads=0, port=port).__enter__()
+    assert threading.active_count() == threads
+
+
+# The control routes and the command
+
+
+def test_leads_can_be_changed_over_http(api: Sandbox) -> None:
+    """The control routes need no credentials and return the ids."""
+    for name, left in {"change": 60, "add": 65, "merge": 60, "delete": 55}.items():
+        response = requests.post(f"{api.url}/sandbox/{name}?count=5", timeout=10).json()
+        assert (response[name], len(response["ids"])) == (5, 5)
+        assert api.leads.count() == left
+    assert not api.requests
+
+
+def test_faults_can_be_scripted_over_http(api: Sandbox) -> None:
+    """The requests can be counted over HTTP, too."""
+    url = f"{api.url}/sandbox/faults"
+    assert requests.post(url, params={"fault": ["reset", "503@2"]}, timeout=10).ok
+    with pytest.raises(requests.ConnectionError):
+        get_raw(api)
+    assert get_raw(api).status_code == 503
+    counts = requests.get(f"{api.url}/sandbox/requests", timeout=10).json()
+    assert counts == {"requests": 2, "by_status": {"no answer": 1, "503": 1}}
+
+
+@pytest.mark.parametrize(
+    "path", ["change?count=61", "delete?count=x", "faults?fault=explode@1"]
+)
+def test_invalid_control_requests_are_rejected(api: Sandbox, path: str) -> None:
+    """They give 400 and the reason."""
+    response = requests.post(f"{api.url}/sandbox/{path}", timeout=10)
+    assert response.status_code == 400
+    assert response.json()["error"]
+
+
+def test_the_help_lists_every_kind_of_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help text is the reference for faults."""
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    output = capsys.readouterr().out
+    assert end.value.code == 0
+    for kind in KINDS:
+        assert f"    {kind.replace('_', '-')} " in output
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_runs_until_it_is_stopped(stop: signal.Signals) -> None:
+    """It prints a valid configuration and curl command, and stops silently."""
+    command = [
+        sys.executable,
+        "-m",
+        "sandbox",
+        "--port=0",
+        "--leads=3",
+        "--fault=401@2",
+    ]
+    pipes: dict[str, t.Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        output = ""
+        while "/sandbox/requests" not in output:
+            output += process.stdout.readline() if process.stdout else ""
+        config = json.loads(output[output.index("{") : output.index("}") + 1])
+        headers = {
+            "Authorization": f"Bearer {config['auth_token']}",
+            "x-customer-id": config["customer_id"],
+        }
+        url = config["api_url"] + LEADS_PATH
+        statuses = [requests.get(url, headers=headers, timeout=10).status_code]
+        statuses.append(requests.get(url, headers=headers, timeout=10).status_code)
+        process.send_signal(stop)
+        rest = process.communicate(timeout=10)
+    assert statuses == [200, 401]
+    assert f"'{url}?" in output
+    assert all(path in output for _, path, _ in USAGE)
+    assert (process.returncode, rest[1]) == (0, "")
+
+
+def test_the_command_reports_a_port_in_use(api: Sandbox) -> None:
+    """The message names the option --port."""
+    port, message = api.url.rpartition(":")[2], "port {}: .*--port"
+    before = signal.getsignal(signal.SIGINT)
+    with (
+        own_process_settings(),  # The command sets signal handlers.
+        pytest.raises(SystemExit, match=message.format(port)),
+    ):
+        main(["--port", port, "--leads", "0"])
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("--leads=-1", "--leads: '-1' is not a number from 0"),
+        ("--leads=5,x", "--leads: 'x' is not a number from 0"),
+        ("--leads=5,1", "2 numbers of leads do not fit 1 customers"),
+        ("--customers=0", "0 numbers of leads do not fit 0 customers"),
+        ("--delay=-1", "--delay: '-1' is not a number from 0"),
+        ("--speed=0", "--speed: '0' is not a number from 0.001"),
+        ("--fault=explode", "--fault: no fault is called 'explode'"),
+        ("--fault=503:customer=1", "there is no customer '1'"),
+        ("--port=x", "--port: 'x' is not a number from 0 to 65535"),
+        ("--window=odd", "--window: invalid"),
+    ],
+)
+def test_an_invalid_option_is_an_error(
+    option: str, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message names the problem."""
+    with own_process_settings(), pytest.raises(SystemExit) as end:
+        main([option])
+    assert end.value.code == 2
+    assert problem in capsys.readouterr().err.splitlines()[-1]

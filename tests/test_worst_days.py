@@ -1,0 +1,499 @@
+"""Wrong totals, many leads with one timestamp, unreadable leads, endless pages."""
+
+from __future__ import annotations
+
+import json
+import math
+import typing as t
+
+import pytest
+
+from sandbox import NO_LIMITS, Fault, Limits, Sandbox
+from testing.harness import Run, bookmark_of, full_table, part_of
+
+if t.TYPE_CHECKING:
+    from testing.clock import FakeClock
+    from testing.harness import Command
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+HOUR = 3600
+SECRET = "someone@example.com"  # noqa: S105 - a lead's address
+
+
+def refreshed(tap: Command, sandbox: Sandbox, clock: FakeClock, **more: t.Any) -> Run:
+    """Run a full-table sync that may remove rows."""
+    config = {**sandbox.config(), "emit_activate_version_messages": True, **more}
+    return tap(config=config, catalog=full_table(tap), clock=clock)
+
+
+def ids(leads: list[Json]) -> set[str]:
+    """Return the ids of leads."""
+    return {lead["id"] for lead in leads}
+
+
+# Wrong totals
+
+LIES: dict[str, tuple[Fault, ...]] = {
+    "zero-in-the-middle": (Fault("early_end", 3, value="0"),),
+    "zero-at-once": (Fault("early_end", 1, value="0"),),
+    "negative": (Fault("early_end", 3, value="-5"),),
+    "what-was-read": (Fault("early_end", 3, value="200"),),
+    "fraction": (Fault("early_end", 3, value="200.0"),),
+    "text-of-digits": (Fault("total", 1, None, value="1e400"),),
+    "a-page-twice": (Fault("repeat_leads", 3),),
+    "nothing": (Fault("early_end", 1),),
+}
+
+
+@pytest.mark.parametrize("faults", LIES.values(), ids=LIES)
+def test_a_wrong_total_removes_no_row(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, faults: tuple[Fault, ...]
+) -> None:
+    """Without every lead of the largest total, no version is activated."""
+    sandbox.script(*faults)
+    run = refreshed(tap, sandbox, clock)
+    assert "ACTIVATE_VERSION" not in run.stdout
+    assert ("No ACTIVATE_VERSION" in run.log) == (run.code == 0)
+    sandbox.script()
+    assert "ACTIVATE_VERSION" in refreshed(tap, sandbox, clock).stdout
+
+
+def test_the_largest_total_is_named(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """If the total falls to what was read, the warning still says what is missing."""
+    sandbox.script(Fault("early_end", 3, value="200"))
+    run = refreshed(tap, sandbox, clock)
+    assert "only 200 different leads of 250 were read" in run.log
+
+
+@pytest.mark.parametrize(("deleted", "activated"), [(2, True), (20, False)])
+def test_a_few_leads_may_be_deleted_meanwhile(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, deleted: int, *, activated: bool
+) -> None:
+    """Up to 1 % of the largest total may be missing, if the last total agrees."""
+    sandbox.script(Fault(at=2, before=lambda: sandbox.leads.delete(deleted)))
+    run = refreshed(tap, sandbox, clock)
+    assert ids(run.records) >= ids(sandbox.leads.all())
+    assert (250 - len(run.records) <= 2) == activated
+    assert ("ACTIVATE_VERSION" in run.stdout) == activated
+
+
+def test_leads_that_come_twice_count_once(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Changed leads are read again; the table is complete all the same."""
+
+    def change() -> None:
+        clock.sleep(1)
+        sandbox.leads.change(30)
+
+    sandbox.script(Fault(at=2, before=change))
+    run = refreshed(tap, sandbox, clock)
+    assert len(run.records) > 250
+    assert "ACTIVATE_VERSION" in run.stdout
+
+
+def test_no_leads_despite_a_total_is_an_error(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """0 of 250 leads ends with exit code 1."""
+    sandbox.script(Fault("early_end"))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert "The API says that there are 250 leads, and sent none" in run.errors[0]
+
+
+def test_pages_that_end_early_are_a_warning(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """More than a page too early: the leads are kept, and the log says so."""
+    sandbox.script(Fault("early_end", 2))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 0
+    assert "The API ended its pages 150 leads too early" in run.log
+    sandbox.script(Fault("early_end", 3))
+    assert "too early" not in tap(config=sandbox.config(), clock=clock).log
+
+
+# Many leads with one timestamp
+
+PER_MINUTE = 6
+
+
+def runs_until_done(
+    tap: Command, clock: FakeClock, config: Json, most: int
+) -> list[Run]:
+    """Run once an hour until no sync is unfinished; no run may fail."""
+    state, runs = None, list[Run]()
+    while not runs or "unfinished" in part_of(runs[-1].state):
+        runs.append(tap(config=config, state=state, clock=clock))
+        assert runs[-1].code == 0, runs[-1].log
+        assert len(runs) <= most
+        state = runs[-1].state
+        clock.sleep(HOUR)
+    return runs
+
+
+def crowd(sandbox: Sandbox, clock: FakeClock, leads: int, seconds: float) -> None:
+    """Add leads that all changed within so many seconds."""
+    for _ in range(10):
+        sandbox.leads.add(leads // 10)
+        clock.sleep(seconds / 10)
+
+
+@pytest.mark.parametrize("seconds", [0, 30], ids=["one-timestamp", "half-a-minute"])
+def test_a_crowd_is_read_in_as_many_runs_as_its_pages_need(
+    tap: Command, clock: FakeClock, seconds: float
+) -> None:
+    """A run that is out of quota is resumed exactly where it stopped."""
+    limits = Limits(per_minute=PER_MINUTE, per_hour=0)
+    with Sandbox(leads=0, clock=clock.time, limits=limits) as sandbox:
+        crowd(sandbox, clock, 200, seconds)
+        config = {**sandbox.config(), "page_size": 10, "max_wait_seconds": 0}
+        config["requests_per_minute"] = PER_MINUTE
+        runs = runs_until_done(tap, clock, config, most=10)
+        read = [lead["id"] for run in runs for lead in run.records]
+        assert len(runs) == math.ceil(20 / PER_MINUTE)
+        assert len(sandbox.requests) == 20
+        assert sorted(read) == sorted(ids(sandbox.leads.all()))
+
+
+@pytest.mark.parametrize("lifetime", [0, 1, 3])
+def test_a_tie_can_take_more_pages_than_a_cursor_lives(
+    tap: Command, clock: FakeClock, lifetime: int
+) -> None:
+    """Inside of one `updated_at`, reading goes on by `offset`."""
+    with Sandbox(leads=0, clock=clock.time, limits=NO_LIMITS) as sandbox:
+        sandbox.leads.add(300, updated_at="2026-01-01T00:00:00.000Z")
+        sandbox.leads.add(20)
+        fault = Fault("cursor_lifetime", times=None, count=lifetime)
+        refuse = Fault("refuse_cursor", times=None)
+        sandbox.script(fault if lifetime else refuse)
+        config = {**sandbox.config(), "page_size": 10, "requests_per_minute": 0}
+        run = tap(config=config, clock=clock)
+        assert run.code == 0
+        assert ids(run.records) == ids(sandbox.leads.all())
+        assert len(sandbox.requests) <= 32 * 4
+
+
+def test_a_tie_and_dead_cursors_and_no_quota(tap: Command, clock: FakeClock) -> None:
+    """A run whose cursor died since the last one goes on inside of the tie."""
+    limits = Limits(per_minute=PER_MINUTE, per_hour=0)
+    with Sandbox(leads=0, clock=clock.time, limits=limits) as sandbox:
+        sandbox.leads.add(200, updated_at="2026-01-01T00:00:00.000Z")
+        config = {**sandbox.config(), "page_size": 10, "max_wait_seconds": 0}
+        config["requests_per_minute"] = PER_MINUTE
+        state, read, runs = None, set[str](), 0
+        while runs == 0 or "unfinished" in part_of(state or {}):
+            sandbox.script(Fault("refuse_cursor") if runs else Fault())
+            run = tap(config=config, state=state, clock=clock)
+            assert run.code == 0, run.log
+            read |= ids(run.records)
+            state, runs = run.state, runs + 1
+            assert runs <= 6
+            clock.sleep(HOUR)
+        assert read == ids(sandbox.leads.all())
+
+
+def test_leads_that_leave_a_tie_cause_no_gap(tap: Command, clock: FakeClock) -> None:
+    """Where leads before the offset have changed, reading steps back."""
+    with Sandbox(leads=0, clock=clock.time, limits=NO_LIMITS) as sandbox:
+        sandbox.leads.add(300, updated_at="2026-01-01T00:00:00.000Z")
+
+        def change() -> None:
+            clock.sleep(10)
+            sandbox.leads.change(120)
+
+        sandbox.script(Fault("refuse_cursor", at=16, before=change))
+        config = {**sandbox.config(), "page_size": 10, "requests_per_minute": 0}
+        run = tap(config=config, clock=clock)
+        assert run.code == 0
+        newest = {lead["id"]: lead for lead in run.records}
+        assert newest == {lead["id"]: lead for lead in sandbox.leads.all()}
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["one-run", "two-runs"])
+def test_leads_that_move_to_the_end_hide_none(
+    tap: Command, clock: FakeClock, *, stopped: bool
+) -> None:
+    """A lead that was read and has changed since does not mark where reading was."""
+    with Sandbox(leads=0, clock=clock.time, limits=NO_LIMITS) as sandbox:
+        sandbox.leads.add(30, updated_at="2026-01-01T00:00:00.000Z")
+        read = [lead["id"] for lead in sandbox.leads.all()[:20]]
+
+        def change() -> None:
+            for lead in read[:4:-1]:
+                clock.sleep(1)
+                sandbox.leads.update(lead)
+
+        config = {**sandbox.config(), "page_size": 10, "max_wait_seconds": 0}
+        no_quota = Fault("error", 3, None, status=429, retry_after=600)
+        refuse = Fault("refuse_cursor", 1 if stopped else 3, before=change)
+        runs, state = list[Run](), None
+        for fault in [no_quota, refuse] if stopped else [refuse]:
+            sandbox.script(fault)
+            runs.append(tap(config=config, state=state, clock=clock))
+            assert runs[-1].code == 0
+            state = runs[-1].state
+        newest = {lead["id"]: lead for run in runs for lead in run.records}
+        assert newest == {lead["id"]: lead for lead in sandbox.leads.all()}
+
+
+def test_a_stop_resumes_with_its_cursor(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """No look-back and no page comes twice; the next full run looks back again."""
+    config = {**sandbox.config(), "max_wait_seconds": 0}
+    sandbox.script(Fault("error", 2, None, status=429, retry_after=60))
+    first = tap(config=config, clock=clock)
+    assert len(first.records) == 100
+    sandbox.script()
+    rest = tap(config=config, state=first.state, clock=clock)
+    assert sandbox.requests[2].query["cursor"]
+    assert first.records + rest.records == sandbox.leads.all()
+    assert "unfinished" not in part_of(rest.state)
+    assert bookmark_of(rest.state) == sandbox.leads.all()[-1]["updated_at"]
+
+
+def test_a_stop_that_read_nothing_fails(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """The scheduler sees that the run was in vain, and the state stays."""
+    config = {**sandbox.config(), "max_wait_seconds": 0}
+    sandbox.script(Fault("error", 2, None, status=429, retry_after=60))
+    first = tap(config=config, clock=clock)
+    sandbox.script(Fault("error", 1, None, status=429, retry_after=60))
+    second = tap(config=config, state=first.state, clock=clock)
+    assert second.code == 1
+    assert second.state == first.state
+
+
+@pytest.mark.parametrize(
+    "unfinished",
+    [{}, "x", {"cursor": 5}, {"cursor": "x", "updated_at": "soon"}],
+    ids=str,
+)
+def test_a_broken_unfinished_state_falls_back_to_the_lookback(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, unfinished: object
+) -> None:
+    """The bookmark is still true, so the sync starts there."""
+    state = tap(config=sandbox.config(), clock=clock).state
+    part_of(state)["unfinished"] = unfinished
+    run = tap(config=sandbox.config(), state=state, clock=clock)
+    assert run.code == 0
+    assert len(run.records) < 5
+
+
+# Unreadable leads
+
+DEEP = 100_000
+IMPOSSIBLE: dict[str, tuple[str, str]] = {
+    "null": ("null", "not an object"),
+    "empty": ("{}", "no usable 'id'"),
+    "no-id": ('{"id": null, "updated_at": "2027-01-01"}', "no usable 'id'"),
+    "no-date": ('{"id": "x", "updated_at": ""}', "no usable 'updated_at'"),
+    "digits": (f'{{"id": "x", "score": {5000 * "1"}}}', "too many digits"),
+    "deep": (f'{{"id": "x", "a": {DEEP * "["}{DEEP * "]"}}}', "nested too deeply"),
+}
+
+
+@pytest.mark.parametrize(("lead", "why"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+@pytest.mark.parametrize("page", [1, 3])
+def test_an_impossible_lead_blocks_no_other(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, lead: str, why: str, page: int
+) -> None:
+    """It is left out, all others are read, and exit code 1 says to look."""
+    sandbox.script(Fault("raw_lead", page, lead=lead))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 1
+    assert run.records == sandbox.leads.all()
+    assert len(sandbox.requests) == 3
+    assert bookmark_of(run.state) == sandbox.leads.all()[-1]["updated_at"]
+    number = 51 if page == 3 else 101
+    assert len(run.errors) == 1
+    assert f"{why}" in run.errors[0]
+    assert f"lead {number} of page {page}" in run.errors[0]
+
+
+def test_an_impossible_lead_removes_no_row(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Its row would be taken for one that is gone."""
+    sandbox.script(Fault("raw_lead", 2, lead="null"))
+    run = refreshed(tap, sandbox, clock)
+    assert (run.code, "ACTIVATE_VERSION" in run.stdout) == (1, False)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_impossible_lead_is_named_if_the_run_ends_early(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, status: int
+) -> None:
+    """The state passes it, so no later run would name it."""
+    sandbox.script(
+        Fault("raw_lead", 1, lead="null"),
+        Fault("error", 2, None, status=status, retry_after=600 if status == 429 else 1),
+    )
+    config = {**sandbox.config(), "max_wait_seconds": 0, "backoff_max_tries": 2}
+    run = tap(config=config, clock=clock)
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert "lead 101 of page 1" in run.errors[0]
+    assert ("Gave up after 2 tries" in run.errors[0]) == (status == 503)
+    assert ("leads are left for the next run" in run.log) == (status == 429)
+
+
+def test_many_impossible_leads_are_one_short_line(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """The first ten are named."""
+    page = {"leads": [None] * 50, "next_cursor": None, "total": 50}
+    sandbox.script(Fault("body", body=json.dumps(page)))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 1
+    assert "Left out 50 leads" in run.errors[0]
+    assert "lead 10 of page 1, and 40 more" in run.errors[0]
+    assert len(run.errors[0]) < 700
+
+
+def test_text_that_no_database_takes_is_repaired(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Half an emoji becomes U+FFFD, NUL is dropped, and one warning counts them."""
+    odd = {
+        **sandbox.leads.all()[0],
+        "contact_name": "Zo\0ë \ud83c!",
+        "custom_fields": {"no\0tes": "a\udc00b", "whole": "🏠"},
+    }
+    page = json.dumps({"leads": [odd], "next_cursor": None, "total": 1})
+    sandbox.script(Fault("body", body=page))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 0
+    lead = run.records[-1]
+    assert lead["contact_name"] == "Zoë \ufffd!"
+    assert lead["custom_fields"] == {"notes": "a\ufffdb", "whole": "🏠"}
+    warnings = [line for line in run.log.splitlines() if "WARNING" in line]
+    assert len(warnings) == 1
+    assert "3 texts and numbers of leads were changed" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [("Zo\0\0ë", "Zoë"), ("\ud83c!", "\ufffd!"), ("\udc00", "\ufffd")],
+    ids=["nul", "high-half", "low-half"],
+)
+def test_each_kind_of_odd_text_is_repaired_alone(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, sent: str, stored: str
+) -> None:
+    """No other odd text needs to be in the same page."""
+    lead = {**sandbox.leads.all()[0], "contact_name": sent}
+    page = json.dumps({"leads": [lead], "next_cursor": None, "total": 1})
+    sandbox.script(Fault("body", body=page))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 0
+    assert [record["contact_name"] for record in run.records] == [stored]
+    assert "1 texts and numbers of leads were changed" in run.log
+
+
+@pytest.mark.parametrize(
+    ("number", "stored"),
+    [
+        ("1e-20000", 0),
+        ("-1e-400", 0),
+        ("1e-99999999999999999999", 0),
+        ("1e400", None),
+        ("-1E+99999999999999999999", None),
+        ("1e307", 1e307),
+        ("0.0000001", 1e-7),
+        ("0e-400", 0),
+        ("12345678901234567890.5", 12345678901234567890.5),
+    ],
+)
+def test_numbers_that_no_double_holds_are_repaired(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, number: str, stored: float | None
+) -> None:
+    """One that is too small becomes 0, and one that is too large null."""
+    lead = {**sandbox.leads.all()[0], "custom_fields": {"budget": "NUMBER"}}
+    page = json.dumps({"leads": [lead], "next_cursor": None, "total": 1})
+    sandbox.script(Fault("body", body=page.replace('"NUMBER"', number)))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 0
+    assert run.records[0]["custom_fields"]["budget"] == stored
+
+
+# Clocks
+
+
+def test_the_bookmark_does_not_pass_the_clock_of_the_api(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """If our clock is ahead, the API's clock limits the bookmark."""
+    sandbox.leads.add(1, updated_at="2130-01-01T00:00:00.000Z")
+    api_time = int(clock.now)
+    clock.now += 7200
+    page = {"leads": sandbox.leads.all()[-1:], "next_cursor": None, "total": 1}
+    sandbox.script(Fault("body", body=json.dumps(page)))
+    sandbox._clock = lambda: api_time  # noqa: SLF001
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 0
+    assert bookmark_of(run.state) == "2027-01-15T08:00:00.000Z"
+    assert "The clock of this machine and the clock of the API differ by 2 h" in run.log
+
+
+def test_a_version_is_larger_than_the_last_one(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A clock that was set back makes no older version."""
+    config = {**sandbox.config(), "emit_activate_version_messages": True}
+    catalog = full_table(tap)
+    first = tap(config=config, catalog=catalog, clock=clock)
+    clock.now -= 3
+    second = tap(config=config, catalog=catalog, state=first.state, clock=clock)
+    versions = [
+        it["version"]
+        for run in (first, second)
+        for it in run.messages
+        if it["type"] == "ACTIVATE_VERSION"
+    ]
+    assert versions == [1_800_000_000, 1_800_000_001]
+
+
+def test_an_api_that_rounds_loses_no_lead(tap: Command, clock: FakeClock) -> None:
+    """After a refused cursor, reading resumes a second before the last lead."""
+    with Sandbox(leads=0, clock=clock.time) as sandbox:
+        sandbox.leads.add(30, updated_at="2026-01-01T00:00:00.000Z")
+        rounds = Fault("rounds_up", times=None)
+        sandbox.script(Fault("refuse_cursor", at=2), rounds)
+        run = tap(config={**sandbox.config(), "page_size": 20}, clock=clock)
+        assert ids(run.records) == ids(sandbox.leads.all())
+
+
+# Endless responses
+
+
+def test_a_429_for_ever_ends(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
+    """After four hours without a new lead, one error; halfway, one warning."""
+    sandbox.script(Fault("error", 2, None, status=429, retry_after=30))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert run.code == 1
+    assert 4 * HOUR <= sum(clock.sleeps) < 4 * HOUR + 60
+    assert len(run.errors) == 1
+    assert "4.0 hours of waiting returned no new lead" in run.errors[0]
+    assert run.log.count("No progress: ") == 1
+    assert len(run.records) == 100
+
+
+@pytest.mark.parametrize("kind", ["empty_page", "same_page"])
+def test_pages_without_a_new_lead_end(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, kind: str
+) -> None:
+    """Ever new cursors with nothing behind them are an error after fifty pages."""
+    sandbox.script(Fault(kind, times=None))
+    config = {**sandbox.config(), "requests_per_minute": 0}
+    sandbox.limits = NO_LIMITS
+    run = tap(config=config, clock=clock)
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert len(sandbox.requests) <= 51
