@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import contenders, quota, report
+from benchmarks import contenders, customers, quota, report
 from benchmarks.runs import MIB, NO_PACING, Cost, config_file, measure
 from sandbox import NO_LIMITS, Sandbox
 from testing.environments import make_environment
@@ -32,11 +32,14 @@ MAX_CPU_RATIO = 4
 The start-up does not count. docs/benchmarks.md has the measured ratio.
 """
 MAX_MEMORY_INCREASE = 8 * MIB
+MAX_MEMORY_PER_CUSTOMER = 1 * MIB
+MANY_CUSTOMERS = 40
 NAMES = ("tap-mega", "the floor")
 ONE, FEW, MANY = 1, 2_000, 20_000
 ROUNDS = 2
 SECTIONS = {
     "cost": "benchmarks",
+    "customers": "benchmarks.customers",
     "memory": "benchmarks.memory",
     "postgres": "benchmarks.postgres",
     "quota": "benchmarks.quota",
@@ -111,6 +114,22 @@ def test_more_leads_take_no_more_memory(costs: Costs) -> None:
     assert many - few <= MAX_MEMORY_INCREASE
 
 
+@pytest.mark.slow
+def test_a_customer_takes_little_memory() -> None:
+    """A first load of more customers needs at most about 1 MiB for each of them."""
+    one, many = (customers.measure_memory(size, 300) for size in (1, MANY_CUSTOMERS))
+    assert many - one <= (MANY_CUSTOMERS - 1) * MAX_MEMORY_PER_CUSTOMER
+
+
+@pytest.mark.slow
+def test_polls_of_many_customers_are_measured() -> None:
+    """One run for all and a run for each send the same number of requests."""
+    poll = customers.measure_polls(2, rounds=1, apart=True)
+    assert (len(poll.together), len(poll.apart)) == (1, 2)
+    row = customers.format_polls(2, {2: poll}, {2: 0})
+    assert row["requests"] == "2"
+
+
 def test_a_failed_command_has_no_cost(tmp_path: Path) -> None:
     """The error contains the command's stderr."""
     config = tmp_path / "config.json"
@@ -154,6 +173,15 @@ def test_the_page_has_a_section_for_each_benchmark() -> None:
 def test_a_sync_on_a_fake_clock_is_measured() -> None:
     """The result counts the leads, the requests and the 429 responses."""
     assert quota.run_sync(101)[:3] == (101, 2, 0)
+
+
+@pytest.mark.slow
+def test_a_load_of_customers_is_measured() -> None:
+    """Two customers take the time of one. With slow responses, they take longer."""
+    one, two = customers.run_load(1), customers.run_load(2)
+    assert two.statuses == [200] * 2 * customers.LOADED_PAGES
+    assert two.seconds <= 1.05 * one.seconds
+    assert customers.run_load(1, latency=2).seconds >= 2 * customers.LOADED_PAGES
 
 
 def test_the_plot_shows_the_least_time_and_the_syncs() -> None:
