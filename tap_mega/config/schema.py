@@ -243,7 +243,8 @@ SETTINGS: Schema = th.PropertiesList(
         title="Emit ACTIVATE_VERSION",
         description=(
             "Whether a full-table sync tells the loader, after its last row, to remove "
-            "the rows that were not in the load."
+            "the rows that were not in the load. Records of an incremental sync then "
+            "have a version, so that their rows stay."
         ),
     ),
 ).to_dict()
