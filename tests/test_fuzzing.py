@@ -84,6 +84,16 @@ batches = st.fixed_dictionaries(
         "batch_size": st.integers(-1, 5) | values,
     },
 )
+customers = st.lists(
+    st.fixed_dictionaries(
+        {
+            "auth_token": st.just(Sandbox.token) | values,
+            "customer_id": st.just(Sandbox.customer_id) | values,
+        },
+        optional={"name": values},
+    ),
+    max_size=2,
+)
 LIKELY: dict[str, st.SearchStrategy[t.Any]] = {
     # Never null, nor one that works: a test must not reach the real API.
     "api_url": st.sampled_from(["", "ftp://127.0.0.1", "http://[", "https://a b", 1]),
@@ -94,6 +104,7 @@ LIKELY: dict[str, st.SearchStrategy[t.Any]] = {
     "flattening_max_key_length": st.integers(-1, 9) | scalars,
     "flattening_separator": st.sampled_from(["", "_", "__", "."]) | scalars,
     "batch_config": batches | values,
+    "customers": customers | values,
     "custom_field_types": st.dictionaries(
         st.sampled_from(["budget", "a b", ""]), st.sampled_from(["number", "x"])
     )
@@ -107,6 +118,8 @@ LIKELY: dict[str, st.SearchStrategy[t.Any]] = {
         },
     )
     | values,
+    "end_date": st.sampled_from(DATES) | values,
+    "max_run_seconds": st.integers(-1, 3) | values,
     "start_date": st.sampled_from(DATES) | values,
     "stream_maps": st.dictionaries(
         st.sampled_from(["leads", "people", "__else__", "*"]), maps | values
@@ -126,7 +139,10 @@ def names() -> list[str]:
 def configs(draw: st.DrawFn) -> Json:
     """Return some settings, each nearly valid or not at all."""
     chosen = draw(st.lists(st.sampled_from([*names(), *LIKELY, "unknown"]), max_size=3))
-    return {name: draw(LIKELY.get(name, values)) for name in chosen}
+    config = {name: draw(LIKELY.get(name, values)) for name in chosen}
+    if "customers" in config and draw(st.booleans()):  # It replaces these.
+        config |= {"auth_token": None, "customer_id": None}
+    return config
 
 
 @st.composite
