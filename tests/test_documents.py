@@ -38,9 +38,6 @@ POSTGRES_TYPES = {
 # From the hub's schemas/: the kinds of a setting, and the keys that are required.
 HUB_KINDS = {"array", "boolean", "date_iso8601", "integer", "object", "string"}
 PAGES = sorted({*tables.ROOT.glob("*.md"), *tables.ROOT.glob("docs/*.md")})
-DEAD = {"benchmarks.md#customers"}
-"""Links from and to docs/benchmarks.md that are known to be dead."""
-
 HUB_REQUIRED = {"name", "namespace", "quality", "variant"}
 
 
@@ -98,7 +95,7 @@ def test_each_link_has_a_target(page: Path) -> None:
         r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL
     )
     for link in re.findall(r"\]\(([^)]+)\)", text):
-        if link.startswith("https://") or link in DEAD:
+        if link.startswith("https://"):
             continue
         name, _, anchor = link.partition("#")
         target = (page.parent / name) if name else page
