@@ -9,6 +9,7 @@ import typing as t
 import weakref
 from concurrent.futures import Future
 from http import HTTPStatus
+from weakref import WeakMethod
 
 from requests.adapters import HTTPAdapter
 from typing_extensions import override
@@ -22,6 +23,8 @@ if t.TYPE_CHECKING:
 
     import requests
     from urllib3.connectionpool import ConnectionPool
+
+    Watch: t.TypeAlias = Callable[[object], None]
 
 KIB, MIB = 1024, 1024**2
 MAX_BODY_BYTES = 64 * MIB
@@ -146,7 +149,7 @@ class _Connections(HTTPAdapter):
         if isinstance(pool, HTTPConnectionPool) and "sock" not in vars(
             pool.ConnectionCls
         ):
-            pool.ConnectionCls = _watched(pool.ConnectionCls, self._watch)
+            pool.ConnectionCls = _watched(pool.ConnectionCls, WeakMethod(self._watch))
         return pool
 
     def _watch(self, sock: object) -> None:
@@ -159,10 +162,11 @@ class _Connections(HTTPAdapter):
             _shut_down(sock)
 
 
-def _watched(base: type, watch: Callable[[object], None]) -> t.Any:
+def _watched(base: type, watch: WeakMethod[Watch]) -> t.Any:
     """Return a class of connections that shows each socket as soon as there is one.
 
-    It may be before a proxy has built a tunnel, and again when TLS begins.
+    It may be before a proxy has built a tunnel, and again when TLS begins. The class
+    must not keep the adapter alive: urllib3 closes connections when that is collected.
     """
 
     def get_sock(connection: object) -> object:
@@ -170,7 +174,8 @@ def _watched(base: type, watch: Callable[[object], None]) -> t.Any:
 
     def set_sock(connection: object, sock: object) -> None:
         vars(connection)["sock"] = sock
-        watch(sock)
+        if method := watch():
+            method(sock)
 
     return type(base.__name__, (base,), {"sock": property(get_sock, set_sock)})
 

@@ -33,7 +33,7 @@ if t.TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("ANY_DAY_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("ANY_DAY_EXAMPLES", "60"))
 LOOKBACK_SECONDS = 60
 MICROSECOND = 1e-6
 """The precision of timestamps."""

@@ -168,6 +168,7 @@ def test_a_run_for_each_customer(
         Pipeline(new_folder(tmp_path), config, url, "").install()
         line = write_load_customer(tmp_path, sandbox)
         pipeline = Pipeline(new_folder(tmp_path), config, url, "", tmp_path)
+        pipeline.meltano("state", "list")  # It creates the database, as on the page.
         run_in_environment(pipeline, line, tmp_path, monkeypatch)
         for customer, table in zip(sandbox.customers, (acme, bravo), strict=True):
             ids = {lead["id"] for lead in customer.leads.all()}

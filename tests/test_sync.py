@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import gc
 import gzip
 import json
 import socket
 import sys
 import typing as t
+from urllib.parse import urlsplit
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
@@ -139,6 +141,17 @@ def test_connections_are_reused(
     tap(config=sandbox.config(), clock=clock)
     assert len(sandbox.requests) == 3
     assert len(addresses) == 1
+
+
+def test_a_run_leaves_no_connection_open(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """What has run in this process holds no socket any more."""
+    assert tap(config=sandbox.config(), clock=clock).code == 0
+    gc.collect()
+    sockets = [it for it in gc.get_objects() if isinstance(it, socket.socket)]
+    port = urlsplit(sandbox.url).port
+    assert not [it for it in sockets if f"raddr=('127.0.0.1', {port})" in repr(it)]
 
 
 def filter_value(name: str, lead: Json) -> str:
