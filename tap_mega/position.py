@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import datetime as dt
+import itertools
 import typing as t
 
 from tap_mega.timestamps import format_timestamp, parse_timestamp
@@ -82,23 +84,24 @@ class Position:
 
     def advance(self, page: Page) -> int:
         """Move to the end of a page, and return how many of its leads are new."""
-        new = 0
-        for lead, timestamp in zip(page.leads, page.timestamps, strict=True):
-            new += self._recent.pop(lead["id"], None) is None
-            self._recent[lead["id"]] = timestamp
-            if self.last is None or timestamp > self.last:
-                self.last = timestamp
-        self._forget()
-        return new
+        if not page.leads:
+            return 0
+        keys = [lead["id"] for lead in page.leads]
+        known = self._recent.keys() & keys
+        for key in known:
+            del self._recent[key]
+        last = page.timestamps[-1]
+        self.last = last if self.last is None else max(self.last, last)
+        since = self.last - STEP_BACK
+        self._forget(since)
+        start = bisect.bisect_left(page.timestamps, since)
+        self._recent.update(zip(keys[start:], page.timestamps[start:], strict=True))
+        return len(keys) - len(known)
 
-    def _forget(self) -> None:
+    def _forget(self, since: dt.datetime) -> None:
         """Drop the leads before `since`."""
-        since = self.since
-        if since is None:
-            return
         if self._resumed_at and self._resumed_at < since:
             self._read_earlier = 0
-        for key in list(self._recent):
-            if self._recent[key] >= since:
-                break
+        old = itertools.takewhile(lambda it: it[1] < since, self._recent.items())
+        for key, _ in list(old):
             del self._recent[key]

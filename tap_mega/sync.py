@@ -67,11 +67,11 @@ class CustomerSync:
         return self.reader.pages(self._start.since, self._start.cursor)
 
     def leads_of(self, page: Page) -> Iterator[Lead]:
-        """Yield the leads of a page, each of which says whose it is."""
+        """Return the leads of a page, each of which says whose it is."""
         for lead in page.leads:
             if not lead.get("customer_id"):
                 lead["customer_id"] = self.customer_id
-            yield lead
+        return iter(page.leads)
 
     def checkpoint(self, page: Page) -> None:
         """Move the bookmark to the end of a page whose leads are written.
