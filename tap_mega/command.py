@@ -49,6 +49,9 @@ class MegaCommand(SingerCommand):
             return super().main(*args, **{**kwargs, "standalone_mode": False})
         except Stopped:
             raise
+        except OSError:
+            flush_stdout()  # It fails for what Click could not print.
+            raise
         except SystemExit as end:
             # Click replaces stdout if what reads it has gone away.
             return end.code if sys.stdout is stdout else BROKEN_PIPE_EXIT_CODE

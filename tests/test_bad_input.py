@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import typing as t
@@ -314,12 +315,18 @@ def test_a_log_configuration_cannot_reveal_the_query(
 # The output
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("option", ["--discover", "--about", "--version", "--help"])
-def test_a_full_disk_is_one_line(option: str) -> None:
+def test_a_full_disk_is_one_line(option: str, unbuffered: str) -> None:
     """What `print` could not write is an error, and not lost without a word."""
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
         done = subprocess.run(
-            [TAP, option], check=False, stdout=full, stderr=subprocess.PIPE, text=True
+            [TAP, option],
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
         )
     run = Run(done.returncode, "", done.stderr)
     check_one_line(run, "Cannot write to stdout: No space left on device")
