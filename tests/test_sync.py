@@ -547,7 +547,7 @@ def test_a_full_table_sync_activates_its_version_after_the_last_row(
 def test_a_full_table_sync_activates_no_version_unless_it_is_asked_to(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """With `emit_activate_version_messages` off, no loader is told to remove rows."""
+    """With `emit_activate_version_messages` off, no message removes rows."""
     config = {**sandbox.config(), "emit_activate_version_messages": False}
     run = tap(config=config, catalog=full_table(tap), clock=clock)
     assert run.code == 0

@@ -496,7 +496,7 @@ PROXIES: dict[str, tuple[Respond, str]] = {
 def test_a_broken_proxy_is_described(
     proxy: Callable[[str], None], respond: Respond, words: str
 ) -> None:
-    """It is told apart from the API."""
+    """The message says what went wrong at the proxy."""
     with RawServer(respond) as server:
         proxy(server.url.replace("//", "//user:password@"))
         assert failure(f"https://{HOST}") == words
@@ -544,7 +544,7 @@ HEADS = {
 @given(st.sampled_from(sorted(HEADS)), st.binary(max_size=60))
 @settings(deadline=None)
 def test_any_bytes_are_a_response_or_a_failure(part: str, garbage: bytes) -> None:
-    """No other exception comes out."""
+    """No other exception is raised."""
     with (
         RawServer(once(HEADS[part] + garbage)) as server,
         contextlib.suppress(TemporaryError),
