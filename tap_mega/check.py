@@ -52,7 +52,7 @@ def _check(sync: CustomerSync, clock: Clock) -> str:
     reader = sync.reader
     if reader.total is None:
         return "The credentials are valid"
-    requests = -(-reader.total // sync.page_size)
+    requests = -(-reader.total // reader.page_size)
     seconds = reader.rate_limiter.seconds_for(requests, clock.monotonic())
     return (
         f"The credentials are valid. There are {reader.total:,} leads. Reading all of "

@@ -11,6 +11,7 @@ import click
 from typing_extensions import override
 
 from tap_mega.config.validation import config_error
+from tap_mega.parser import refuse
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +65,7 @@ def check_json(
     """
     try:
         text = file.read() if file else ""
-        content = json.loads(text, parse_constant=_refuse) if text.strip() else {}
+        content = json.loads(text, parse_constant=refuse) if text.strip() else {}
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
@@ -72,8 +73,3 @@ def check_json(
     if file and check:
         check(content)
     return io.StringIO(text) if content else None
-
-
-def _refuse(constant: str) -> t.NoReturn:
-    """Refuse NaN and Infinity, which are not JSON."""
-    raise ValueError(constant)

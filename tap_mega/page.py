@@ -91,13 +91,14 @@ def _sort_out(
     for number, lead in enumerate(leads, start=1):
         try:
             timestamp = parse_timestamp(lead["updated_at"])
-            if not (isinstance(lead["id"], str) and lead["id"]):
-                raise KeyError("id")  # noqa: EM101, TRY301 - handled below
+            is_good = _has_id(lead)
         except (KeyError, TypeError, ValueError):
-            rejected.append(f"{_problem(lead)}: lead {number}")
-        else:
+            is_good = False
+        if is_good:
             good.append(lead)
             timestamps.append(timestamp)
+        else:
+            rejected.append(f"{_problem(lead)}: lead {number}")
     return good, timestamps, tuple(rejected)
 
 
@@ -109,10 +110,12 @@ def _problem(lead: t.Any) -> str:
         return "too many digits in a number, or not JSON"
     if not isinstance(lead, dict):
         return "not an object"
+    return "no usable 'updated_at'" if _has_id(lead) else "no usable 'id'"
+
+
+def _has_id(lead: Lead) -> bool:
     key = lead.get("id")
-    if not (isinstance(key, str) and key):
-        return "no usable 'id'"
-    return "no usable 'updated_at'"
+    return isinstance(key, str) and key != ""
 
 
 class CursorPaginator(BaseAPIPaginator[str | None]):

@@ -48,7 +48,7 @@ class Parser:
             content = Decoder(float_hook=self._number).decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             # msgspec refuses halves of a character, which JSON allows.
-            content = json.loads(text, parse_float=self._number, parse_constant=_refuse)
+            content = json.loads(text, parse_float=self._number, parse_constant=refuse)
             self._has_odd_text = True
         self._has_odd_text |= rb"\u0000" in text
         return content
@@ -84,7 +84,12 @@ class Parser:
         return repaired
 
 
-def _refuse(constant: str) -> t.NoReturn:
+def refuse(constant: str) -> t.NoReturn:
+    """Refuse NaN and Infinity, which Python reads and JSON does not have.
+
+    Raises:
+        ValueError: Always.
+    """
     msg = f"{constant} is not JSON"
     raise ValueError(msg)
 

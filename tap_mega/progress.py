@@ -7,7 +7,7 @@ import typing as t
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tap_mega.reader import Reader
+    from tap_mega.sync import CustomerSync
 
 LINE_EVERY_SECONDS = 10
 SECONDS_PER_MINUTE = 60
@@ -15,18 +15,15 @@ MINUTES_PER_HOUR = 60
 
 
 class Progress:
-    """Writes the lines that say how far the readers of a run have come."""
+    """Writes the lines that say how far the customers of a run have come."""
 
-    def __init__(
-        self, readers: Sequence[Reader], page_size: int, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, syncs: Sequence[CustomerSync], now: Callable[[], float]) -> None:
         """Start at the time of `now`, which returns monotonic seconds."""
-        self._readers = readers
-        self._page_size = page_size
+        self._syncs = syncs
+        self._readers = [sync.reader for sync in syncs]
         self._now = now
         self._started_at = self._last_line_at = now()
         self._waited = 0.0
-        self.customers_done = self.customers_failed = 0
 
     def add_wait(self, seconds: float) -> None:
         """Count a wait: it says nothing about how fast the API and the loader are."""
@@ -56,11 +53,12 @@ class Progress:
         )
 
     def _customers(self) -> str:
-        if len(self._readers) == 1:
+        if len(self._syncs) == 1:
             return ""
-        done = f"; {self.customers_done:,} of {len(self._readers):,} customers are done"
-        failed = self.customers_failed
-        return f"{done}, {failed:,} failed" if failed else done
+        finished = [sync for sync in self._syncs if sync.is_finished]
+        failed = sum(sync.failure is not None for sync in finished)
+        done = f"{len(finished) - failed:,} of {len(self._syncs):,} customers are done"
+        return f"; {done}, {failed:,} failed" if failed else f"; {done}"
 
     @property
     def _pages_read(self) -> int:
@@ -72,7 +70,7 @@ class Progress:
         Each key has a quota of its own, so the slowest customer counts.
         """
         now = self._now()
-        pages_left = [-(-reader.left // self._page_size) for reader in self._readers]
+        pages_left = [-(-reader.left // reader.page_size) for reader in self._readers]
         busy = now - self._started_at - self._waited
         at_this_speed = sum(pages_left) * busy / max(1, self._pages_read)
         by_quota = [

@@ -96,7 +96,7 @@ class Reader:
         """
         self._client = client
         self.rate_limiter = rate_limiter
-        self._page_size = page_size
+        self.page_size = page_size
         self._until = until
         self._backoff = backoff
         self.max_tries = max_tries
@@ -148,7 +148,7 @@ class Reader:
             else:
                 return
             since, cursor = self.position.since or since, None
-            overlap = max(1, self._page_size // 2)
+            overlap = max(1, self.page_size // 2)
             offset = max(0, self.position.offset - overlap)
 
     def _sweep(
@@ -182,7 +182,7 @@ class Reader:
             page = yield from self._request(since, cursor, offset)
             if not offset or self.position.overlaps(page):
                 return page
-            offset = max(0, offset - self._page_size)
+            offset = max(0, offset - self.page_size)
 
     def _last_page(self, page: Page, until: dt.datetime) -> Page:
         """Return the page cut off at `until`, as the last page."""

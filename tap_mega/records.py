@@ -23,7 +23,6 @@ RESHAPED = (
     "remove the object with '__NULL__'"
 )
 
-
 KEPT_BY_THE_SDK = (bool, float, decimal.Decimal, types.NoneType)
 """The types of values that the SDK leaves as they are in a boolean property."""
 

@@ -11,7 +11,6 @@ from tap_mega.page import Page
 from tap_mega.progress import Progress, format_duration
 from tap_mega.reader import Wait
 from tap_mega.state import MAX_CLOCK_DIFFERENCE
-from tap_mega.sync import stop
 
 if t.TYPE_CHECKING:
     import logging
@@ -52,8 +51,7 @@ class Run:
         self._clock = clock
         self._log = log
         self._compared_clocks = False
-        readers = [sync.reader for sync in syncs]
-        self._progress = Progress(readers, config["page_size"], clock.monotonic)
+        self._progress = Progress(syncs, clock.monotonic)
 
     def pages(self) -> Iterator[tuple[CustomerSync, Page]]:
         """Yield the pages of all customers by turns, and finish those at their end."""
@@ -63,8 +61,6 @@ class Run:
                 yield sync, step
             else:
                 sync.finish(step)
-                self._progress.customers_done += sync.failure is None
-                self._progress.customers_failed += sync.failure is not None
             if line := self._progress.line():
                 self._log.info("%s", line)
         self._log.info("%s", self._progress.summary())
@@ -76,7 +72,7 @@ class Run:
             if not isinstance(turn, Wait):
                 yield turn
             if reason := self._excess(turn):
-                stop(self._syncs, reason)
+                self._stop(reason)
                 return
             if isinstance(turn, Wait):
                 self._sleep(turn)
@@ -97,6 +93,18 @@ class Run:
             f"Stopped: a wait of {format_duration(wait.seconds)} is needed "
             f"({wait.reason}), more than the setting 'max_wait_seconds' allows"
         )
+
+    def _stop(self, reason: str) -> None:
+        """Stop the customers that still have pages, and log how many leads are left."""
+        stopped = [sync for sync in self._syncs if not sync.is_finished]
+        for sync in stopped:
+            sync.stop(reason)
+        readers = [sync.reader for sync in stopped if sync.reader.new]
+        if readers:
+            left = f"{sum(reader.left for reader in readers):,}"
+            self._log.warning(
+                "%s. About %s leads are left for the next run", reason, left
+            )
 
     def _sleep(self, wait: Wait) -> None:
         """Sleep, and log long waits. Nothing else in a run sleeps."""

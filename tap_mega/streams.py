@@ -69,7 +69,6 @@ PARTIAL_SETTINGS = ("start_date", "end_date", "filters", "batch_config")
 
 MAX_BACKOFF_SECONDS = 60
 
-
 REPAIRED = (
     "%s texts and numbers of leads were changed, because no database stores them: "
     "halves of a character became U+FFFD, NUL was dropped, and numbers beyond a double "
@@ -243,7 +242,6 @@ class LeadsStream(RESTStream[str | None]):
             customer_id=customer.customer_id,
             incremental=incremental,
             counts_leads=self._replaces_table,
-            page_size=self.config["page_size"],
             log=log,
         )
 

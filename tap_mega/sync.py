@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
@@ -11,6 +10,7 @@ from singer_sdk.exceptions import FatalAPIError
 from tap_mega.full_refresh import Completeness
 
 if t.TYPE_CHECKING:
+    import logging
     from collections.abc import Iterator, Sequence
 
     from tap_mega.bookmark import Bookmark, Start
@@ -18,8 +18,6 @@ if t.TYPE_CHECKING:
     from tap_mega.reader import Reader, Wait
 
 MAX_LISTED_LEADS = 10
-
-logger = logging.getLogger("tap-mega.leads")
 
 
 class CustomerSync:
@@ -34,7 +32,6 @@ class CustomerSync:
         customer_id: str,
         incremental: bool,
         counts_leads: bool,
-        page_size: int,
         log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
         """Start with nothing read.
@@ -46,7 +43,6 @@ class CustomerSync:
             customer_id: Whose leads these are.
             incremental: Whether the bookmark moves. If not, all leads are read.
             counts_leads: Whether to find out if all leads were read.
-            page_size: How many leads a page holds at most.
             log: Where warnings go.
         """
         self.reader = reader
@@ -54,11 +50,10 @@ class CustomerSync:
         self.bookmark = bookmark
         self._start = start
         self._incremental = incremental
-        self.page_size = page_size
         self.log = log
         self.customer_id = customer_id
         self.failure: FatalAPIError | None = None
-        self.is_finished = self.is_stopped = False
+        self.is_finished = False
         self.repaired = 0
         """How many texts and numbers of leads were changed."""
 
@@ -89,7 +84,6 @@ class CustomerSync:
 
     def stop(self, reason: str) -> None:
         """Stop before the end. It is a failure if the next run cannot resume."""
-        self.is_stopped = True
         if not (self._incremental and self.reader.new):
             self.failure = FatalAPIError(reason)
         self._add_rejection()
@@ -120,7 +114,7 @@ class CustomerSync:
                 "Run again. If the error stays, report it to MEGA's support"
             )
             return FatalAPIError(msg)
-        if reader.left > self.page_size:
+        if reader.left > reader.page_size:
             early = f"{reader.left:,}"
             self.log.warning("The API ended its pages %s leads too early", early)
         return None
@@ -133,17 +127,6 @@ class CustomersFailedError(FatalAPIError):
         """Keep one line for each customer that failed."""
         super().__init__("\n".join(lines))
         self.errors = list(lines)
-
-
-def stop(syncs: Sequence[CustomerSync], reason: str) -> None:
-    """Stop the customers that are not finished, and log what is left."""
-    stopped = [sync for sync in syncs if not sync.is_finished]
-    for sync in stopped:
-        sync.stop(reason)
-    readers = [sync.reader for sync in stopped if sync.reader.new]
-    if readers:
-        left = f"{sum(reader.left for reader in readers):,}"
-        logger.warning("%s. About %s leads are left for the next run", reason, left)
 
 
 def raise_failures(syncs: Sequence[CustomerSync]) -> None:

@@ -80,9 +80,9 @@ class TapMega(Tap):
             ConfigValidationError: If settings are not valid, with a line for each.
         """
         silence_libraries()
+        self.append_builtin_config(self.config_jsonschema)
         config = dict(config or {})
         if parse_env_config:
-            self.append_builtin_config(self.config_jsonschema)
             found, errors = read_environment(self.config_jsonschema)
             if errors:
                 raise config_error(*errors)
@@ -98,7 +98,6 @@ class TapMega(Tap):
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """Validate without quoting values, unlike the SDK."""
-        self.append_builtin_config(self.config_jsonschema)
         for line in find_unknown(self._config, self.config_jsonschema):
             self.logger.warning(line)
         errors = find_errors(self._config, self.config_jsonschema)
