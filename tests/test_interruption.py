@@ -167,7 +167,9 @@ def test_a_signal_while_the_reader_is_slow(
     """The tap finishes writing the current page, and then writes the last STATE."""
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with Sandbox(leads=0) as api:
-        api.leads.add(900, custom_fields={"notes": size * "x"})
+        # Older than the second of the `Date` header, which the bookmark does not pass.
+        dates = dict.fromkeys(("created_at", "updated_at"), "2026-01-31T08:00:00.000Z")
+        api.leads.add(900, custom_fields={"notes": size * "x"}, **dates)
         with started(tmp_path, api) as process:
             log = start_reader(process.stderr)
             wait_until_blocked(process)
