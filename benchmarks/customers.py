@@ -7,16 +7,12 @@ uses a fake clock, so no wait takes real time and the result is always the same.
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
-import tempfile
 import typing as t
-from pathlib import Path
 from statistics import median
 
 from benchmarks.contenders import tap_mega
-from benchmarks.quota import format_duration
+from benchmarks.quota import format_duration, load
 from benchmarks.report import format_table, make_parser, publish
 from benchmarks.runs import (
     MIB,
@@ -29,9 +25,10 @@ from benchmarks.runs import (
 from demo.processes import exit_on_signals
 from sandbox import Fault, Sandbox
 from testing.clock import FakeClock
-from testing.harness import Command
+from testing.harness import Run
 
 if t.TYPE_CHECKING:
+    from benchmarks.quota import Load
     from benchmarks.runs import Server
 
     Json: t.TypeAlias = dict[str, t.Any]
@@ -58,13 +55,6 @@ class Poll(t.NamedTuple):
     """One run for all customers, once per round."""
     apart: list[Cost]
     """A run for each customer. Empty if these would take too long."""
-
-
-class Load(t.NamedTuple):
-    """A first load in simulated time."""
-
-    statuses: list[int]
-    seconds: float
 
 
 def main() -> None:
@@ -108,10 +98,8 @@ def measure_polls(customers: int, rounds: int, *, apart: bool) -> Poll:
 def read_all(server: Server) -> Json:
     """Read all leads, and return the state for the next run."""
     command = tap_mega(server.config)
-    run = subprocess.run(command, check=True, capture_output=True)
-    messages = [json.loads(line) for line in run.stdout.splitlines()]
-    state: Json = [it["value"] for it in messages if it["type"] == "STATE"][-1]
-    return state
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return Run(done.returncode, done.stdout, done.stderr).state
 
 
 def poll(settings: Json, state: Json) -> Cost:
@@ -149,19 +137,10 @@ def run_load(customers: int, latency: float = 0) -> Load:
         SystemExit: The command failed.
     """
     clock = FakeClock()
-    started_at = clock.now
     answer = Fault(times=None, before=lambda: _pass(clock, latency))
-    with (
-        Sandbox(leads=LOADED_PAGES, customers=customers, clock=clock.time) as sandbox,
-        tempfile.TemporaryDirectory() as folder,
-    ):
+    with Sandbox(leads=LOADED_PAGES, customers=customers, clock=clock.time) as sandbox:
         sandbox.script(answer)
-        tap = Command(Path(folder), keeps_stdout=False)
-        run = tap(config={**sandbox.config(), "page_size": 1}, clock=clock)
-        statuses = [t.cast("int", request.status) for request in sandbox.requests]
-    if run.code != 0:
-        sys.exit(f"tap-mega failed with exit code {run.code}: {run.errors}")
-    return Load(statuses, clock.now - started_at)
+        return load(sandbox, clock, page_size=1)
 
 
 def _pass(clock: FakeClock, seconds: float) -> None:
@@ -206,14 +185,14 @@ def format_loads(
     size: int, loads: dict[int, Load], slow_loads: dict[int, Load]
 ) -> dict[str, str]:
     """Return the time of a first load, and its ratio to that of one customer."""
-    load, one = loads[size], next(iter(loads.values()))
+    first, one = loads[size], next(iter(loads.values()))
     slow = slow_loads.get(size)
     return {
         "customers": str(size),
-        "pages": f"{len(load.statuses):,}",
-        "429 responses": str(load.statuses.count(429)),
-        "time": format_duration(load.seconds),
-        "÷ one customer": f"{load.seconds / one.seconds:.2f}",
+        "pages": f"{len(first.statuses):,}",
+        "429 responses": str(first.statuses.count(429)),
+        "time": format_duration(first.seconds),
+        "÷ one customer": f"{first.seconds / one.seconds:.2f}",
         f"time, {LATENCY_SECONDS:.1f} s per response": format_duration(slow.seconds)
         if slow
         else "not measured",

@@ -46,6 +46,14 @@ THEME = {
 }
 
 
+class Load(t.NamedTuple):
+    """A load in simulated time."""
+
+    statuses: list[int]
+    """The status of each response."""
+    seconds: float
+
+
 class Sync(t.NamedTuple):
     """The result of a sync."""
 
@@ -77,17 +85,30 @@ def run_sync(leads: int) -> Sync:
     """
     print_progress(f"{leads:,} leads")
     clock = FakeClock()
+    with Sandbox(leads=leads, clock=clock.time) as sandbox:
+        statuses, seconds = load(sandbox, clock)
+    return Sync(leads, len(statuses), statuses.count(429), seconds)
+
+
+def load(sandbox: Sandbox, clock: FakeClock, **settings: object) -> Load:
+    """Read all leads of a sandbox.
+
+    Args:
+        sandbox: The API, which goes by the clock.
+        clock: What the tap waits by.
+        **settings: Settings of the tap, beside those that name the sandbox.
+
+    Raises:
+        SystemExit: The command failed.
+    """
     started_at = clock.now
-    with (
-        Sandbox(leads=leads, clock=clock.time) as sandbox,
-        tempfile.TemporaryDirectory() as folder,
-    ):
+    with tempfile.TemporaryDirectory() as folder:
         tap = Command(Path(folder), keeps_stdout=False)
-        run = tap(config=sandbox.config(), clock=clock)
-        statuses = [request.status for request in sandbox.requests]
+        run = tap(config={**sandbox.config(), **settings}, clock=clock)
     if run.code != 0:
         sys.exit(f"tap-mega failed with exit code {run.code}: {run.errors}")
-    return Sync(leads, len(statuses), statuses.count(429), clock.now - started_at)
+    statuses = [t.cast("int", request.status) for request in sandbox.requests]
+    return Load(statuses, clock.now - started_at)
 
 
 def format_sync(sync: Sync, least: list[float]) -> dict[str, str]:

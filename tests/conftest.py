@@ -7,6 +7,7 @@ import typing as t
 
 import pytest
 
+from demo.postgres import postgres_server
 from sandbox import Sandbox
 from testing.clock import FakeClock
 from testing.harness import Command
@@ -54,3 +55,10 @@ def sandbox(clock: FakeClock) -> Iterator[Sandbox]:
     """Provide an API with 250 leads, which fill three pages."""
     with Sandbox(leads=250, clock=clock.time) as api:
         yield api
+
+
+@pytest.fixture(scope="module")
+def database_url() -> Iterator[str]:
+    """Provide the URL of a database."""
+    with postgres_server() as url:
+        yield url

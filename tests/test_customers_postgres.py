@@ -9,7 +9,6 @@ import psycopg
 import pytest
 
 from demo.pipeline import ROOT, Pipeline, temporary_schema, with_scheme
-from demo.postgres import postgres_server
 from sandbox import Fault, Sandbox
 from testing.harness import full_table
 from tests.test_full_refresh import Warehouse
@@ -27,13 +26,6 @@ SCHEMA = "mega_many"
 ROWS = """
 SELECT customer_id, id, interaction_count, _sdc_deleted_at IS NULL AS live FROM leads
 """
-
-
-@pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    """Provide the URL of a database."""
-    with postgres_server() as url:
-        yield url
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ from demo.pipeline import (
     temporary_schema,
     with_scheme,
 )
-from demo.postgres import postgres_server
 from sandbox import Sandbox
 from sandbox.faults import Fault
 from testing.harness import full_table
@@ -190,13 +189,6 @@ def refreshing(
         finally:
             source.kill()
             target.kill()
-
-
-@pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    """Provide the URL of a database."""
-    with postgres_server() as url:
-        yield url
 
 
 @pytest.fixture

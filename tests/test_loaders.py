@@ -11,7 +11,6 @@ import typing as t
 import pytest
 
 from demo.pipeline import temporary_schema
-from demo.postgres import postgres_server
 from testing.harness import full_table
 from tests.loaders import LOADERS, Loader, Place
 
@@ -66,13 +65,6 @@ FIELDS: tuple[Json, ...] = (
     {"last_interaction_at": "2026-07-01T10:00:00Z"},
     {"created_at": "1969-12-31T23:59:59.999Z"},
 )
-
-
-@pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    """Provide the URL of a database."""
-    with postgres_server() as url:
-        yield url
 
 
 @pytest.fixture
