@@ -11,6 +11,7 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import time
 import typing as t
 
@@ -29,6 +30,9 @@ EXIT_CODE_BASE = 128
 
 REPEAT_SECONDS = 1.0
 """A signal that comes so soon after the first one is a repetition of it."""
+
+RETRY_SECONDS = 0.001
+"""When to raise a `Stopped` again that Python ignored."""
 
 
 class Stopped(SystemExit):
@@ -65,6 +69,24 @@ def ignore_repetitions() -> None:
             _exit(number, "while it waited for the loader to read: a line may be cut")
 
     handle_signals(handle)
+
+
+def call_again_if_lost(stop: Callable[[], object]) -> None:
+    """Call `stop`, which raises `Stopped`, again if Python ignores that.
+
+    Python ignores what is raised in a destructor or in the callback of a weak
+    reference, and a signal may arrive there.
+    """
+    hook = sys.unraisablehook
+
+    def handle(ignored: sys.UnraisableHookArgs) -> None:
+        if not isinstance(ignored.exc_value, Stopped):
+            hook(ignored)
+            return
+        signal.signal(signal.SIGALRM, lambda _number, _frame: stop())
+        signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
+
+    sys.unraisablehook = handle
 
 
 def exit_before_start(number: int, _frame: FrameType | None) -> None:

@@ -35,7 +35,7 @@ from tap_mega.config.validation import (
 from tap_mega.files import InputFile, check_json, not_json, unreadable
 from tap_mega.logs import setup_errors, silence_libraries
 from tap_mega.state import usable_state
-from tap_mega.stopping import Stopped, ignore_repetitions
+from tap_mega.stopping import Stopped, call_again_if_lost, ignore_repetitions
 from tap_mega.streams import LeadsStream
 from tap_mega.writer import MegaWriter
 
@@ -154,9 +154,14 @@ class TapMega(Tap):
         This does nothing else: the signal may have interrupted a write to the log.
         """
         ignore_repetitions()
-        self.message_writer.when_idle(functools.partial(self._stop, signum))
+        stop = functools.partial(self._stop, signum)
+        call_again_if_lost(stop)
+        stop()
 
-    def _stop(self, signum: int) -> t.NoReturn:
+    def _stop(self, signum: int) -> None:
+        self.message_writer.when_idle(functools.partial(self._raise_stopped, signum))
+
+    def _raise_stopped(self, signum: int) -> t.NoReturn:
         raise Stopped(signum, self._write_last_state)
 
     def _write_last_state(self) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import signal
+import sys
 import typing as t
 
 from typing_extensions import override
@@ -169,9 +170,9 @@ def _exit_code(command: type[TapMega], arguments: list[str]) -> int:
 
 @contextlib.contextmanager
 def own_process_settings() -> Iterator[None]:
-    """Restore the logging and the signal handlers of the process at the end."""
+    """Restore the logging, the hook and the signal handlers of the process."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, hook = root.handlers[:], root.level, sys.unraisablehook
     signals = {number: signal.getsignal(number) for number in (2, 15)}
     try:
         yield
@@ -179,6 +180,7 @@ def own_process_settings() -> Iterator[None]:
         logging.captureWarnings(capture=False)
         root.handlers[:] = handlers
         root.setLevel(level)
+        sys.unraisablehook = hook
         for number, handler in signals.items():
             signal.signal(number, handler)
 

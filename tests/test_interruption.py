@@ -68,21 +68,30 @@ class Reader(threading.Thread):
         """Start without text."""
         super().__init__()
         self.stream = stream
-        self.text = ""
+        self._lines: list[str] = []
         self._changed = threading.Condition()
+
+    @property
+    def text(self) -> str:
+        """What was read so far."""
+        return "".join(self._lines)
 
     @override
     def run(self) -> None:
         """Read to the end."""
         for line in self.stream or ():
             with self._changed:
-                self.text += line.decode()
+                self._lines.append(line.decode())
                 self._changed.notify_all()
 
     def wait_for(self, words: str) -> None:
-        """Wait until the text contains these words."""
+        """Wait until a line contains these words."""
+
+        def is_there() -> bool:
+            return any(words in line for line in self._lines)
+
         with self._changed:
-            assert self._changed.wait_for(lambda: words in self.text, TIMEOUT_SECONDS)
+            assert self._changed.wait_for(is_there, TIMEOUT_SECONDS)
 
 
 def start_reader(stream: t.IO[bytes] | None) -> Reader:
