@@ -11,7 +11,9 @@ and says what the bookmark was made from:
             "replication_key": "updated_at",
             "replication_key_value": "2026-07-01T18:20:00.000Z",
             "unfinished": "where to resume a sync that stopped before its end",
-            "version": "that of the last full-table sync, if it had one"
+            "version": "that of the last full-table sync",
+            "refresh": "the full-table sync that is under way: see `FullRefresh`",
+            "refreshed": "when the last complete one ended, and its number of leads"
         }
     ]}}}
 """
@@ -67,9 +69,9 @@ def source_of(customer: Customer, config: Mapping[str, t.Any]) -> Source:
     )
 
 
-def digest(filters: Mapping[str, str]) -> str:
-    """Return a hash that identifies filters without revealing them."""
-    text = json.dumps(dict(filters), sort_keys=True)
+def digest(settings: Mapping[str, t.Any]) -> str:
+    """Return a hash that identifies settings without revealing them."""
+    text = json.dumps(dict(settings), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -147,9 +149,3 @@ class Bookmark:
                 "cursor": cursor,
                 "started_at": format_timestamp(self._started_at),
             }
-
-    def new_version(self) -> int:
-        """Return a version for a full-table sync, larger than the last one."""
-        now = int(self._started_at.timestamp())
-        self._part["version"] = max(now, self._part.get("version", 0) + 1)
-        return t.cast("int", self._part["version"])

@@ -1,46 +1,271 @@
-"""Whether a loader may remove the rows that were not in a full-table sync."""
+"""A full-table sync: it may take several runs, and finds out if it read all leads.
+
+A loader may remove the rows that were not in such a sync, if it read all leads.
+"""
 
 from __future__ import annotations
 
+import bisect
+import datetime as dt
+import itertools
 import typing as t
 
+from tap_mega.bookmark import Start
+from tap_mega.position import Position
+from tap_mega.timestamps import format_timestamp, parse_timestamp
+
 if t.TYPE_CHECKING:
-    from tap_mega.page import Page
-    from tap_mega.reader import Reader
+    from collections.abc import Collection, Iterator
+
+    from tap_mega.page import Lead, Page
+    from tap_mega.reader import Reader, Wait
+
+    Json: t.TypeAlias = dict[str, t.Any]
 
 MAX_DELETED_SHARE = 0.01
 """The share of leads that may be deleted during a sync. The rest must be read."""
 
 
-class Completeness:
-    """Compares the number of different leads read with the totals of the API.
+class FullRefresh:
+    """The full-table sync of one customer: a view of its part of the SDK's state.
 
-    A total can be wrong, and a lead can come twice. So the largest total counts, and
-    each lead once. This takes about 64 bytes per lead.
+    A lead that changes moves to the end of the order. So a run can resume where the one
+    before it stopped. All these runs are one load, because their rows have the same
+    version.
+
+    The sync counts different leads. After an interruption, it does not count a lead
+    that has changed since the sync began: an earlier run may have counted it. The IDs
+    of one run take about 64 bytes per lead.
     """
 
-    def __init__(self, reader: Reader) -> None:
-        """Start with nothing read."""
-        self._reader = reader
-        self._ids: set[int] = set()
-        self._largest_total = 0
+    def __init__(
+        self, part: Json, started_at: dt.datetime, columns: str, *, is_whole: bool
+    ) -> None:
+        """Look at a part of the state.
 
-    def add(self, page: Page) -> None:
-        """Count a page that the reader has just yielded."""
-        self._ids.update(hash(lead["id"]) for lead in page.leads)
-        self._largest_total = max(self._largest_total, self._reader.total or 0)
+        Args:
+            part: It has `refresh` if a sync is under way, `refreshed` if one was
+                complete, and the `version` of the last one.
+            started_at: When this run started.
+            columns: Identifies what the rows look like. A sync with others starts over.
+            is_whole: Whether the sync reads all leads that the API has.
+        """
+        self._part = part
+        self._started_at = started_at
+        self._columns = columns
+        self._is_whole = is_whole
+        self._state: Json = part.get("refresh", {})
+        self.has_other_columns = self._state.get("columns", columns) != columns
+        if self.has_other_columns:
+            self._state = {}
+        self._resumed: Position | None = None
+        self._ids: set[int] = set()
+        self._earlier: Json = {}
+        self._last_page: Page | None = None
+        self.gone: int | None = None
+        """How many leads have disappeared since the last complete sync, if known."""
+
+    @property
+    def last_version(self) -> int:
+        """The version of the last sync; 0 before the first one."""
+        return t.cast("int", self._part.get("version", 0))
+
+    def is_under_way(self, version: int) -> bool:
+        """Return whether an earlier run began the sync with this version."""
+        return self._state.get("version") == version
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the last page was read."""
+        return bool(self._state.get("is_read"))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is also known how many leads there were in the end."""
+        return bool(self._state.get("is_over"))
+
+    def begin(self, version: int) -> None:
+        """Begin the sync with this version, or resume it."""
+        if not self.is_under_way(version):
+            self._state = {
+                "version": version,
+                "columns": self._columns,
+                "started_at": format_timestamp(self._started_at),
+                "read": 0,
+                "rejected": 0,
+                "total": None,
+            }
+        self._part["version"], self._part["refresh"] = version, self._state
+        self._earlier = dict(self._state)
+        if unfinished := self._state.get("unfinished"):
+            self._resumed = Position.from_state(unfinished)
+
+    def start(self, earliest: dt.datetime | None) -> Start:
+        """Return where to start: at `earliest`, or where an earlier run stopped."""
+        if self._resumed is None:
+            return Start(earliest)
+        unfinished = self._state["unfinished"]
+        position = Position.from_state(unfinished)
+        return Start(position.since, position, unfinished["cursor"])
+
+    # How far it has come
+
+    def advance(self, page: Page, reader: Reader) -> None:
+        """Move to the end of a page that the reader has just yielded."""
+        self._last_page = page
+        if page.sent_at is not None:
+            sent_at = dt.datetime.fromtimestamp(page.sent_at, dt.UTC)
+            started_at = min(self._began_at, sent_at)
+            self._state["started_at"] = format_timestamp(started_at)
+        self._ids.update(hash(lead["id"]) for lead in self._countable(page))
+        self._state["read"] = self._earlier["read"] + len(self._ids)
+        self._state["rejected"] = self._earlier["rejected"] + len(reader.rejected)
+        self._state["left"] = reader.left
+        if self._resumed is None:
+            self._add_total(reader.total)
+        self._state.pop("unfinished", None)
+        if page.next_cursor is None:
+            self._state["is_read"] = True
+        elif position := reader.position.to_state():
+            self._state["unfinished"] = {**position, "cursor": page.next_cursor}
+
+    @property
+    def _began_at(self) -> dt.datetime:
+        return parse_timestamp(self._state["started_at"])
+
+    def _countable(self, page: Page) -> Iterator[Lead]:
+        """Return the leads of a page that no earlier run has counted, for certain."""
+        if self._resumed is None:
+            return iter(page.leads)
+        start = self._resumed.repeats(page)
+        changed = max(start, bisect.bisect_left(page.timestamps, self._began_at))
+        created = filter(self._is_new, page.leads[changed:])
+        return itertools.chain(page.leads[start:changed], created)
+
+    def _is_new(self, lead: Lead) -> bool:
+        """Return whether a lead was created after the sync began."""
+        try:
+            return parse_timestamp(lead["created_at"]) >= self._began_at
+        except (KeyError, TypeError, ValueError):
+            return False
+
+    def _add_total(self, total: int | None) -> None:
+        """Take the largest total that the API ever says: any of them may be wrong."""
+        if total is not None:
+            self._state["total"] = max(total, self._state["total"] or 0)
+
+    # Whether it is complete
+
+    def confirm(self, reader: Reader) -> Iterator[Wait]:
+        """Find out how many leads there are in the end, and yield the waits it takes.
+
+        The last page says it, unless its total counts only the leads from where the
+        sync was resumed.
+        """
+        if self._is_whole and not self.is_over:
+            page = self._last_page
+            if page is None or reader.since is not None:
+                page = yield from reader.count()
+            self._add_total(page.total)
+            if page.total is not None and page.sent_at is not None:
+                at = dt.datetime.fromtimestamp(page.sent_at, dt.UTC)
+                end = {"at": format_timestamp(at), "total": page.total}
+                self._state["end"] = end
+        self._state["is_over"] = True
 
     def problem(self) -> str:
         """Return why some leads may not have been read; empty if all were."""
-        read, reader = len(self._ids), self._reader
-        difference = abs(self._largest_total - read)
-        if reader.rejected:
-            return f"{len(reader.rejected)} leads could not be read"
-        if reader.total is None:
+        read, total = self._state["read"], self._state["total"]
+        if rejected := self._state["rejected"]:
+            return f"{rejected} leads could not be read"
+        if total is None:
             return "the API did not say how many leads there are"
         if not read:
             return "the API sent no lead"
-        if reader.left or difference > self._largest_total * MAX_DELETED_SHARE:
-            total = max(self._largest_total, reader.total)
+        too_few = abs(total - read) > total * MAX_DELETED_SHARE
+        if too_few or self._state.get("left"):
             return f"{read} different leads were read, and the API said {total}"
         return ""
+
+    def drop_if_incomplete(self) -> str:
+        """Drop a sync that is over and did not read all leads. Return why."""
+        problem = self.problem() if self.is_over and self._is_whole else ""
+        if problem:
+            self._state = {}
+            del self._part["refresh"]
+        return problem
+
+    def end(self) -> None:
+        """End a complete sync, and keep how many leads there were."""
+        if "end" in self._state:
+            self._part["refreshed"] = self._state["end"]
+        del self._part["refresh"]
+
+    # Whether another one is needed
+
+    def is_due(self, max_age: dt.timedelta) -> bool:
+        """Return whether there is no complete sync that is younger than this."""
+        if "refreshed" not in self._part:
+            return True
+        return self._started_at - self._refreshed_at >= max_age
+
+    @property
+    def _refreshed_at(self) -> dt.datetime:
+        return parse_timestamp(self._part["refreshed"]["at"])
+
+    def count_gone(self, reader: Reader) -> Iterator[Wait]:
+        """Find out how many leads have disappeared, and yield the waits it takes.
+
+        This takes two requests. A lead that was created since, and says that it was
+        created before, hides one that has disappeared.
+        """
+        there = (yield from reader.count()).total
+        new = (yield from reader.count(created_since=self._refreshed_at)).total
+        if there is not None and new is not None:
+            self.gone = self._part["refreshed"]["total"] - (there - new)
+
+
+class TableRefresh:
+    """The full-table sync of all customers. Their rows are in one table."""
+
+    def __init__(self, refreshes: Collection[FullRefresh]) -> None:
+        """Resume the sync that is under way, if there is one.
+
+        Args:
+            refreshes: One for each customer; none in an incremental sync.
+        """
+        self._refreshes = refreshes
+        self.version = max((it.last_version for it in refreshes), default=0)
+        """The version of the sync, or of the last one before `begin`."""
+        self._is_under_way = any(it.is_under_way(self.version) for it in refreshes)
+        if self._is_under_way:
+            self._begin()
+
+    def begin(self, now: dt.datetime) -> None:
+        """Begin a sync, unless one is under way. Its version is the largest so far."""
+        if not self._is_under_way:
+            self.version = max(int(now.timestamp()), self.version + 1)
+            self._begin()
+
+    def _begin(self) -> None:
+        for refresh in self._refreshes:
+            refresh.begin(self.version)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is over for each customer."""
+        return bool(self._refreshes) and all(it.is_over for it in self._refreshes)
+
+    def end(self) -> None:
+        """End the sync, which is complete."""
+        for refresh in self._refreshes:
+            refresh.end()
+
+    def is_due(self, max_age: dt.timedelta) -> bool:
+        """Return whether a sync is under way, or the last complete one is too old."""
+        return self._is_under_way or any(it.is_due(max_age) for it in self._refreshes)
+
+    def gone(self) -> int | None:
+        """Return how many leads have disappeared; None if it is not known."""
+        counts = [it.gone for it in self._refreshes]
+        return None if None in counts else sum(max(0, it or 0) for it in counts)

@@ -73,6 +73,17 @@ class Position:
         """How many leads since `since` were read already."""
         return self._read_earlier + len(self._recent)
 
+    def repeats(self, page: Page) -> int:
+        """Return how many leads at the start of a page are not behind the position."""
+        if self.last is None:
+            return 0
+        count = bisect.bisect_left(page.timestamps, self.last)
+        leads = zip(page.leads, page.timestamps, strict=True)
+        for number, (lead, timestamp) in enumerate(leads, start=1):
+            if self._recent.get(lead["id"]) == timestamp:
+                count = max(count, number)
+        return count
+
     def overlaps(self, page: Page) -> bool:
         """Return whether a page has a lead that was already read, and has not changed.
 

@@ -106,6 +106,8 @@ class Reader:
         self._idle_seconds = 0.0
         self._warned = False
         self.position = position or Position()
+        self.since: dt.datetime | None = None
+        """From which `updated_at` on the total of the last page counts."""
         self.read = 0
         """How many leads the pages held so far."""
         self.new = 0
@@ -138,7 +140,7 @@ class Reader:
         """
         offset = 0
         while True:
-            new = self.new
+            self.since, new = since, self.new
             try:
                 yield from self._sweep(since, cursor, offset)
             except BadRequestError:
@@ -150,6 +152,16 @@ class Reader:
             since, cursor = self.position.since or since, None
             overlap = max(1, self.page_size // 2)
             offset = max(0, self.position.offset - overlap)
+
+    def count(
+        self, created_since: dt.datetime | None = None
+    ) -> Generator[Wait, None, Page]:
+        """Return a page with the total of all leads, or of those created since.
+
+        It yields the waits that this takes, and does not move the position.
+        """
+        since = created_since and format_timestamp(created_since)
+        return (yield from self._request({"limit": 1, "created_since": since}))
 
     def _sweep(
         self, since: dt.datetime | None, cursor: str | None, offset: int
@@ -168,7 +180,7 @@ class Reader:
             paginator.follow(page)
             if paginator.finished:
                 return
-            page = yield from self._request(since, paginator.current_value)
+            page = yield from self._next_page(since, paginator.current_value)
 
     def _first_page(
         self, since: dt.datetime | None, cursor: str | None, offset: int
@@ -179,7 +191,7 @@ class Reader:
         was read already, and the reader steps back until it finds one.
         """
         while True:
-            page = yield from self._request(since, cursor, offset)
+            page = yield from self._next_page(since, cursor, offset)
             if not offset or self.position.overlaps(page):
                 return page
             offset = max(0, offset - self.page_size)
@@ -217,18 +229,22 @@ class Reader:
         if page.next_cursor is not None:
             self._check_progress(self._idle_pages / MAX_IDLE_PAGES)
 
-    def _request(
+    def _next_page(
         self, since: dt.datetime | None, cursor: str | None, offset: int = 0
     ) -> Generator[Wait, None, Page]:
-        """Yield the waits that a page takes, and return the page.
-
-        Failures count as tries. Running out of quota does not.
-        """
+        """Return a page of leads, after the waits that it takes."""
         params = {
             "updated_since": since and format_timestamp(since),
             "cursor": cursor,
             "offset": offset or None,
         }
+        return (yield from self._request(params))
+
+    def _request(self, params: Mapping[str, t.Any]) -> Generator[Wait, None, Page]:
+        """Yield the waits that a page takes, and return the page.
+
+        Failures count as tries. Running out of quota does not.
+        """
         failures, backoff = 0, self._backoff()
         while True:
             yield from self._pace()

@@ -6,6 +6,8 @@ import datetime as dt
 import math
 import typing as t
 
+from singer_sdk.exceptions import FatalAPIError
+
 from tap_mega.customers import take_turns
 from tap_mega.page import Page
 from tap_mega.progress import Progress, format_duration
@@ -55,7 +57,7 @@ class Run:
 
     def pages(self) -> Iterator[tuple[CustomerSync, Page]]:
         """Yield the pages of all customers by turns, and finish those at their end."""
-        for sync, step in self._turns():
+        for sync, step in self._turns({sync: sync.pages() for sync in self._syncs}):
             if isinstance(step, Page):
                 self._compare_clocks(step)
                 yield sync, step
@@ -65,9 +67,16 @@ class Run:
                 self._log.info("%s", line)
         self._log.info("%s", self._progress.summary())
 
-    def _turns(self) -> Iterator[Turn[CustomerSync]]:
+    def count_gone(self) -> None:
+        """Find out how many leads of each customer have disappeared."""
+        for sync, step in self._turns({it: it.count_gone() for it in self._syncs}):
+            if isinstance(step, FatalAPIError):
+                sync.finish(step)
+
+    def _turns(
+        self, pages: Mapping[CustomerSync, Iterator[Page | Wait]]
+    ) -> Iterator[Turn[CustomerSync]]:
         """Yield the turns. Sleep while all customers wait, and stop at a limit."""
-        pages = {sync: sync.pages() for sync in self._syncs}
         for turn in take_turns(pages, self._clock.monotonic):
             if not isinstance(turn, Wait):
                 yield turn

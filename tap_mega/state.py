@@ -9,9 +9,10 @@ from __future__ import annotations
 import datetime as dt
 import typing as t
 
+from jsonschema import Draft7Validator
+
 from tap_mega.bookmark import REPLICATION_KEY, STREAM, digest
-from tap_mega.config.validation import config_error
-from tap_mega.position import Position
+from tap_mega.config.validation import FORMATS, config_error
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
@@ -28,8 +29,49 @@ KEPT = (
     "replication_key_value",
     "unfinished",
     "version",
+    "refresh",
+    "refreshed",
 )
 """The keys of a part that are kept, beside its context."""
+
+TIMESTAMP = {"type": "string", "format": "date-time"}
+COUNT = {"type": "integer", "minimum": 0}
+POSITION = {
+    "type": "object",
+    "required": ["updated_at", "id", "offset", "cursor"],
+    "properties": {
+        "updated_at": TIMESTAMP,
+        "id": {"type": "string"},
+        "offset": COUNT,
+        "cursor": {"type": "string"},
+        "started_at": TIMESTAMP,
+    },
+}
+END = {
+    "type": "object",
+    "required": ["at", "total"],
+    "properties": {"at": TIMESTAMP, "total": COUNT},
+}
+SHAPES: dict[str, Json] = {
+    "version": COUNT,
+    "unfinished": {**POSITION, "required": [*POSITION["required"], "started_at"]},
+    "refresh": {
+        "type": "object",
+        "required": ["version", "columns", "started_at", "read", "rejected", "total"],
+        "properties": {
+            "version": COUNT,
+            "started_at": TIMESTAMP,
+            "read": COUNT,
+            "rejected": COUNT,
+            "left": COUNT,
+            "total": {**COUNT, "type": ["integer", "null"]},
+            "unfinished": POSITION,
+            "end": END,
+        },
+    },
+    "refreshed": END,
+}
+"""What a sync can resume from, by its key in a part. Anything else is ignored."""
 
 MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
 """A bookmark further ahead of our clock is rejected."""
@@ -88,7 +130,9 @@ def _usable_part(
     """Return the bookmark of a customer, or why a sync must not use it."""
     own = [part for part in parts if part["context"] == source.context]
     problem = _find_problem(own, source, now)
-    return ({}, problem) if problem else (_bookmark_of(own[0], now), "")
+    if problem:
+        return {}, problem
+    return _kept(own[0], now), ""
 
 
 def _warning(problem: str, source: Source, *, alone: bool) -> list[str]:
@@ -136,44 +180,47 @@ def _find_problem(own: list[Json], source: Source, now: dt.datetime) -> str:
     if len(own) != 1:
         return "has this customer twice" if own else OTHER_CUSTOMER
     (part,) = own
-    if part.get("replication_key_value") is None:
+    facts: Json = dict(source.facts)
+    value = part.get("replication_key_value")
+    if value is not None:
+        facts["replication_key"] = REPLICATION_KEY
+    elif not part.keys() & {"refresh", "refreshed"}:
         return ""
-    made_from = {"replication_key": REPLICATION_KEY, **source.facts}
-    for name, problem in PROBLEMS.items():
-        if part.get(name) != made_from.get(name):
-            return problem
-    ahead = _parse(part["replication_key_value"]) > now + MAX_CLOCK_DIFFERENCE
-    return "has a bookmark in the future, which would hide all changes" * ahead
+    differs = (it for name, it in PROBLEMS.items() if part.get(name) != facts.get(name))
+    return next(differs, "") or _find_future(value, now)
 
 
-def _bookmark_of(part: Json, now: dt.datetime) -> Json:
-    """Return the bookmark in a part, no later than now.
+def _find_future(bookmark: str | None, now: dt.datetime) -> str:
+    if bookmark is None or _parse(bookmark) <= now + MAX_CLOCK_DIFFERENCE:
+        return ""
+    return "has a bookmark in the future, which would hide all changes"
 
-    One that is a little ahead comes from a machine with another clock.
+
+def _kept(part: Json, now: dt.datetime) -> Json:
+    """Return what a sync may use of its part, with a bookmark no later than now.
+
+    A bookmark that is a little ahead comes from a machine with another clock.
     """
-    kept = {name: part[name] for name in ("version",) if _is_version(part.get(name))}
+    kept = {
+        name: part[name]
+        for name, schema in SHAPES.items()
+        if Draft7Validator(schema, format_checker=FORMATS).is_valid(part.get(name))
+        and not _is_ahead(part[name], now)
+    }
     value = part.get("replication_key_value")
     if value is None:
+        kept.pop("unfinished", None)
         return kept
     value = format_timestamp(now) if _parse(value) > now else value
-    kept |= {"replication_key": REPLICATION_KEY, "replication_key_value": value}
-    if _is_unfinished(part.get("unfinished")):
-        kept["unfinished"] = part["unfinished"]
-    return kept
+    return {**kept, "replication_key": REPLICATION_KEY, "replication_key_value": value}
 
 
-def _is_version(value: t.Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_unfinished(value: t.Any) -> bool:
-    """Return whether it says where to resume. If not, the look-back applies."""
-    try:
-        Position.from_state(value)
-        parse_timestamp(value["started_at"])
-        return isinstance(value["cursor"], str)
-    except (KeyError, TypeError, ValueError):
+def _is_ahead(value: t.Any, now: dt.datetime) -> bool:
+    """Return whether something in a state says that it happened in the future."""
+    if not isinstance(value, dict):
         return False
+    times = [value[name] for name in ("started_at", "at") if name in value]
+    return any(parse_timestamp(it) > now + MAX_CLOCK_DIFFERENCE for it in times)
 
 
 def _parse(value: t.Any) -> dt.datetime:

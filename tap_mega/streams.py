@@ -24,14 +24,16 @@ from tap_mega.bookmark import (
     REPLICATION_KEY,
     STREAM,
     Bookmark,
-    Start,
+    digest,
     source_of,
 )
 from tap_mega.catalog import complete_entry
 from tap_mega.client import Client
 from tap_mega.config.customers import customers_of
+from tap_mega.config.schema import LEADS_ARE_GONE
 from tap_mega.custom_fields import CustomFields
 from tap_mega.customers import CustomerAuthenticator, CustomerLogger
+from tap_mega.full_refresh import FullRefresh, TableRefresh
 from tap_mega.openapi import DOCUMENT
 from tap_mega.page import CursorPaginator
 from tap_mega.rate_limit import RateLimiter
@@ -66,6 +68,9 @@ TIMESTAMP_FILTERS = ("created_since",)
 
 PARTIAL_SETTINGS = ("start_date", "end_date", "filters", "batch_config")
 """Settings with which the records of a full-table sync are not all leads."""
+
+ROW_SETTINGS = (*PARTIAL_SETTINGS, "stream_maps", "flattening_enabled")
+"""A full-table sync starts over if one of these, or the schema, has changed."""
 
 MAX_BACKOFF_SECONDS = 60
 
@@ -207,10 +212,14 @@ class LeadsStream(RESTStream[str | None]):
             FatalAPIError: If the leads of a customer cannot be read, or if it has no
                 quota and made no progress. All other customers are read first.
         """
+        refresh = TableRefresh(self._refreshes.values())
         syncs = self.new_syncs()
-        if self._replaces_table:
-            self._version = max(sync.bookmark.new_version() for sync in syncs)
         run = Run(syncs, self.config, self._clock, self.logger)
+        if self._is_up_to_date(refresh, run, syncs):
+            return
+        refresh.begin(self._started_at)
+        if self._replaces_table:
+            self._version = refresh.version
         for sync, page in run.pages():
             if self._marks_rows:
                 self._version = int(page.requested_at)
@@ -218,30 +227,28 @@ class LeadsStream(RESTStream[str | None]):
             sync.checkpoint(page)
             self._write_state()
         self._log_warnings(syncs)
+        self._end(refresh, syncs)
         raise_failures(syncs)
-        if self._replaces_table:
-            self._activate_version(syncs)
 
     def new_syncs(self) -> list[CustomerSync]:
         """Return the syncs of this run, one for each customer."""
         return [self._new_sync(customer) for customer in customers_of(self.config)]
 
     def _new_sync(self, customer: Customer) -> CustomerSync:
-        incremental = self.replication_method == REPLICATION_INCREMENTAL
         start_date = self.config.get("start_date")
         earliest = parse_timestamp(start_date) if start_date else None
-        bookmark = self._bookmark_of(customer)
+        bookmark = Bookmark(self._part_of(customer), self._started_at)
+        refresh = self._refreshes.get(customer)
         start = bookmark.start(earliest, self.config["lookback_seconds"])
-        start = start if incremental else Start(earliest)
+        start = refresh.start(earliest) if refresh else start
         name = customer.customer_id if self.config.get("customers") else None
         log = CustomerLogger(self.logger, name)
         return CustomerSync(
             self._new_reader(customer, start.position, log),
             bookmark,
             start,
+            refresh=refresh,
             customer_id=customer.customer_id,
-            incremental=incremental,
-            counts_leads=self._replaces_table,
             log=log,
         )
 
@@ -394,11 +401,12 @@ class LeadsStream(RESTStream[str | None]):
     def _started_at(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock.time(), dt.UTC)
 
-    def _bookmark_of(self, customer: Customer) -> Bookmark:
+    def _part_of(self, customer: Customer) -> dict[str, t.Any]:
+        """Return the part of the state that belongs to a customer."""
         source = source_of(customer, self.config)
         part = self.get_context_state(source.context)
         part.update(source.facts)
-        return Bookmark(part, self._started_at)
+        return part
 
     def _write_state(self) -> None:
         """Write the leads so far, and the state.
@@ -437,21 +445,71 @@ class LeadsStream(RESTStream[str | None]):
         return False
 
     @functools.cached_property
+    def _refreshes(self) -> dict[Customer, FullRefresh]:
+        """The full-table sync of each customer; empty in an incremental sync."""
+        if self.replication_method == REPLICATION_INCREMENTAL:
+            return {}
+        settings = {name: self.config.get(name) for name in ROW_SETTINGS}
+        columns = digest({"schema": self.effective_schema, **settings})
+        refreshes = {
+            customer: FullRefresh(
+                self._part_of(customer),
+                self._started_at,
+                columns,
+                is_whole=not self._partial_settings,
+            )
+            for customer in customers_of(self.config)
+        }
+        if any(it.has_other_columns for it in refreshes.values()):
+            self.logger.warning(
+                "The full-table sync starts over: the columns have changed meanwhile"
+            )
+        return refreshes
+
+    @functools.cached_property
+    def _partial_settings(self) -> list[str]:
+        """The settings with which a full-table sync does not load all leads."""
+        partial = [name for name in PARTIAL_SETTINGS if self.config.get(name)]
+        filtered = self._replaced_streams & filtered_streams(self.config)
+        return [*partial, "__filter__"] if filtered else partial
+
+    @functools.cached_property
     def _replaces_table(self) -> bool:
         """Whether the loader shall remove rows that are not in this load."""
         full = self.replication_method == REPLICATION_FULL_TABLE
         if not (full and self.config["emit_activate_version_messages"]):
             return False
-        partial = [name for name in PARTIAL_SETTINGS if self.config.get(name)]
-        if self._replaced_streams & filtered_streams(self.config):
-            partial.append("__filter__")
-        if partial:
+        if self._partial_settings:
             self.logger.warning(
                 "No ACTIVATE_VERSION: with '%s' the loader would remove leads that "
                 "still exist",
-                "' and '".join(partial),
+                "' and '".join(self._partial_settings),
             )
-        return not partial
+        return not self._partial_settings
+
+    def _is_up_to_date(
+        self, refresh: TableRefresh, run: Run, syncs: Sequence[CustomerSync]
+    ) -> bool:
+        """Return whether a full-table sync is not needed, by the counts of the API.
+
+        Raises:
+            FatalAPIError: If the leads of a customer cannot be counted.
+        """
+        when, max_age = (
+            self.config[f"full_refresh_{it}"] for it in ("when", "max_age_days")
+        )
+        if when != LEADS_ARE_GONE or self._partial_settings:
+            return False
+        if refresh.is_due(dt.timedelta(days=max_age)):
+            return False
+        run.count_gone()
+        raise_failures(syncs)
+        if gone := refresh.gone():
+            count = "1 lead has" if gone == 1 else f"{gone:,} leads have"
+            self.logger.info("%s disappeared: reading all leads", count)
+        elif gone == 0:
+            self.logger.info("No lead has disappeared: there is nothing to refresh")
+        return gone == 0
 
     @functools.cached_property
     def _marks_rows(self) -> bool:
@@ -463,16 +521,23 @@ class LeadsStream(RESTStream[str | None]):
         incremental = self.replication_method == REPLICATION_INCREMENTAL
         return incremental and bool(self.config["emit_activate_version_messages"])
 
-    def _activate_version(self, syncs: Sequence[CustomerSync]) -> None:
-        """Let the loader remove rows that were not in this load, if it was complete.
+    def _end(self, refresh: TableRefresh, syncs: Sequence[CustomerSync]) -> None:
+        """End a full-table sync that is complete. One that is not starts over.
 
-        The message speaks for the whole table, and so for all customers.
+        The loader may remove the rows that were not in this load. The message speaks
+        for the whole table, and so for all customers.
         """
         for sync in syncs:
-            if problem := sync.incompleteness():
+            problem = sync.refresh.drop_if_incomplete() if sync.refresh else ""
+            if problem and self._replaces_table and not sync.failure:
                 sync.log.warning("No ACTIVATE_VERSION: %s", problem)
-                return
-        version = t.cast("int", self._version)
+        if refresh.is_over and not any(sync.failure for sync in syncs):
+            if self._replaces_table:
+                self._activate(refresh.version)
+            refresh.end()
+        self._write_state()
+
+    def _activate(self, version: int) -> None:
         for name in sorted(self._replaced_streams):
             self._writer.write_message(ActivateVersionMessage(name, version=version))
 

@@ -7,13 +7,12 @@ import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.full_refresh import Completeness
-
 if t.TYPE_CHECKING:
     import logging
     from collections.abc import Iterator, Sequence
 
     from tap_mega.bookmark import Bookmark, Start
+    from tap_mega.full_refresh import FullRefresh
     from tap_mega.page import Lead, Page
     from tap_mega.reader import Reader, Wait
 
@@ -29,9 +28,8 @@ class CustomerSync:
         bookmark: Bookmark,
         start: Start,
         *,
+        refresh: FullRefresh | None,
         customer_id: str,
-        incremental: bool,
-        counts_leads: bool,
         log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
         """Start with nothing read.
@@ -40,16 +38,15 @@ class CustomerSync:
             reader: Reads the customer's leads.
             bookmark: The customer's bookmark.
             start: Where to start.
+            refresh: The full-table sync, in which the bookmark does not move; None
+                for an incremental sync.
             customer_id: Whose leads these are.
-            incremental: Whether the bookmark moves. If not, all leads are read.
-            counts_leads: Whether to find out if all leads were read.
             log: Where warnings go.
         """
         self.reader = reader
-        self.completeness = Completeness(reader) if counts_leads else None
+        self.refresh = refresh
         self.bookmark = bookmark
         self._start = start
-        self._incremental = incremental
         self.log = log
         self.customer_id = customer_id
         self.failure: FatalAPIError | None = None
@@ -59,7 +56,18 @@ class CustomerSync:
 
     def pages(self) -> Iterator[Page | Wait]:
         """Yield the pages, and the waits between them."""
-        return self.reader.pages(self._start.since, self._start.cursor)
+        pages = self.reader.pages(self._start.since, self._start.cursor)
+        if self.refresh is None:
+            yield from pages
+            return
+        if not self.refresh.is_read:
+            yield from pages
+        yield from self.refresh.confirm(self.reader)
+
+    def count_gone(self) -> Iterator[Wait]:
+        """Let the full-table sync count the leads that have disappeared."""
+        if self.refresh:
+            yield from self.refresh.count_gone(self.reader)
 
     def leads_of(self, page: Page) -> Iterator[Lead]:
         """Return the leads of a page, each of which says whose it is."""
@@ -77,14 +85,14 @@ class CustomerSync:
         self.repaired += page.repaired
         if page.sent_at is not None:
             self.bookmark.limit(dt.datetime.fromtimestamp(page.sent_at, dt.UTC))
-        if self._incremental:
+        if self.refresh:
+            self.refresh.advance(page, self.reader)
+        else:
             self.bookmark.advance(self.reader.position, page.next_cursor)
-        if self.completeness:
-            self.completeness.add(page)
 
     def stop(self, reason: str) -> None:
-        """Stop before the end. It is a failure if the next run cannot resume."""
-        if not (self._incremental and self.reader.new):
+        """Stop before the end. It is a failure if the run made no progress."""
+        if not self.reader.new:
             self.failure = FatalAPIError(reason)
         self._add_rejection()
 
@@ -100,10 +108,6 @@ class CustomerSync:
             line = _left_out(self.reader.rejected)
             before = f"{self.failure}. " if self.failure else ""
             self.failure = FatalAPIError(f"{before}{line}")
-
-    def incompleteness(self) -> str:
-        """Return why some leads may not have been read; empty if all were."""
-        return self.completeness.problem() if self.completeness else ""
 
     def _check_end(self) -> FatalAPIError | None:
         """Compare what was read with what the API says there is."""

@@ -18,6 +18,9 @@ FOLDER_OR_URL = r"^([a-z][a-z0-9+.-]*://[^:]+.*|[^:\0]+)$(?!\n)"
 CREDENTIALS = ("auth_token", "customer_id")
 """Required, unless `customers` is set."""
 
+LEADS_ARE_GONE = "leads_are_gone"
+"""A value of `full_refresh_when`."""
+
 FIELD_TYPES = ["string", "integer", "number", "boolean", "date", "date-time"]
 """The types that a column of a custom field can have."""
 
@@ -191,7 +194,7 @@ SETTINGS: Schema = th.PropertiesList(
         title="Longest wait",
         description=(
             "Maximum seconds of a single wait for quota. If a longer one is needed, "
-            "the run stops. An incremental sync resumes in the next run."
+            "the run stops, and the next run resumes there."
         ),
     ),
     th.Property(
@@ -199,8 +202,8 @@ SETTINGS: Schema = th.PropertiesList(
         th.IntegerType(minimum=1),
         title="Longest run",
         description=(
-            "Maximum seconds per run. The run stops before the next request. An "
-            "incremental sync resumes in the next run; a full-table sync starts again."
+            "Maximum seconds per run. The run stops before the next request, and the "
+            "next run resumes there."
         ),
     ),
     th.Property(
@@ -245,6 +248,28 @@ SETTINGS: Schema = th.PropertiesList(
             "Whether a full-table sync tells the loader, after its last row, to remove "
             "the rows that were not in the load. Records of an incremental sync then "
             "have a version, so that their rows stay."
+        ),
+    ),
+    th.Property(
+        "full_refresh_when",
+        th.StringType,
+        allowed_values=["always", LEADS_ARE_GONE],
+        default="always",
+        title="Full refresh when",
+        description=(
+            "Whether a full-table sync reads all leads each time (`always`), or only "
+            "if leads have disappeared since the last complete one "
+            f"(`{LEADS_ARE_GONE}`). Two requests find that out."
+        ),
+    ),
+    th.Property(
+        "full_refresh_max_age_days",
+        th.IntegerType(minimum=1),
+        default=7,
+        title="Longest time between full refreshes",
+        description=(
+            f"With `{LEADS_ARE_GONE}`: after how many days a full-table sync reads all "
+            "leads in any case."
         ),
     ),
 ).to_dict()
