@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -27,7 +28,7 @@ from demo.pipeline import (
 )
 from sandbox import Sandbox
 from sandbox.faults import Fault
-from testing.harness import full_table
+from testing.harness import cut, full_table
 from tests.loaders import PLUGINS
 from tests.tables import README
 
@@ -312,6 +313,38 @@ def test_an_hourly_run_with_versions_needs_no_lock(
         refresh.finish(end)
     assert added in warehouse.live()
     assert warehouse.live() == listed(sandbox)
+
+
+@pytest.mark.parametrize("warehouse", ["soft"], indirect=True)
+def test_a_killed_refresh_is_finished(
+    warehouse: Warehouse, sandbox: Sandbox, tap: Command
+) -> None:
+    """After three kills, rows and marks equal the source, at a page for each kill."""
+    warehouse.load(tap(config=sandbox.config()).stdout)
+    gone = {*sandbox.leads.delete(30), *sandbox.leads.merge(20)}
+    config = {
+        **sandbox.config(),
+        "emit_activate_version_messages": True,
+        "full_refresh_when": "leads_are_gone",
+    }
+    catalog, state, pages = full_table(tap), None, 0
+    for share in (0.3, 0.4, 0.5, 1):
+        run = cut(tap(config=config, catalog=catalog, state=state), share)
+        warehouse.load(run.stdout)
+        state = run.states[-1]
+        pages += len(run.states)
+        sandbox.leads.change(1)
+    assert warehouse.live().keys() == listed(sandbox).keys()
+    marked = warehouse.table.select(
+        "SELECT id FROM leads WHERE _sdc_deleted_at IS NOT NULL"
+    )
+    assert {row["id"] for row in marked} == gone
+    assert pages <= math.ceil(550 / 100) + 3 + 1
+    sandbox.requests.clear()
+    assert tap(config=config, catalog=catalog, state=state).records == []
+    sandbox.leads.delete(1)
+    assert len(tap(config=config, catalog=catalog, state=state).records) == 549
+    assert len(sandbox.requests) == 2 + 2 + 6
 
 
 def test_the_cron_lines_never_run_at_once(tmp_path: Path) -> None:

@@ -181,14 +181,14 @@ def test_no_other_machine_is_contacted(synced: Synced) -> None:
 
 
 def test_the_schedules_run_the_jobs(synced: Synced) -> None:
-    """The changes are loaded into PostgreSQL every hour, and all leads every week."""
+    """Changes are loaded every hour. A check for deleted leads follows every day."""
     schedules = json.loads(
         synced.pipeline.meltano("schedule", "list", "--format=json").stdout
     )
     jobs = schedules["schedules"]["job"]
     assert {it["cron_interval"]: it["job"]["tasks"] for it in jobs} == {
         "0 * * * *": ["tap-mega target-postgres"],
-        "0 0 * * 0": ["tap-mega-full target-postgres"],
+        "0 0 * * *": ["tap-mega-full target-postgres"],
     }
 
 
