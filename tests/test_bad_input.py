@@ -224,8 +224,8 @@ def test_a_wrong_stream_map_names_its_setting(
         (
             {"x": "md5(config['salt'])", "y": "config['salt']"},
             (
-                "The setting 'stream_map_config' lacks 'salt', which 'stream_maps.leads.x' "
-                "and 'stream_maps.leads.y' use"
+                "The setting 'stream_map_config' lacks 'salt', which "
+                "'stream_maps.leads.x' and 'stream_maps.leads.y' use"
             ),
         ),
     ],

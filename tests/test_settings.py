@@ -351,8 +351,8 @@ def test_broken_json_has_a_line_and_a_column(
     run = tap(*given, f"{option}={path}")
     assert run.errors == [
         (
-            f"{option} must name a file that holds a JSON object: the file '{path}' is not "
-            "JSON at line 2, column 15"
+            f"{option} must name a file that holds a JSON object: the file '{path}' is "
+            "not JSON at line 2, column 15"
         )
     ]
     assert TOKEN not in run.log

@@ -563,8 +563,8 @@ NOTHING: list[tuple[Json, str]] = [
     (
         {"start_date": "2027-02-01", "end_date": "2027-02-02"},
         (
-            "There is no lead that matches the settings 'start_date' and 'end_date'. The "
-            "setting 'start_date' lies in the future"
+            "There is no lead that matches the settings 'start_date' and 'end_date'. "
+            "The setting 'start_date' lies in the future"
         ),
     ),
 ]
