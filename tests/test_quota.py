@@ -274,8 +274,8 @@ def test_a_wait_is_logged(tap: Command, sandbox: Sandbox, clock: FakeClock) -> N
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
     assert lines == [
         (
-            "Read 200 of 250 leads (80 %), about 1 min left. Waiting 1 min: the limit of "
-            "2 requests per minute is reached. Resuming at 08:31:04 UTC"
+            "Read 200 of 250 leads (80 %), about 1 min left. Waiting 1 min: the limit "
+            "of 2 requests per minute is reached. Resuming at 08:31:04 UTC"
         )
     ]
     config = {**sandbox.config(), "requests_per_hour": 1, "page_size": 90}
