@@ -227,8 +227,8 @@ def test_an_unknown_variable_logs_a_warning(
 def test_a_known_variable_logs_no_warning(
     tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither settings, nor the log level, nor the extras of Meltano are unknown."""
-    for name in ("PAGE_SIZE", "_SELECT", "_LOAD_SCHEMA", "_STATE"):
+    """Neither settings, nor the log level, nor what Meltano uses are unknown."""
+    for name in ("PAGE_SIZE", "_SELECT", "_LOAD_SCHEMA", "FULL_PAGE_SIZE"):
         monkeypatch.setenv(f"TAP_MEGA_{name}", "100")
     monkeypatch.setenv("TAP_MEGA_LOGLEVEL", "INFO")
     monkeypatch.setenv("TAP_MEGA_BATCH_CONFIG", "null")

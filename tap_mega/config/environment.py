@@ -18,6 +18,9 @@ if t.TYPE_CHECKING:
 
 PREFIX = "TAP_MEGA_"
 
+PREFIXES_OF_MELTANO = ("TAP_MEGA__", "TAP_MEGA_FULL_")
+"""Its extras, such as `TAP_MEGA__SELECT`, and the plugin `tap-mega-full`."""
+
 TRUTHY = ("true", "1", "yes", "on")
 FALSY = ("false", "0", "no", "off")
 
@@ -49,15 +52,11 @@ def read_environment(
 
 
 def find_unknown_variables(schema: Schema) -> list[str]:
-    """Return a line for each variable `TAP_MEGA_…` that is no setting.
-
-    Variables with two underscores after the prefix are Meltano's extras, such as
-    `TAP_MEGA__SELECT`.
-    """
+    """Return a line for each variable `TAP_MEGA_…` that is no setting."""
     names = [
         name
         for name in os.environ
-        if name.upper().startswith(PREFIX) and not name.startswith(f"{PREFIX}_")
+        if name.upper().startswith(PREFIX) and not name.startswith(PREFIXES_OF_MELTANO)
     ]
     known = [*_variables(schema), LEVEL_VARIABLES[0]]
     return [
