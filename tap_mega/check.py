@@ -7,12 +7,16 @@ import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.progress import format_duration
+from tap_mega.no_leads import why_no_leads
+from tap_mega.progress import counted, format_duration
 from tap_mega.reader import Wait
 from tap_mega.sync import raise_failures
 
 if t.TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tap_mega.clock import Clock
+    from tap_mega.reader import Reader
     from tap_mega.streams import LeadsStream
     from tap_mega.sync import CustomerSync
 
@@ -20,48 +24,69 @@ MAX_TRIES = 3
 MAX_WAIT_SECONDS = 5
 """Somebody waits for the result: a longer wait is a result by itself."""
 
+ADVICE = "Check the network, and run --test again"
+
 
 def check_credentials(stream: LeadsStream, clock: Clock) -> None:
-    """Log a line for each customer whose credentials the API accepts.
+    """Log a line for each customer whose credentials the API does not refuse.
 
     Raises:
-        FatalAPIError: If it does not accept those of some customers, with a line each.
+        FatalAPIError: If it refuses those of some customers, with a line each.
     """
     syncs = stream.new_syncs()
     for sync in syncs:
         sync.reader.max_tries = min(sync.reader.max_tries, MAX_TRIES)
+        sync.reader.advice = ADVICE
         try:
-            sync.log.info("%s", _check(sync, clock))
+            line = _check(sync, stream.config, clock)
+            stream.logger.info("Customer %s: %s", sync.customer_id, line)
         except FatalAPIError as error:
             sync.failure = error
     raise_failures(syncs)
 
 
-def _check(sync: CustomerSync, clock: Clock) -> str:
+def _check(sync: CustomerSync, config: Mapping[str, t.Any], clock: Clock) -> str:
     """Return what the first page of a customer tells.
 
     Raises:
         FatalAPIError: If there is none.
     """
+    started_at = clock.monotonic()
     for step in sync.pages():
         if not isinstance(step, Wait):
             break
         if step.seconds > MAX_WAIT_SECONDS:
             return _postpone(step, clock)
         clock.sleep(step.seconds)
-    reader = sync.reader
+        started_at = clock.monotonic()
+    seconds = clock.monotonic() - started_at
+    what = _first_load(sync.reader, config, seconds, clock)
+    return f"The credentials are valid, and the token may read leads{what}"
+
+
+def _first_load(
+    reader: Reader, config: Mapping[str, t.Any], per_request: float, clock: Clock
+) -> str:
+    """Return what a first load would read, as far as the first page tells."""
     if reader.total is None:
-        return "The credentials are valid"
+        return ""
+    if not reader.total:
+        now = dt.datetime.fromtimestamp(clock.time(), dt.UTC)
+        return f". {why_no_leads(config, [reader.since], now)}"
     requests = -(-reader.total // reader.page_size)
-    seconds = reader.rate_limiter.seconds_for(requests, clock.monotonic())
+    by_quota = reader.rate_limiter.seconds_for(requests, clock.monotonic())
+    duration = format_duration(max(by_quota, requests * per_request))
     return (
-        f"The credentials are valid. There are {reader.total:,} leads. Reading all of "
-        f"them takes {requests:,} requests and about {format_duration(seconds)}"
+        f". A first load reads {counted(reader.total, 'lead')} with "
+        f"{counted(requests, 'request')}, in about {duration}"
     )
 
 
 def _postpone(wait: Wait, clock: Clock) -> str:
     """Return when to check again.
+
+    A 429 says nothing about the credentials: an API may count requests first, and look
+    at their key then.
 
     Raises:
         FatalAPIError: If a failure is the reason, and not the quota.

@@ -37,7 +37,10 @@ ADVICE: dict[int, str] = {
         "The token needs the scope public_api:leads:read, and the setting "
         "'customer_id' must be the customer that the token is locked to"
     ),
-    HTTPStatus.BAD_REQUEST: "Check the setting 'filters'",
+    HTTPStatus.BAD_REQUEST: (
+        "Check the setting 'filters'. If it is not set, report this line as a bug of "
+        "tap-mega"
+    ),
     HTTPStatus.NOT_FOUND: "Check the setting 'api_url'",
 }
 REDIRECT_ADVICE = (

@@ -19,8 +19,7 @@ PRINTERS = {click.utils.__file__, plugin_base.__file__, tap_base.__file__}
 """These modules print. An error in a call of `print` has no frame of its own."""
 
 MAP_ADVICE = (
-    "Correct the setting 'stream_maps': a value may be null, or 'stream_map_config' "
-    "may lack what an expression uses"
+    "Correct the setting 'stream_maps': a value may be null, as docs/recipes.md shows"
 )
 BATCH_ADVICE = (
     "Check the setting 'batch_config': its 'storage.root' must be writable, and what "
@@ -36,11 +35,32 @@ def format_error(error: Exception) -> list[str]:
     """Return the lines that a person reads: one, or several for settings."""
     if isinstance(error, (ConfigValidationError, CustomersFailedError)):
         return error.errors
+    if line := _format_map_error(error):
+        return [line]
     if isinstance(error, SingerSDKError):
         return [_format_sdk_error(error)]
     if isinstance(error, click.ClickException):
         return [_format_usage_error(error)]
     return [_format_unexpected_error(error)]
+
+
+def _format_map_error(error: Exception) -> str:
+    """Return the line for a stream map that failed on a lead; empty if none did.
+
+    The SDK's own message quotes the expression, which may hold a salt.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        names = frame.f_locals
+        in_mapper = frame.f_code.co_filename == mapper.__file__
+        if in_mapper and "property_name" in names:
+            name = names["property_name"] or "__filter__"
+            stream = getattr(names.get("self"), "stream_alias", "leads")
+            reason = type(error.__cause__ or error).__name__
+            return (
+                f"The stream map for '{name}' of the stream '{stream}' failed on a "
+                f"lead ({reason}). {MAP_ADVICE}"
+            )
+    return ""
 
 
 def _format_sdk_error(error: SingerSDKError) -> str:

@@ -41,18 +41,28 @@ class InputFile(click.File):
 
 
 def unreadable(option: str, path: str) -> ConfigValidationError:
-    """Return the error for a file that cannot be read.
-
-    Whoever gives JSON or a token instead of a path must not find it in the log.
-    """
-    name = f" '{path}'" if PATH.fullmatch(path) else ""
+    """Return the error for a file that cannot be read."""
+    name = _name(path)
     msg = f"{option} must name a file: the file{name} is missing or cannot be read"
     return config_error(msg)
 
 
-def not_json(option: str) -> ConfigValidationError:
-    """Return the error for a file that is not JSON."""
-    return config_error(f"{option} must name a file that holds a JSON object")
+def not_json(option: str, path: str, reason: Exception | None) -> ConfigValidationError:
+    """Return the error for a file that is not a JSON object, and where it is not."""
+    msg = f"{option} must name a file that holds a JSON object"
+    line, column = (getattr(reason, name, None) for name in ("lineno", "colno"))
+    if line is None:
+        return config_error(msg)
+    file = f"the file{_name(path)}"
+    return config_error(f"{msg}: {file} is not JSON at line {line}, column {column}")
+
+
+def _name(path: str) -> str:
+    """Return the name of a file for a message.
+
+    Whoever gives JSON or a token instead of a path must not find it in the log.
+    """
+    return f" '{path}'" if PATH.fullmatch(path) else ""
 
 
 def check_json(
@@ -63,13 +73,14 @@ def check_json(
     Raises:
         ConfigValidationError: If it is not a JSON object, or if the check fails.
     """
+    content, reason = None, None
     try:
         text = file.read() if file else ""
         content = json.loads(text, parse_constant=refuse) if text.strip() else {}
-    except (ValueError, RecursionError):
-        content = None
+    except (ValueError, RecursionError) as error:
+        reason = error
     if not isinstance(content, dict):
-        raise not_json(option)
+        raise not_json(option, file.name if file else "", reason)
     if file and check:
         check(content)
     return io.StringIO(text) if content else None

@@ -36,6 +36,12 @@ def silence_libraries() -> None:
         for library, level in QUIET_LIBRARIES.items():
             if f"{name}.".startswith(f"{library}."):
                 logging.getLogger(name).addFilter(_at_least(level))
+    logging.getLogger("tap-mega").addFilter(_is_true)
+
+
+def _is_true(record: LogRecord) -> bool:
+    """Drop the SDK's line that no variables are read: the tap itself reads them."""
+    return record.msg != "Skipping parse of env var settings..."
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
@@ -17,6 +18,8 @@ if t.TYPE_CHECKING:
     import requests
 
     Lead: t.TypeAlias = dict[str, t.Any]
+
+UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 MAX_TOTAL = 2**63
 """No total is as large as this."""
@@ -98,7 +101,7 @@ def _sort_out(
             good.append(lead)
             timestamps.append(timestamp)
         else:
-            rejected.append(f"{_problem(lead)}: lead {number}")
+            rejected.append(f"{_problem(lead)}: lead {number}{_name(lead)}")
     return good, timestamps, tuple(rejected)
 
 
@@ -111,6 +114,13 @@ def _problem(lead: t.Any) -> str:
     if not isinstance(lead, dict):
         return "not an object"
     return "no usable 'updated_at'" if _has_id(lead) else "no usable 'id'"
+
+
+def _name(lead: t.Any) -> str:
+    """Return the ID of a lead, if it is a UUID: other text may be personal data."""
+    key = lead.get("id") if isinstance(lead, dict) else None
+    is_uuid = isinstance(key, str) and UUID.fullmatch(key)
+    return f" with the ID {key}" if is_uuid else ""
 
 
 def _has_id(lead: Lead) -> bool:

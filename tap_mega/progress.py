@@ -4,53 +4,85 @@ from __future__ import annotations
 
 import typing as t
 
-if t.TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+from tap_mega.timestamps import format_timestamp
 
+if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tap_mega.clock import Clock
     from tap_mega.sync import CustomerSync
 
 LINE_EVERY_SECONDS = 10
 SECONDS_PER_MINUTE = 60
 MINUTES_PER_HOUR = 60
+HOURS_PER_DAY = 24
+MAX_HOURS = 48
+"""A duration that is longer is given in days."""
 
 
 class Progress:
     """Writes the lines that say how far the customers of a run have come."""
 
-    def __init__(self, syncs: Sequence[CustomerSync], now: Callable[[], float]) -> None:
-        """Start at the time of `now`, which returns monotonic seconds."""
+    def __init__(self, syncs: Sequence[CustomerSync], clock: Clock) -> None:
+        """Start at the time of the clock."""
         self._syncs = syncs
         self._readers = [sync.reader for sync in syncs]
-        self._now = now
-        self._started_at = self._last_line_at = now()
+        self._clock = clock
+        self._started_at = self._last_line_at = clock.monotonic()
         self._waited = 0.0
 
     def add_wait(self, seconds: float) -> None:
         """Count a wait: it says nothing about how fast the API and the loader are."""
         self._waited += seconds
+        self._last_line_at += seconds
 
     def line(self) -> str | None:
-        """Return a line for the log, about every ten seconds."""
-        now = self._now()
+        """Return a line for the log, about every ten seconds without the waits."""
+        now = self._clock.monotonic()
         if now - self._last_line_at < LINE_EVERY_SECONDS:
             return None
         self._last_line_at = now
-        return f"{self.summary()}, about {format_duration(self._seconds_left())} left"
+        return f"{self._speed()}{self._customers()}{self._time_left()}"
+
+    def so_far(self) -> str:
+        """Return how much was read so far, and how long the rest takes."""
+        return f"{self._leads()}{self._time_left()}"
 
     def summary(self) -> str:
-        """Return how much was read so far, and how fast."""
-        seconds = self._now() - self._started_at
-        read = sum(reader.read for reader in self._readers)
-        total = read + sum(reader.left for reader in self._readers)
-        share = read / total if total else 1
-        known = any(reader.total is not None for reader in self._readers)
-        rate = read / seconds if seconds else 0
-        leads = f"Read {read:,} of {total:,} leads ({share:.0%})"
+        """Return what the run did, at its end."""
+        refusals = sum(reader.refusals for reader in self._readers)
         return (
-            f"{leads if known else f'Read {read:,} leads'} in "
-            f"{format_duration(seconds)} with {self._pages_read:,} pages, "
-            f"{rate:,.0f} leads per second{self._customers()}"
+            f"{self._speed()}; {counted(refusals, 'refusal')} (429), waited "
+            f"{format_duration(self._waited)}{self._bookmarks()}{self._customers()}"
         )
+
+    def _leads(self) -> str:
+        read = sum(reader.read for reader in self._readers)
+        if all(reader.total is None for reader in self._readers):
+            return f"Read {counted(read, 'lead')}"
+        total = read + sum(reader.left for reader in self._readers)
+        percent = 100 * read // total if total else 100
+        return f"Read {read:,} of {counted(total, 'lead')} ({percent} %)"
+
+    def _speed(self) -> str:
+        seconds = self._clock.monotonic() - self._started_at
+        requests = sum(reader.requests for reader in self._readers)
+        line = f"{self._leads()} in {format_duration(seconds)} with "
+        line += counted(requests, "request")
+        rate = sum(reader.read for reader in self._readers) / seconds if seconds else 0
+        if rate >= 1:
+            return f"{line}, {counted(round(rate), 'lead')} per second"
+        per_minute = round(rate * SECONDS_PER_MINUTE)
+        return f"{line}, {counted(per_minute, 'lead')} per minute" if rate else line
+
+    def _bookmarks(self) -> str:
+        values = [sync.bookmark.value for sync in self._syncs]
+        oldest = min((it for it in values if it), default=None)
+        if oldest is None:
+            return ""
+        age = format_duration(self._clock.time() - oldest.timestamp())
+        name = "the bookmark" if len(self._syncs) == 1 else "the oldest bookmark"
+        return f"; {name} is {format_timestamp(oldest)}, {age} ago"
 
     def _customers(self) -> str:
         if len(self._syncs) == 1:
@@ -60,31 +92,34 @@ class Progress:
         done = f"{len(finished) - failed:,} of {len(self._syncs):,} customers are done"
         return f"; {done}, {failed:,} failed" if failed else f"; {done}"
 
-    @property
-    def _pages_read(self) -> int:
-        return sum(reader.pages_read for reader in self._readers)
-
-    def _seconds_left(self) -> float:
+    def _time_left(self) -> str:
         """Return the time that the quota takes, or the API if it is slower.
 
         Each key has a quota of its own, so the slowest customer counts.
         """
-        now = self._now()
-        pages_left = [-(-reader.left // reader.page_size) for reader in self._readers]
-        busy = now - self._started_at - self._waited
-        at_this_speed = sum(pages_left) * busy / max(1, self._pages_read)
-        by_quota = [
-            reader.rate_limiter.seconds_for(pages, now)
-            for reader, pages in zip(self._readers, pages_left, strict=True)
-        ]
-        return max([at_this_speed, *by_quota])
+        if all(reader.total is None for reader in self._readers):
+            return ""
+        busy = self._clock.monotonic() - self._started_at - self._waited
+        read = sum(reader.read for reader in self._readers)
+        left = sum(reader.left for reader in self._readers)
+        at_this_speed = left * busy / read if read else 0
+        by_quota = [reader.seconds_left() for reader in self._readers]
+        return f", about {format_duration(max([at_this_speed, *by_quota]))} left"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, such as `1 lead` or `1,000 leads`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def format_duration(seconds: float) -> str:
     """Return a duration for a person, such as `1 h 5 min`, `3 min` or `42 s`."""
-    if seconds < SECONDS_PER_MINUTE:
+    if round(seconds) < SECONDS_PER_MINUTE:
         return f"{seconds:.0f} s"
     minutes = round(seconds / SECONDS_PER_MINUTE)
     if minutes < MINUTES_PER_HOUR:
         return f"{minutes} min"
-    return f"{minutes // MINUTES_PER_HOUR:,} h {minutes % MINUTES_PER_HOUR} min"
+    hours, minutes = divmod(minutes, MINUTES_PER_HOUR)
+    if hours >= MAX_HOURS:
+        return f"{round(hours / HOURS_PER_DAY):,} days"
+    return f"{hours} h {minutes} min"

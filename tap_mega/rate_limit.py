@@ -12,6 +12,7 @@ if t.TYPE_CHECKING:
 
 MINUTE_SECONDS = 60
 HOUR_SECONDS = 3600
+NAMES = {MINUTE_SECONDS: "minute", HOUR_SECONDS: "hour"}
 
 MARGIN_SECONDS = 0.1
 """How much longer than a window a request counts: the API has its own clock."""
@@ -34,6 +35,12 @@ class Window:
         self.seconds = seconds
         self._expiries: deque[float] = deque(maxlen=limit)
         """When each of the last `limit` requests stops counting, oldest first."""
+
+    @override
+    def __str__(self) -> str:
+        """Return the limit in words, such as `60 requests per minute`."""
+        noun = "request" if self.limit == 1 else "requests"
+        return f"{self.limit:,} {noun} per {NAMES[self.seconds]}"
 
     def free_at(self) -> float:
         """Return the time at which the next request may be sent."""
@@ -80,16 +87,13 @@ class RateLimiter:
         self._hour_limit: float | None = None
         """The API's hourly limit; None until a reset of over a minute reveals it."""
 
-    @override
-    def __str__(self) -> str:
-        """Return the limits in words: `60 requests per minute and 1000 per hour`."""
-        names = {MINUTE_SECONDS: "minute", HOUR_SECONDS: "hour"}
-        limits = [f"{it.limit} per {names[it.seconds]}" for it in self._windows]
-        return " and ".join(limits).replace(" per", " requests per", 1)
-
     def delay(self, now: float) -> float:
         """Return how many seconds from `now` the next request has to wait."""
         return max([0.0, *(window.free_at() - now for window in self._windows)])
+
+    def strictest(self) -> Window:
+        """Return the limit that the next request has to wait for longest."""
+        return max(self._windows, key=Window.free_at)
 
     def record(self, now: float) -> None:
         """Count a request whose response came `now`, whatever it was."""

@@ -40,6 +40,8 @@ WARNING_SHARE = 0.5
 
 NO_QUOTA = "the API answered 429: the key has no quota left"
 
+RETRY_ADVICE = "Run again later: the sync resumes from its last state"
+
 OUT_OF_ORDER = (
     "The API sent a lead that changed before the previous one, although the request "
     "sorts by updated_at. The sync stopped, because reading on could lose leads. "
@@ -104,14 +106,21 @@ class Reader:
         self._log = log
         self._idle_pages = 0
         self._idle_seconds = 0.0
+        self._ready_at = 0.0
         self._warned = False
         self.position = position or Position()
         self.since: dt.datetime | None = None
-        """From which `updated_at` on the total of the last page counts."""
+        """From which `updated_at` on leads are read; None for all leads."""
+        self.advice = RETRY_ADVICE
+        """What a person can do after the last try of a request."""
         self.read = 0
         """How many leads the pages held so far."""
         self.new = 0
         """How many of them are new: after a new cursor, some leads come again."""
+        self.requests = 0
+        """How many requests were sent."""
+        self.refusals = 0
+        """How many of them the API answered with 429."""
         self.pages_read = 0
         self.rejected: list[str] = []
         """Which leads cannot be read and were left out, and why."""
@@ -122,6 +131,13 @@ class Reader:
     def left(self) -> int:
         """How many leads are not read yet, as far as the API says."""
         return max(0, (self.total or 0) - self.new - len(self.rejected))
+
+    def seconds_left(self) -> float:
+        """Return about how many seconds of waiting the rest takes."""
+        now = self._now()
+        start = max(now, self._ready_at)
+        requests = -(-self.left // self.page_size)
+        return start - now + self.rate_limiter.seconds_for(requests, start)
 
     def pages(
         self, since: dt.datetime | None, cursor: str | None = None
@@ -248,9 +264,11 @@ class Reader:
         failures, backoff = 0, self._backoff()
         while True:
             yield from self._pace()
+            self.requests += 1
             try:
                 return self._client.get(params)
             except RateLimitedError as error:
+                self.refusals += 1
                 asked = error.retry_after
                 seconds = next(backoff) if asked is None else asked
                 yield self._wait(Wait(max(seconds, MIN_WAIT_SECONDS), NO_QUOTA))
@@ -266,10 +284,8 @@ class Reader:
             FatalAPIError: After the last try.
         """
         if failures >= self.max_tries:
-            msg = (
-                f"Gave up after {failures} tries: {error}. Run again later: the sync "
-                "resumes from its last state"
-            )
+            tries = "1 try" if failures == 1 else f"{failures} tries"
+            msg = f"Gave up after {tries}: {error}. {self.advice}"
             raise FatalAPIError(msg) from None
         reason = f"Try {failures} of {self.max_tries} failed: {error}"
         self._log.warning("%s. Trying again in %.0f s", reason, seconds)
@@ -279,7 +295,7 @@ class Reader:
         """Yield a wait if the rate limit is reached."""
         seconds = self.rate_limiter.delay(self._now())
         if seconds > 0:
-            reason = f"the limit of {self.rate_limiter} is reached"
+            reason = f"the limit of {self.rate_limiter.strictest()} is reached"
             yield self._wait(Wait(seconds, reason))
 
     def _wait(self, wait: Wait) -> Wait:
@@ -290,6 +306,7 @@ class Reader:
         """
         self._check_progress(self._idle_seconds / MAX_IDLE_WAIT_SECONDS)
         self._idle_seconds += wait.seconds
+        self._ready_at = self._now() + wait.seconds
         return wait
 
     def _check_progress(self, share: float) -> None:

@@ -9,8 +9,9 @@ import typing as t
 from singer_sdk.exceptions import FatalAPIError
 
 from tap_mega.customers import take_turns
+from tap_mega.no_leads import why_no_leads
 from tap_mega.page import Page
-from tap_mega.progress import Progress, format_duration
+from tap_mega.progress import Progress, counted, format_duration
 from tap_mega.reader import Wait
 from tap_mega.state import MAX_CLOCK_DIFFERENCE
 
@@ -26,6 +27,9 @@ MAX_RETRY_WAIT_SECONDS = 61
 """Retries may always wait this long: a minute of backoff and its jitter."""
 
 MIN_LOGGED_WAIT_SECONDS = 5
+
+LINE_EVERY_SECONDS = 60
+"""During a long wait, a line says that the run is alive."""
 
 
 class Run:
@@ -53,7 +57,8 @@ class Run:
         self._clock = clock
         self._log = log
         self._compared_clocks = False
-        self._progress = Progress(syncs, clock.monotonic)
+        self._config = config
+        self._progress = Progress(syncs, clock)
 
     def pages(self) -> Iterator[tuple[CustomerSync, Page]]:
         """Yield the pages of all customers by turns, and finish those at their end."""
@@ -66,6 +71,17 @@ class Run:
             if line := self._progress.line():
                 self._log.info("%s", line)
         self._log.info("%s", self._progress.summary())
+        if self._has_no_leads():
+            now = dt.datetime.fromtimestamp(self._clock.time(), dt.UTC)
+            starts = [sync.reader.since for sync in self._syncs]
+            self._log.info("%s", why_no_leads(self._config, starts, now))
+
+    def _has_no_leads(self) -> bool:
+        """Return whether all went well, and there was nothing to read."""
+        return not any(
+            sync.failure or sync.reader.read or not sync.is_finished
+            for sync in self._syncs
+        )
 
     def count_gone(self) -> None:
         """Find out how many leads of each customer have disappeared."""
@@ -110,24 +126,34 @@ class Run:
             sync.stop(reason)
         readers = [sync.reader for sync in stopped if sync.reader.new]
         if readers:
-            left = f"{sum(reader.left for reader in readers):,}"
-            self._log.warning(
-                "%s. About %s leads are left for the next run", reason, left
-            )
+            count = sum(reader.left for reader in readers)
+            left = f"{counted(count, 'lead')} {'is' if count == 1 else 'are'}"
+            self._log.warning("%s. About %s left for the next run", reason, left)
 
     def _sleep(self, wait: Wait) -> None:
-        """Sleep, and log long waits. Nothing else in a run sleeps."""
-        if wait.seconds > MIN_LOGGED_WAIT_SECONDS and not wait.is_retry:
-            until = dt.datetime.fromtimestamp(self._clock.time() + wait.seconds, dt.UTC)
-            self._log.info(
-                "Waiting %s: %s. Resuming at %s UTC%s",
-                format_duration(wait.seconds),
-                wait.reason,
-                f"{until:%H:%M:%S}",
-                self._who_waits(),
-            )
-        self._progress.add_wait(wait.seconds)
-        self._clock.sleep(wait.seconds)
+        """Sleep. Nothing else in a run sleeps."""
+        left = wait.seconds
+        while left > 0:
+            is_long = left > LINE_EVERY_SECONDS + MIN_LOGGED_WAIT_SECONDS
+            seconds = LINE_EVERY_SECONDS if is_long and not wait.is_retry else left
+            self._log_wait(wait._replace(seconds=left))
+            self._progress.add_wait(seconds)
+            self._clock.sleep(seconds)
+            left -= seconds
+
+    def _log_wait(self, wait: Wait) -> None:
+        """Log a wait that is long. The reader logs why it tries again."""
+        if wait.seconds <= MIN_LOGGED_WAIT_SECONDS or wait.is_retry:
+            return
+        until = dt.datetime.fromtimestamp(self._clock.time() + wait.seconds, dt.UTC)
+        self._log.info(
+            "%s. Waiting %s: %s. Resuming at %s UTC%s",
+            self._progress.so_far(),
+            format_duration(wait.seconds),
+            wait.reason,
+            f"{until:%H:%M:%S}",
+            self._who_waits(),
+        )
 
     def _who_waits(self) -> str:
         if len(self._syncs) == 1:

@@ -6,9 +6,10 @@ import datetime as dt
 import functools
 import logging
 import typing as t
+from http import HTTPStatus
 
 import backoff
-from singer_sdk import RESTStream
+from singer_sdk import RESTStream, metrics
 from singer_sdk.batch import Batcher
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import RemoveRecordTransform
@@ -228,6 +229,7 @@ class LeadsStream(RESTStream[str | None]):
             self._write_state()
         self._log_warnings(syncs)
         self._end(refresh, syncs)
+        self._log_requests(syncs)
         raise_failures(syncs)
 
     def new_syncs(self) -> list[CustomerSync]:
@@ -377,6 +379,16 @@ class LeadsStream(RESTStream[str | None]):
         for part in (self._custom_fields, self._conformer):
             for warning in part.warnings():
                 self.logger.warning("%s", warning)
+
+    def _log_requests(self, syncs: Sequence[CustomerSync]) -> None:
+        """Log the SDK's metric of requests, those that were refused by themselves."""
+        refusals = sum(sync.reader.refusals for sync in syncs)
+        with self.get_http_request_counter() as counter:
+            counter.increment(sum(sync.reader.requests for sync in syncs) - refusals)
+        if refusals:
+            status = {metrics.Tag.HTTP_STATUS_CODE: HTTPStatus.TOO_MANY_REQUESTS}
+            with metrics.http_request_counter(self.name, self.path, **status) as it:
+                it.increment(refusals)
 
     @override
     def log(

@@ -20,10 +20,11 @@ from tap_mega.catalog import check_shape
 from tap_mega.check import check_credentials
 from tap_mega.command import MegaCommand
 from tap_mega.config.customers import customers_of
-from tap_mega.config.environment import read_environment
+from tap_mega.config.environment import find_unknown_variables, read_environment
 from tap_mega.config.schema import BATCH_RULES, SETTINGS
 from tap_mega.config.validation import (
     config_error,
+    find_broken_maps,
     find_broken_text,
     find_credential_errors,
     find_errors,
@@ -83,10 +84,11 @@ class TapMega(Tap):
         self.append_builtin_config(self.config_jsonschema)
         config = dict(config or {})
         if parse_env_config:
-            found, errors = read_environment(self.config_jsonschema)
+            for line in find_unknown_variables(self.config_jsonschema):
+                self.logger.warning(line)
+            config, errors = read_environment(config, self.config_jsonschema)
             if errors:
                 raise config_error(*errors)
-            config |= found
         if isinstance(config.get("filters"), dict):
             config["filters"] = drop_nulls(config["filters"]) or None
         # A stop signal needs the writer as soon as the SDK has set its handler.
@@ -101,11 +103,12 @@ class TapMega(Tap):
         for line in find_unknown(self._config, self.config_jsonschema):
             self.logger.warning(line)
         errors = find_errors(self._config, self.config_jsonschema)
+        errors = errors or list(find_broken_text(self._config))
         errors = errors or [
-            *find_broken_text(self._config),
             *find_errors(self._config, BATCH_RULES),
             *find_credential_errors(self._config, self.config_jsonschema),
             *find_unsafe_maps(self._config, LeadsStream.name),
+            *find_broken_maps(self._config),
             *find_unused_types(self._config),
             *find_wrong_dates(self._config),
         ]
@@ -138,6 +141,7 @@ class TapMega(Tap):
         Raises:
             ConfigValidationError: If the bookmark is not a date.
         """
+        state = value_of(state)
         if state:
             now = dt.datetime.fromtimestamp(self.clock.time(), dt.UTC)
             customers = customers_of(self.config)
@@ -228,8 +232,8 @@ class TapMega(Tap):
                 found.config |= part.config
             except OSError:
                 raise unreadable(param.opts[0], path) from None
-            except (RuntimeError, TypeError, ValueError):
-                raise not_json(param.opts[0]) from None
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise not_json(param.opts[0], path, error) from None
             found.parse_env |= part.parse_env
         return found
 
@@ -248,6 +252,15 @@ class TapMega(Tap):
             catalog=check_json("--catalog", catalog, check_shape),
             **kwargs,
         )
+
+
+def value_of(state: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return the value of a STATE message, or a state that is none as it is.
+
+    The output of a target has only the value, and that of a tap the whole message.
+    """
+    value = state.get("value") if state.get("type") == "STATE" else None
+    return value if isinstance(value, dict) and "bookmarks" in value else state
 
 
 def drop_nulls(settings: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from tap_mega.config.schema import CREDENTIALS, SETTINGS
+from tap_mega.config.schema import CREDENTIALS, SETTINGS, properties_of
 from tap_mega.openapi import DOCUMENT
 from tap_mega.tap import TapMega
 from testing.sections import replace_section
@@ -161,8 +161,18 @@ def plugin() -> Json:
     return {
         "capabilities": sorted(it.value for it in TapMega.capabilities),
         "settings_group_validation": [sorted(CREDENTIALS), ["customers"]],
-        "settings": [meltano_setting(*item) for item in settings.items()],
+        "settings": [
+            meltano_setting(*item)
+            for name, setting in settings.items()
+            for item in ((name, setting), *parts_of(name))
+        ],
     }
+
+
+def parts_of(name: str) -> Iterator[tuple[str, Json]]:
+    """Yield the properties of a setting, each with the name that Meltano gives it."""
+    for part, setting in properties_of(name).items():
+        yield f"{name}.{part}", setting
 
 
 def meltano_setting(name: str, setting: Json) -> Json:

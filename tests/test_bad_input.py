@@ -214,6 +214,64 @@ def test_a_wrong_stream_map_names_its_setting(
 
 
 @pytest.mark.parametrize(
+    ("maps", "line"),
+    [
+        (
+            {"x": "md5(contact_name", "__else__": None},
+            "The setting 'stream_maps.leads.x' is not a valid expression",
+        ),
+        ({"__filter__": "x = 1"}, "'stream_maps.leads.__filter__' is not a valid exp"),
+        (
+            {"x": "md5(config['salt'])", "y": "config['salt']"},
+            (
+                "The setting 'stream_map_config' lacks 'salt', which "
+                "'stream_maps.leads.x' and 'stream_maps.leads.y' use"
+            ),
+        ),
+    ],
+)
+def test_a_stream_map_that_cannot_work_is_one_line(
+    tap: Command, sandbox: Sandbox, maps: Json, line: str
+) -> None:
+    """The line names the property, before any request, and quotes no expression."""
+    run = tap(config={**sandbox.config(), "stream_maps": {"leads": maps}})
+    check_one_line(run, line)
+    assert "md5" not in run.log
+    assert not sandbox.requests
+
+
+def test_a_map_may_look_for_a_name_first(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """An expression that works without the name is no error."""
+    maps = {"leads": {"x": "config['salt'] if 'salt' in config else 'none'"}}
+    run = tap(config={**sandbox.config(), "stream_maps": maps}, clock=clock)
+    assert {it["x"] for it in run.records} == {"none"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expression"),
+    [
+        ("x", "contact_email.strip()"),
+        ("x", "int(contact_name)"),
+        ("x", "nothing + 1"),
+        ("__filter__", "score > 5"),
+    ],
+)
+def test_a_stream_map_that_fails_on_a_lead_names_its_property(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, name: str, expression: str
+) -> None:
+    """The line names neither a value of the lead nor the expression: it may be salt."""
+    maps = {"leads": {"__alias__": "people", name: expression}}
+    run = tap(config={**sandbox.config(), "stream_maps": maps}, clock=clock)
+    check_one_line(run, f"for '{name}' of the stream 'people' failed", "'stream_maps'")
+    assert expression not in run.errors[0]
+    assert not any(
+        str(lead["contact_name"]) in run.errors[0] for lead in sandbox.leads.all()
+    )
+
+
+@pytest.mark.parametrize(
     ("url", "valid"),
     [
         ("http://127.0.0.1:9", True),

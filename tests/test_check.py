@@ -26,10 +26,11 @@ def test_right_credentials_are_one_line_and_one_request(
     assert (run.code, run.stdout) == (0, "")
     assert len(sandbox.requests) == 1
     assert lines(run)[-1] == (
-        "The credentials are valid. There are 250 leads. Reading all of them takes 250 "
-        "requests and about 4 min"
+        f"Customer {sandbox.config()['customer_id']}: The credentials are valid, and "
+        "the token may read leads. A first load reads 250 leads with 250 requests, in "
+        "about 4 min"
     )
-    assert "METRIC" not in run.log
+    assert len(run.log.splitlines()) == 1
 
 
 def test_a_quota_that_is_spent_is_not_waited_for(
@@ -40,8 +41,9 @@ def test_a_quota_that_is_spent_is_not_waited_for(
     run = tap("--test", config=sandbox.config(), clock=clock)
     assert (run.code, run.errors, clock.sleeps) == (0, [], [])
     assert lines(run)[-1] == (
-        "The credentials could not be checked: the API answered 429: the key has no "
-        "quota left. Run again at 08:07 UTC, in 7 min"
+        f"Customer {sandbox.config()['customer_id']}: The credentials could not be "
+        "checked: the API answered 429: the key has no quota left. Run again at 08:07 "
+        "UTC, in 7 min"
     )
 
 
@@ -54,6 +56,42 @@ def test_it_gives_up_after_three_tries(
     assert run.code == 1
     assert len(sandbox.requests) == 3
     assert sum(clock.sleeps) < 6
+    (line,) = run.errors
+    assert line == (
+        "Gave up after 3 tries: the API answered 503. Check the network, and run "
+        "--test again"
+    )
+
+
+def test_a_slow_api_takes_longer_than_the_quota(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """The first page says how long the others may take."""
+    sandbox.script(Fault(times=None, before=lambda: clock.sleep(30)))
+    run = tap("--test", config={**sandbox.config(), "page_size": 25}, clock=clock)
+    assert "reads 250 leads with 10 requests, in about 5 min" in run.log
+
+
+def test_one_lead_is_one_lead(tap: Command, clock: FakeClock) -> None:
+    """The words fit the numbers."""
+    with Sandbox(leads=1, clock=clock.time) as api:
+        run = tap("--test", config=api.config(), clock=clock)
+    assert "A first load reads 1 lead with 1 request, in about 0 s" in run.log
+
+
+def test_filters_that_nothing_matches_are_named(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """`--test` says so, before a load does."""
+    config = {**sandbox.config(), "start_date": "2100-01-01"}
+    config["filters"] = {"status": "of no lead"}
+    run = tap("--test", config=config, clock=clock)
+    assert run.code == 0
+    assert lines(run)[-1].endswith(
+        "There is no lead that matches the settings 'filters.status' and 'start_date'. "
+        "The setting 'start_date' lies in the future"
+    )
+    assert "of no lead" not in run.log
 
 
 @pytest.mark.parametrize("status", [401, 403])

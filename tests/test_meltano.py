@@ -199,3 +199,13 @@ def test_a_run_that_fails_says_why(synced: Synced, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="meltano run tap-mega") as failure:
         pipeline.run()
     assert "auth_token" in failure.value.output
+
+
+@pytest.mark.slow
+def test_a_variable_can_set_one_filter(tmp_path: Path) -> None:
+    """Meltano passes the filter of a variable on, beside those of the whole object."""
+    config = {"filters": '{"lead_line": "buyer"}', "filters_status": "won"}
+    pipeline = Pipeline(tmp_path, config, "postgresql://127.0.0.1/none", SCHEMA)
+    found = json.loads(pipeline.meltano("config", "print", "tap-mega").stdout)
+    filters = {name: it for name, it in found["filters"].items() if it is not None}
+    assert filters == {"lead_line": "buyer", "status": "won"}

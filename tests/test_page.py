@@ -90,3 +90,20 @@ def test_a_body_without_the_list_has_none_to_cut(body: bytes) -> None:
     """Only a list of the object itself counts."""
     with pytest.raises(ValueError, match="list"):
         split_list(body, "leads")
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (
+            "00000000-0000-4000-8000-00000000ABCD",
+            "lead 1 with the ID 00000000-0000-4000-8000-00000000ABCD",
+        ),
+        ("ana@example.com", "lead 1"),
+    ],
+)
+def test_a_lead_that_is_left_out_is_named(key: str, reason: str) -> None:
+    """By its ID, if that is a UUID: other text may be of a person."""
+    lead = {"id": key, "updated_at": None}
+    body = json.dumps({"leads": [lead], "next_cursor": None}).encode()
+    assert parse_page(body).rejected == (f"no usable 'updated_at': {reason}",)

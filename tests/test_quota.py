@@ -253,19 +253,48 @@ def test_the_state_is_written_before_a_wait(
 
 
 def test_a_wait_is_logged(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
-    """The log gives the length and reason of each wait of more than a few seconds."""
+    """A line a minute says how far the run is, which limit it waits for, and how long.
+
+    Waits of a few seconds have no line.
+    """
     sandbox.script(
         Fault("error", 1, status=429, retry_after=4),
-        Fault("error", 2, status=429, retry_after=1800),
+        Fault("error", 3, status=429, retry_after=1800),
     )
     run = tap(config={**sandbox.config(), "requests_per_minute": 4}, clock=clock)
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
     no_quota = "the API answered 429: the key has no quota left"
-    assert lines == [f"Waiting 30 min: {no_quota}. Resuming at 08:30:04 UTC"]
+    assert len(lines) == 30
+    for minutes, line in zip(range(30, 0, -1), lines, strict=True):
+        assert line.startswith("Read 100 of 250 leads (40 %), about ")
+        assert line.endswith(
+            f"Waiting {minutes} min: {no_quota}. Resuming at 08:30:04 UTC"
+        )
     run = tap(config={**sandbox.config(), "requests_per_minute": 2}, clock=clock)
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
-    limit = "the limit of 2 requests per minute and 1000 per hour is reached"
-    assert lines == [f"Waiting 1 min: {limit}. Resuming at 08:31:04 UTC"]
+    assert lines == [
+        (
+            "Read 200 of 250 leads (80 %), about 1 min left. Waiting 1 min: the limit "
+            "of 2 requests per minute is reached. Resuming at 08:31:04 UTC"
+        )
+    ]
+    config = {**sandbox.config(), "requests_per_hour": 1, "page_size": 90}
+    run = tap(config=config, clock=clock)
+    assert "the limit of 1 request per hour is reached" in run.log
+
+
+def test_the_time_left_knows_the_wait(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """It has the rest of a wait that the API asks for, and the quota after it."""
+    sandbox.script(Fault("error", 2, status=429, retry_after=1800))
+    config = {**sandbox.config(), "page_size": 10, "requests_per_minute": 6}
+    run = tap(config=config, clock=clock)
+    (first, *others) = [line for line in run.log.splitlines() if "Waiting 30" in line]
+    # 24 pages are left. At the end of the wait, the minute is free again.
+    assert "Read 10 of 250 leads (4 %), about 33 min left." in first
+    assert not others
+    assert clock.now == pytest.approx(START + 1800 + 3 * MINUTE, abs=1)
 
 
 TOO_LONG = Fault("error", 2, None, status=429, retry_after=7200)
@@ -310,7 +339,7 @@ def test_the_maximum_wait_can_be_set(
     sandbox.script(Fault("error", 2, status=429, retry_after=7200))
     run = tap(config={**sandbox.config(), "max_wait_seconds": 7200}, clock=clock)
     assert run.code == 0
-    assert clock.sleeps == [7200]
+    assert sum(clock.sleeps) == 7200
     assert run.records == sandbox.leads.all()
 
 

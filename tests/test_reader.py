@@ -273,7 +273,7 @@ def test_it_waits_where_the_limit_is_reached() -> None:
     wait = next(pages)
     assert isinstance(wait, Wait)
     assert wait.seconds == pytest.approx(60, abs=0.2)
-    assert wait.reason == "the limit of 1 requests per minute is reached"
+    assert wait.reason == "the limit of 1 request per minute is reached"
     assert not client.requests
     clock.sleep(wait.seconds)
     assert next(pages) == page()

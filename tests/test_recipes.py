@@ -178,13 +178,15 @@ def test_the_salt_comes_from_the_environment(
 def test_without_a_salt_no_address_leaves(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """Without a salt, the sync ends at the first address and names the setting."""
+    """Without a salt, the run ends before any request and names what is missing."""
     config = {**sandbox.config(), **recipe("Hash e-mail and phone")}
     run = tap(config=config, clock=clock)
     assert run.code == 1
     assert len(run.errors) == 1
     assert "stream_maps" in run.errors[0]
-    assert all(it["contact_email_hash"] is None for it in run.records)
+    assert "'stream_map_config' lacks 'hash_salt'" in run.errors[0]
+    assert not run.messages
+    assert not sandbox.requests
 
 
 def test_an_empty_salt_gives_no_hash(

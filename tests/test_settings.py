@@ -202,6 +202,82 @@ def test_settings_come_from_the_environment(
     assert "include_custom_fields" not in query
 
 
+UNKNOWN = {
+    "PAGESIZE": "; did you mean 'TAP_MEGA_PAGE_SIZE'?",
+    "STREAM_MAP": "; did you mean 'TAP_MEGA_STREAM_MAPS'?",
+    "FILTERS__STATUS": "; did you mean 'TAP_MEGA_FILTERS_STATUS'?",
+    "loglevel": "; did you mean 'TAP_MEGA_LOGLEVEL'?",
+    "COLOUR": "",
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_unknown_variable_logs_a_warning(
+    tap: Command, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A warning names the variable and a similar one, but not its value."""
+    monkeypatch.setenv(f"TAP_MEGA_{name}", "a value")
+    line = f"The variable 'TAP_MEGA_{name}' does not exist and is ignored"
+    run = tap("--config=ENV", config=VALID)
+    assert f"{line}{UNKNOWN[name]}\n" in run.log
+    assert "a value" not in run.log
+    assert line not in tap(config=VALID).log  # The environment was not asked for.
+
+
+def test_a_known_variable_logs_no_warning(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither settings, nor the log level, nor what Meltano uses are unknown."""
+    for name in ("PAGE_SIZE", "_SELECT", "_LOAD_SCHEMA", "FULL_PAGE_SIZE"):
+        monkeypatch.setenv(f"TAP_MEGA_{name}", "100")
+    monkeypatch.setenv("TAP_MEGA_LOGLEVEL", "INFO")
+    monkeypatch.setenv("TAP_MEGA_BATCH_CONFIG", "null")
+    run = tap("--config=ENV", config=sandbox.config(), clock=clock)
+    assert run.code == 0
+    assert "WARNING" not in run.log
+
+
+@pytest.mark.parametrize(
+    ("file", "whole", "single", "expected"),
+    [
+        ({}, None, "won", {"status": "won"}),
+        ({}, {"lead_line": "buyer"}, "won", {"status": "won", "lead_line": "buyer"}),
+        ({}, {"status": "lost"}, "won", {"status": "won"}),
+        ({"lead_line": "buyer"}, None, "won", {"status": "won", "lead_line": "buyer"}),
+        ({"lead_line": "buyer"}, {"status": "lost"}, None, {"status": "lost"}),
+    ],
+)
+def test_a_variable_can_set_one_filter(
+    tap: Command,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    file: dict[str, str],
+    whole: dict[str, str] | None,
+    single: str | None,
+    expected: dict[str, str],
+) -> None:
+    """It replaces that filter only, in the file and in `TAP_MEGA_FILTERS`."""
+    if whole:
+        monkeypatch.setenv("TAP_MEGA_FILTERS", json.dumps(whole))
+    if single:
+        monkeypatch.setenv("TAP_MEGA_FILTERS_STATUS", single)
+    run = tap("--config=ENV", config={**sandbox.config(), "filters": file})
+    assert run.code == 0
+    query = sandbox.requests[0].query
+    names = {"status", "lead_line"} & set(query)
+    assert {name: query[name] for name in names} == expected
+
+
+def test_a_filter_beside_filters_that_are_no_object(
+    tap: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line is about the object, as without the variable."""
+    monkeypatch.setenv("TAP_MEGA_FILTERS", "[1]")
+    monkeypatch.setenv("TAP_MEGA_FILTERS_STATUS", "won")
+    run = tap("--config=ENV", config=VALID)
+    assert run.errors == ["The setting 'filters' must be a JSON object"]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "line"),
     [
@@ -261,6 +337,25 @@ def test_an_invalid_file_is_one_line(
     assert len(run.errors) == 1
     assert option in run.errors[0]
     assert not sandbox.requests
+
+
+@pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
+def test_broken_json_has_a_line_and_a_column(
+    tap: Command, sandbox: Sandbox, option: str
+) -> None:
+    """The line of the log names the file and the place, and quotes nothing."""
+    path = tap.folder / "broken.json"
+    path.write_text(f'{{"auth_token": "{TOKEN}",\n  "page_size" 5}}')
+    (tap.folder / "good.json").write_text(json.dumps(sandbox.config()))
+    given = [] if option == "--config" else [f"--config={tap.folder}/good.json"]
+    run = tap(*given, f"{option}={path}")
+    assert run.errors == [
+        (
+            f"{option} must name a file that holds a JSON object: the file '{path}' is "
+            "not JSON at line 2, column 15"
+        )
+    ]
+    assert TOKEN not in run.log
 
 
 @pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])

@@ -7,6 +7,7 @@ import decimal
 import gc
 import gzip
 import json
+import re
 import socket
 import sys
 import typing as t
@@ -16,8 +17,9 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from sandbox import Fault, Sandbox
+from tap_mega.progress import format_duration
 from tap_mega.tap import TapMega
-from testing.harness import bookmark_of, full_table
+from testing.harness import bookmark_of, full_table, part_of
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -503,16 +505,16 @@ def test_a_long_sync_logs_its_progress(
     run = tap(config={**sandbox.config(), "page_size": 25}, clock=clock)
     lines = [line.split(" | ")[-1] for line in run.log.splitlines() if " Read " in line]
     assert [line.partition(" s with")[0] for line in lines] == [
-        "Read 75 of 250 leads (30%) in 12",
-        "Read 150 of 250 leads (60%) in 24",
-        "Read 225 of 250 leads (90%) in 36",
-        "Read 250 of 250 leads (100%) in 40",
+        "Read 75 of 250 leads (30 %) in 12",
+        "Read 150 of 250 leads (60 %) in 24",
+        "Read 225 of 250 leads (90 %) in 36",
+        "Read 250 of 250 leads (100 %) in 40",
     ]
-    assert [line.partition(" s with")[2] for line in lines] == [
-        " 3 pages, 6 leads per second, about 28 s left",
-        " 6 pages, 6 leads per second, about 16 s left",
-        " 9 pages, 6 leads per second, about 4 s left",
-        " 10 pages, 6 leads per second",
+    assert [line.partition(" s with")[2].partition(";")[0] for line in lines] == [
+        " 3 requests, 6 leads per second, about 28 s left",
+        " 6 requests, 6 leads per second, about 16 s left",
+        " 9 requests, 6 leads per second, about 4 s left",
+        " 10 requests, 6 leads per second",
     ]
 
 
@@ -524,10 +526,112 @@ def test_the_time_left_includes_the_quota(
     config = {**sandbox.config(), "page_size": 10, "requests_per_minute": 5}
     run = tap(config=config, clock=clock)
     lines = [line for line in run.log.splitlines() if line.endswith(" left")]
-    # 25 pages at 5 per minute: when the second minute starts, three more follow.
-    assert "Read 60 of 250 leads" in lines[0]
+    # 25 pages at 5 per minute: at the end of the second minute, three more follow.
+    assert "Read 100 of 250 leads" in lines[0]
     assert lines[0].endswith("about 3 min left")
     assert run.code == 0
+
+
+def test_the_last_line_sums_up(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Leads, requests, refusals, waits, and how far the bookmark lies behind."""
+    sandbox.leads.add(1, updated_at="2027-01-15T07:59:00.000Z")
+    sandbox.script(Fault("error", 2, status=429, retry_after=600))
+    run = tap(config=sandbox.config(), clock=clock)
+    (line,) = [it.split(" | ")[-1] for it in run.log.splitlines() if "refusal" in it]
+    assert line == (
+        "Read 251 of 251 leads (100 %) in 10 min with 4 requests, 25 leads per minute; "
+        "1 refusal (429), waited 10 min; the bookmark is 2027-01-15T07:59:00.000Z, 11 "
+        "min ago"
+    )
+    counts = re.findall(r'"http_request_count","value":(\d+).*?"tags":(.*)}', run.log)
+    assert [value for value, _ in counts] == ["3", "1"]
+    assert '"http_status_code":429' in counts[1][1]
+
+
+NOTHING: list[tuple[Json, str]] = [
+    ({}, "There is no lead"),
+    (
+        {"filters": {"status": "of no lead"}},
+        "There is no lead that matches the setting 'filters.status'",
+    ),
+    (
+        {"start_date": "2027-01-15T07:00:00Z"},
+        "There is no lead that matches the setting 'start_date'",
+    ),
+    (
+        {"start_date": "2027-02-01", "end_date": "2027-02-02"},
+        (
+            "There is no lead that matches the settings 'start_date' and 'end_date'. "
+            "The setting 'start_date' lies in the future"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "line"), NOTHING, ids=lambda it: str(it)[:30])
+def test_nothing_to_read_is_explained(
+    tap: Command, clock: FakeClock, settings: Json, line: str
+) -> None:
+    """One line names the settings that leave nothing, and not their values."""
+    with Sandbox(leads=0, clock=clock.time) as api:
+        run = tap(config={**api.config(), **settings}, clock=clock)
+    assert run.code == 0
+    assert f" | {line}\n" in run.log
+    assert "of no lead" not in run.log
+
+
+def test_no_change_since_the_bookmark_is_explained(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """The line also says so if `end_date` is not after the bookmark."""
+    state = tap(config=sandbox.config(), clock=clock).state
+    part_of(state)["replication_key_value"] = "2027-01-15T07:59:59.000Z"
+    run = tap(config=sandbox.config(), state=state, clock=clock)
+    assert "| No lead has changed since the bookmark\n" in run.log
+    config = {**sandbox.config(), "end_date": "2027-01-01"}
+    run = tap(config=config, state=state, clock=clock)
+    assert run.code == 0
+    assert "Nothing to read: the setting 'end_date' is not after the bookmark" in (
+        run.log
+    )
+
+
+def test_leads_that_are_read_need_no_explanation(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Neither do failures: their own line says what happened."""
+    assert "no lead" not in tap(config=sandbox.config(), clock=clock).log
+    sandbox.script(Fault("error", status=401))
+    assert "no lead" not in tap(config=sandbox.config(), clock=clock).log
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (3570, "1 h 0 min"),
+        (47 * 3600, "47 h 0 min"),
+        (60 * 3600, "2 days"),
+        (10**8, "1,157 days"),
+    ],
+)
+def test_durations_are_short(seconds: float, text: str) -> None:
+    """A duration has two units at most."""
+    assert format_duration(seconds) == text
+
+
+def test_a_whole_state_message_is_a_state(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """The last line of the tap's own output works as the file of `--state`."""
+    message = tap(config=sandbox.config(), clock=clock).messages[-1]
+    assert message["type"] == "STATE"
+    run = tap(config=sandbox.config(), state=message, clock=clock)
+    assert "WARNING" not in run.log
+    assert len(run.records) < 10
 
 
 def test_a_full_table_sync_activates_its_version_after_the_last_row(

@@ -7,7 +7,9 @@ import math
 import os
 import typing as t
 
-from tap_mega.config.validation import REQUIREMENTS, kind_of
+from tap_mega.config.schema import properties_of
+from tap_mega.config.validation import REQUIREMENTS, kind_of, unknown_names
+from tap_mega.logs import LEVEL_VARIABLES
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,33 +18,72 @@ if t.TYPE_CHECKING:
 
 PREFIX = "TAP_MEGA_"
 
+PREFIXES_OF_MELTANO = ("TAP_MEGA__", "TAP_MEGA_FULL_")
+"""Its extras, such as `TAP_MEGA__SELECT`, and the plugin `tap-mega-full`."""
+
 TRUTHY = ("true", "1", "yes", "on")
 FALSY = ("false", "0", "no", "off")
 
 
-def read_environment(schema: Schema) -> tuple[dict[str, t.Any], list[str]]:
-    """Read settings from the environment.
+def read_environment(
+    config: dict[str, t.Any], schema: Schema
+) -> tuple[dict[str, t.Any], list[str]]:
+    """Add the settings of the environment to others, which they replace.
 
     The SDK's own reader ends in a traceback if it cannot parse a value, reads `maybe`
     as false, and lets a `.env` file beside the installation overrule the variables.
 
     Args:
+        config: The settings of files.
         schema: The JSON schema of the settings.
 
     Returns:
         The settings, and a line for each variable that cannot be parsed.
     """
-    config: dict[str, t.Any] = {}
-    errors = []
-    for name, setting in schema["properties"].items():
-        variable = f"{PREFIX}{name.upper()}"
+    config, errors = dict(config), []
+    for variable, (path, setting) in _variables(schema).items():
         if variable in os.environ:
             kind = kind_of(setting)
             try:
-                config[name] = PARSERS[kind](os.environ[variable])
+                _set(config, path, PARSERS[kind](os.environ[variable]))
             except ValueError:
                 errors.append(f"{variable} must be {REQUIREMENTS[kind]}")
     return config, errors
+
+
+def find_unknown_variables(schema: Schema) -> list[str]:
+    """Return a line for each variable `TAP_MEGA_…` that is no setting."""
+    names = [
+        name
+        for name in os.environ
+        if name.upper().startswith(PREFIX) and not name.startswith(PREFIXES_OF_MELTANO)
+    ]
+    known = [*_variables(schema), LEVEL_VARIABLES[0]]
+    return [
+        f"The variable '{name}' does not exist and is ignored{hint}"
+        for name, hint in unknown_names(names, known, PREFIX.lower())
+    ]
+
+
+def _variables(schema: Schema) -> dict[str, tuple[list[str], Schema]]:
+    """Return the setting of each variable, objects before the properties in them."""
+    found = {}
+    for name, setting in schema["properties"].items():
+        found[f"{PREFIX}{name.upper()}"] = [name], setting
+        for part, inner in properties_of(name).items():
+            found[f"{PREFIX}{name.upper()}_{part.upper()}"] = [name, part], inner
+    return found
+
+
+def _set(config: dict[str, t.Any], path: list[str], value: t.Any) -> None:
+    """Set a setting, or one property of it, which leaves the others."""
+    name, *inner = path
+    outer = config.get(name)
+    if inner and (outer is None or isinstance(outer, dict)):
+        value = {**(outer or {}), inner[0]: value}
+    elif inner:
+        return  # The validation says that the setting must be an object.
+    config[name] = value
 
 
 def parse_boolean(value: str) -> bool:

@@ -1,4 +1,4 @@
-"""The settings of the tap, as a JSON schema. This module is pure data."""
+"""The settings of the tap, as a JSON schema. This module is data."""
 
 from __future__ import annotations
 
@@ -273,6 +273,14 @@ SETTINGS: Schema = th.PropertiesList(
         ),
     ),
 ).to_dict()
+
+
+def properties_of(name: str) -> dict[str, Schema]:
+    """Return the properties of a setting that can be set one by one."""
+    setting: Schema = SETTINGS["properties"].get(name, {})
+    properties: dict[str, Schema] = setting.get("properties", {})
+    return properties
+
 
 BATCH_RULES: Schema = {
     "properties": {

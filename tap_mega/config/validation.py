@@ -5,6 +5,7 @@ The SDK's own messages quote the value, which may be a secret.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import ipaddress
 import json
@@ -171,6 +172,54 @@ def find_unsafe_maps(config: dict[str, t.Any], stream: str) -> list[str]:
     return lines
 
 
+def find_broken_maps(config: dict[str, t.Any]) -> list[str]:
+    """Return a line for each reason why an expression of `stream_maps` cannot work."""
+    known = config.get("stream_map_config") or {}
+    lines, users = [], dict[str, list[str]]()
+    for path, text in _expressions(config.get("stream_maps") or {}):
+        tree = _parse_expression(text)
+        if tree is None:
+            lines.append(f"The setting '{path}' is not a valid expression")
+            continue
+        for name in _names_of_config(tree) - set(known):
+            users.setdefault(name, []).append(f"'{path}'")
+    for name, paths in sorted(users.items()):
+        verb = "uses" if len(paths) == 1 else "use"
+        who = f"{' and '.join(paths)} {verb}"
+        lines.append(f"The setting 'stream_map_config' lacks '{name}', which {who}")
+    return lines
+
+
+def _expressions(maps: dict[str, t.Any]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each setting that is an expression, and the expression."""
+    for stream, mapping in maps.items():
+        for name, text in mapping.items() if isinstance(mapping, dict) else ():
+            is_option = name.startswith("__") and name != "__filter__"
+            if isinstance(text, str) and not is_option:
+                yield f"stream_maps.{stream}.{name}", text
+
+
+def _parse_expression(text: str) -> ast.Expr | None:
+    """Return what the SDK evaluates; None if it is not an expression."""
+    try:
+        first = ast.parse(text).body[0]
+    except (SyntaxError, IndexError, ValueError, RecursionError, MemoryError):
+        return None
+    return first if isinstance(first, ast.Expr) else None
+
+
+def _names_of_config(tree: ast.Expr) -> set[str]:
+    """Return the names in `config['…']`, unless the expression looks for them first."""
+    names, looked_for = set(), set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(ast.Name("config"), ast.Constant(str(name))):
+                names.add(name)
+            case ast.Compare(ast.Constant(str(name)), _, [ast.Name("config")]):
+                looked_for.add(name)
+    return names - looked_for
+
+
 def _has_source(mapping: t.Any, stream: str) -> bool:
     return isinstance(mapping, dict) and mapping.get("__source__") == stream
 
@@ -196,13 +245,25 @@ def find_wrong_dates(config: dict[str, t.Any]) -> list[str]:
 
 def find_unknown(config: dict[str, t.Any], schema: Schema) -> list[str]:
     """Return a line for each top-level setting that does not exist."""
-    known = list(schema["properties"])
-    lines = []
-    for name in sorted(set(config) - set(known)):
-        similar = difflib.get_close_matches(name.lower(), known, n=1)
-        hint = f"; did you mean '{similar[0]}'?" if similar else ""
-        lines.append(f"The setting '{name}' does not exist and is ignored{hint}")
-    return lines
+    return [
+        f"The setting '{name}' does not exist and is ignored{hint}"
+        for name, hint in unknown_names(config, schema["properties"])
+    ]
+
+
+def unknown_names(
+    names: Iterable[str], known: Iterable[str], prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Yield each name that is not known, and a hint if it is similar to a known one.
+
+    A prefix that all names have makes none similar.
+    """
+    by_letters = {name.lower().removeprefix(prefix): name for name in known}
+    for name in sorted(set(names) - set(by_letters.values())):
+        letters = name.lower().removeprefix(prefix)
+        similar = difflib.get_close_matches(letters, by_letters, n=1)
+        hint = f"; did you mean '{by_letters[similar[0]]}'?" if similar else ""
+        yield name, hint
 
 
 def kind_of(schema: Schema) -> str:
