@@ -24,7 +24,7 @@ from tap_mega.tap import TapMega
 from testing.sections import replace_section
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 DOTENV = ROOT / ".env.example"
 MELTANO = ROOT / "meltano.yml"
+SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 HUB = ROOT / "docs" / "meltanohub.yml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VENDOR = DOCUMENT.spec["components"]["schemas"]
@@ -39,6 +40,15 @@ VENDOR = DOCUMENT.spec["components"]["schemas"]
 UNLESS = ", unless `customers` is set"
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "maximum": "<= {}"}
 FORMATS = {"uuid": "UUID", "date-time": "date or date-time", "uri": "URL"}
+COMMON = (
+    "auth_token",
+    "customer_id",
+    "customers",
+    "start_date",
+    "filters",
+    "custom_field_types",
+)
+"""The settings that the README shows. The page of settings has all."""
 EXAMPLES = {
     "auth_token": f"mega_{64 * '0'}",
     "customer_id": "00000000-0000-4000-8000-000000000000",
@@ -121,14 +131,27 @@ def columns() -> Iterator[tuple[str, str, str]]:
         yield f"`{name}`", word + ", or null" * nullable, MEANINGS[name]
 
 
-def readme() -> str:
-    """Return the README with the current tables of columns and settings."""
+def settings_table(lines: Iterable[str]) -> str:
+    """Return a table of settings."""
     head = "| setting | kind | default | what it does |\n|:--|:--|:--|:--|\n"
-    table = head + "".join(f"{row}\n" for row in rows(SETTINGS))
-    page = replace_section(README.read_text(encoding="utf-8"), "settings", table)
+    return head + "".join(f"{line}\n" for line in lines)
+
+
+def readme() -> str:
+    """Return the README with the current tables of columns and common settings."""
+    common = {name: SETTINGS["properties"][name] for name in COMMON}
+    lines = [line for line in rows({"properties": common}) if "`filters." not in line]
+    page = README.read_text(encoding="utf-8")
+    page = replace_section(page, "settings", settings_table(lines))
     head = "| column | type | meaning |\n|:--|:--|:--|\n"
     table = head + "".join(f"| {' | '.join(row)} |\n" for row in columns())
     return replace_section(page, "columns", table)
+
+
+def settings_page() -> str:
+    """Return the page of settings with the current table."""
+    page = SETTINGS_PAGE.read_text(encoding="utf-8")
+    return replace_section(page, "settings", settings_table(rows(SETTINGS)))
 
 
 def dotenv() -> str:
@@ -231,6 +254,7 @@ def hub(repository: str | None = None) -> str:
 def write() -> None:
     """Write all that is generated."""
     README.write_text(readme(), encoding="utf-8")
+    SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
     MELTANO.write_text(meltano(), encoding="utf-8")
     HUB.write_text(hub(), encoding="utf-8")
     DOTENV.write_text(dotenv(), encoding="utf-8")

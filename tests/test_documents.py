@@ -48,6 +48,19 @@ def test_the_readme_has_the_columns_and_settings() -> None:
     assert tables.README.read_text(encoding="utf-8") == tables.readme()
 
 
+def test_the_page_of_settings_has_every_setting() -> None:
+    """Its table is the one that the code generates, with a row for each setting."""
+    page = tables.SETTINGS_PAGE.read_text(encoding="utf-8")
+    assert page == tables.settings_page()
+    for name in SETTINGS["properties"]:
+        assert f"\n| `{name}` | " in page
+
+
+def test_the_readme_is_short() -> None:
+    """A person reads it to the end: it has about 150 lines."""
+    assert len(tables.README.read_text(encoding="utf-8").splitlines()) <= 160
+
+
 def test_each_column_has_a_meaning() -> None:
     """Each property of the vendor's model has a meaning, and no other name has one."""
     assert list(tables.MEANINGS) == list(tables.VENDOR["Lead"]["properties"])
