@@ -121,8 +121,8 @@ def keep() -> None:
 
 
 def find_psql() -> str:
-    """Return the path of psql: the machine's own, or the wheel's."""
-    return shutil.which("psql") or str(_site_packages() / PROGRAMS / "psql")
+    """Return the command psql: the machine's own, or the path of the wheel's."""
+    return "psql" if shutil.which("psql") else str(_site_packages() / PROGRAMS / "psql")
 
 
 def _site_packages() -> Path:
