@@ -15,12 +15,17 @@ outside this folder. This file uses only the standard library.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    # Until Ctrl-C can be handled, it ends this without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import hashlib
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +185,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] in ([], ["-h"], ["--help"]):
         print(__doc__)
     else:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             main(*sys.argv[1:])
         except KeyboardInterrupt:
