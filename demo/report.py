@@ -30,12 +30,13 @@ NEXT_STEPS = """\
 
   export TAP_MEGA_AUTH_TOKEN=mega_…
   export TAP_MEGA_CUSTOMER_ID=…  # the UUID that the token belongs to
-  export TARGET_POSTGRES_SQLALCHEMY_URL=postgresql+psycopg://USER:PASSWORD@HOST/DATABASE
-  python3 dev.py meltano config test tap-mega
-  python3 dev.py meltano run tap-mega target-postgres
+  export TARGET_POSTGRES_HOST=… TARGET_POSTGRES_DATABASE=…
+  export TARGET_POSTGRES_USER=… TARGET_POSTGRES_PASSWORD=…
+  python3 dev.py tap-mega --config=ENV --test     # checks the credentials
+  python3 dev.py meltano run leads-to-postgres    # loads all leads
 
 This fills the table mega.leads. Run the last line every hour to load what has
-changed. README.md describes settings, schedules and other loaders.
+changed. README.md describes the settings, and docs/ other loaders and schedules.
 """
 
 
@@ -52,7 +53,7 @@ class Run:
 
 
 def show(console: Console, runs: list[Run], bookmark: str, table: Table) -> None:
-    """Print the counts of the runs, some leads, and the next steps.
+    """Print the counts of the runs, and some leads.
 
     Args:
         console: The console to print to.
@@ -67,7 +68,6 @@ def show(console: Console, runs: list[Run], bookmark: str, table: Table) -> None
     console.print(_grid("The latest leads", table.select(LATEST_QUERY, LATEST_LEADS)))
     console.print(_grid("Leads by stage", table.select(STAGES_QUERY)))
     console.print()
-    console.print(NEXT_STEPS)
 
 
 def _cells(number: int, run: Run) -> dict[str, str]:

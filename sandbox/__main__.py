@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import shlex
 import signal
 import sys
 import textwrap
@@ -50,9 +51,10 @@ def main(arguments: t.Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # dev.py blocks it.
     try:
         with _sandbox(options) as sandbox:
-            print(_welcome(sandbox), flush=True)
+            print(_exports(sandbox) if options.env else _welcome(sandbox), flush=True)
             while True:
                 time.sleep(SLEEP_SECONDS)
     except ValueError as error:
@@ -107,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="a fault, see below; can be given several times",
+    )
+    parser.add_argument(
+        "--env",
+        action="store_true",
+        help="print the configuration as lines for a shell, and nothing else",
     )
     return parser
 
@@ -183,6 +190,18 @@ def _fault(text: str) -> Fault:
         return read_fault(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _exports(sandbox: Sandbox) -> str:
+    """Return the configuration for the tap as lines that a shell can run."""
+    return "\n".join(
+        f"export TAP_MEGA_{name.upper()}={shlex.quote(_as_text(value))}"
+        for name, value in sandbox.config().items()
+    )
+
+
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _welcome(sandbox: Sandbox) -> str:

@@ -1,14 +1,16 @@
 """Generate the parts of the documents that repeat the code.
 
 `python3 dev.py python -m tests.tables` writes them. A test fails while they differ.
+`python3 dev.py python -m tests.tables OWNER/REPOSITORY` prints the definition for
+MeltanoHub of the release that this GitHub repository publishes.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import operator
 import re
+import sys
 import textwrap
 import tomllib
 import typing as t
@@ -22,7 +24,7 @@ from tap_mega.tap import TapMega
 from testing.sections import replace_section
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -30,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 DOTENV = ROOT / ".env.example"
 MELTANO = ROOT / "meltano.yml"
+SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 HUB = ROOT / "docs" / "meltanohub.yml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VENDOR = DOCUMENT.spec["components"]["schemas"]
@@ -37,6 +40,15 @@ VENDOR = DOCUMENT.spec["components"]["schemas"]
 UNLESS = ", unless `customers` is set"
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "maximum": "<= {}"}
 FORMATS = {"uuid": "UUID", "date-time": "date or date-time", "uri": "URL"}
+COMMON = (
+    "auth_token",
+    "customer_id",
+    "customers",
+    "start_date",
+    "filters",
+    "custom_field_types",
+)
+"""The settings that the README shows. The page of settings has all."""
 EXAMPLES = {
     "auth_token": f"mega_{64 * '0'}",
     "customer_id": "00000000-0000-4000-8000-000000000000",
@@ -74,10 +86,10 @@ MEANINGS = {
 PLUGIN = re.compile(r"(?<=    executable: tap-mega\n).*?(?=\n\n)", re.DOTALL)
 # Not `decimal`: Meltano 4.4 cannot write the config if a variable sets a decimal.
 KINDS = {"date-time": "date_iso8601", "number": "integer"}
-FILL_IN = "FILL-IN"
-HUB_HEAD = f"""\
-# For MeltanoHub, as `_data/meltano/extractors/tap-mega/VARIANT.yml` of its repository.
-# Who submits it knows what to put for {FILL_IN}. The hub rates `quality` itself.
+CLONE = "-e ../tap-mega"
+HUB_HEAD = """\
+# The definition of the plugin, for a Meltano project of your own. README.md has the
+# command. `pip_url` is the path from your project to this repository.
 # Made from the code: python3 dev.py python -m tests.tables
 """
 
@@ -119,14 +131,27 @@ def columns() -> Iterator[tuple[str, str, str]]:
         yield f"`{name}`", word + ", or null" * nullable, MEANINGS[name]
 
 
-def readme() -> str:
-    """Return the README with the current tables of columns and settings."""
+def settings_table(lines: Iterable[str]) -> str:
+    """Return a table of settings."""
     head = "| setting | kind | default | what it does |\n|:--|:--|:--|:--|\n"
-    table = head + "".join(f"{row}\n" for row in rows(SETTINGS))
-    page = replace_section(README.read_text(encoding="utf-8"), "settings", table)
+    return head + "".join(f"{line}\n" for line in lines)
+
+
+def readme() -> str:
+    """Return the README with the current tables of columns and common settings."""
+    common = {name: SETTINGS["properties"][name] for name in COMMON}
+    lines = [line for line in rows({"properties": common}) if "`filters." not in line]
+    page = README.read_text(encoding="utf-8")
+    page = replace_section(page, "settings", settings_table(lines))
     head = "| column | type | meaning |\n|:--|:--|:--|\n"
     table = head + "".join(f"| {' | '.join(row)} |\n" for row in columns())
     return replace_section(page, "columns", table)
+
+
+def settings_page() -> str:
+    """Return the page of settings with the current table."""
+    page = SETTINGS_PAGE.read_text(encoding="utf-8")
+    return replace_section(page, "settings", settings_table(rows(SETTINGS)))
 
 
 def dotenv() -> str:
@@ -151,10 +176,12 @@ def pythons() -> list[str]:
     return [text for text in texts if re.fullmatch(r"3\.\d+", text)]
 
 
-def plugin() -> Json:
+def plugin(*, defaults: bool = False) -> Json:
     """Return the tap's settings and capabilities in Meltano's format.
 
-    Defaults are left out: they belong to the tap, and may change with its version.
+    Args:
+        defaults: Whether to show the defaults. Meltano then passes them to the tap,
+            also to a later version that has others.
     """
     TapMega.append_builtin_config(TapMega.config_jsonschema)
     settings = TapMega.config_jsonschema["properties"]
@@ -162,7 +189,7 @@ def plugin() -> Json:
         "capabilities": sorted(it.value for it in TapMega.capabilities),
         "settings_group_validation": [sorted(CREDENTIALS), ["customers"]],
         "settings": [
-            meltano_setting(*item)
+            meltano_setting(*item, default=defaults)
             for name, setting in settings.items()
             for item in ((name, setting), *parts_of(name))
         ],
@@ -175,52 +202,75 @@ def parts_of(name: str) -> Iterator[tuple[str, Json]]:
         yield f"{name}.{part}", setting
 
 
-def meltano_setting(name: str, setting: Json) -> Json:
-    """Return a setting in Meltano's format."""
+def meltano_setting(name: str, setting: Json, *, default: bool) -> Json:
+    """Return a setting in Meltano's format, with its default if there is one."""
     types = setting["type"]
     word = types if isinstance(types, str) else types[0]
+    shown = default and "default" in setting
     return {
         "name": name,
         "kind": KINDS.get(setting.get("format", word), word),
         "label": setting["title"],
         "description": setting["description"],
         **({"sensitive": True} if setting.get("secret") else {}),
+        **({"value": setting["default"]} if shown else {}),
     }
 
 
-def dump(content: Json, *, sort: bool) -> str:
-    """Return YAML in the format of Meltano and its hub, with one line per text."""
-    return yaml.safe_dump(content, sort_keys=sort, allow_unicode=True, width=math.inf)
+def dump(content: Json) -> str:
+    """Return YAML in the format of Meltano, with one line per text."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=math.inf)
 
 
 def meltano() -> str:
     """Return `meltano.yml` with the tap's current capabilities and settings."""
-    block = textwrap.indent(dump(plugin(), sort=False), "    ")
+    block = textwrap.indent(dump(plugin()), "    ")
     return PLUGIN.sub(lambda _: block.rstrip(), MELTANO.read_text(encoding="utf-8"))
 
 
-def hub() -> str:
-    """Return the definition for MeltanoHub, which sorts settings by name."""
-    definition = plugin()
-    definition["settings"].sort(key=operator.itemgetter("name"))
-    definition |= {
+def hub(repository: str | None = None) -> str:
+    """Return the tap's definition in the format of MeltanoHub.
+
+    Args:
+        repository: The publisher's repository on GitHub, OWNER/NAME. Without it, the
+            definition installs the clone beside the project that uses it.
+    """
+    source: Json = {"pip_url": CLONE}
+    if repository:
+        source = {
+            "variant": repository.partition("/")[0].lower(),
+            "repo": f"https://github.com/{repository}",
+            "pip_url": PROJECT["name"],
+        }
+    definition = {
         "name": PROJECT["name"],
         "namespace": "tap_mega",
         "label": "MEGA",
         "description": PROJECT["description"],
+        **source,
         "executable": "tap-mega",
-        "keywords": ["api", "meltano_sdk"],
         "domain_url": SETTINGS["properties"]["api_url"]["default"],
+        "keywords": ["api", "meltano_sdk"],
         "maintenance_status": "beta",
-        "quality": "unknown",
+        "quality": "unknown",  # The hub rates it.
         "supported_python_versions": pythons(),
-        **dict.fromkeys(("pip_url", "repo", "variant"), FILL_IN),
+        **plugin(defaults=True),
     }
-    return HUB_HEAD + dump(definition, sort=True)
+    return dump(definition) if repository else HUB_HEAD + dump(definition)
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Write all that is generated."""
     README.write_text(readme(), encoding="utf-8")
+    SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
     MELTANO.write_text(meltano(), encoding="utf-8")
     HUB.write_text(hub(), encoding="utf-8")
     DOTENV.write_text(dotenv(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case [repository]:
+            sys.stdout.write(hub(repository))
+        case _:
+            write()

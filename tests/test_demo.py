@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,10 +12,12 @@ import tempfile
 import typing as t
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from demo import __main__ as demo
 from demo import pipeline
+from demo.postgres import postgres_server
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,6 +105,32 @@ def test_it_cleans_up_after_sigterm(folder: Path, environment: dict[str, str]) -
         assert "Traceback" not in process.stdout.read()
     assert process.returncode == 128 + signal.SIGTERM
     assert leftovers(folder) == []
+
+
+@pytest.mark.slow
+def test_it_keeps_the_database_until_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `--keep`, it prints a command that shows leads, and how to stop."""
+    shown = []
+
+    def pause() -> t.NoReturn:
+        printed = capsys.readouterr().out
+        (command,) = (line for line in printed.splitlines() if "psql" in line)
+        shown.append(subprocess.check_output(shlex.split(command), text=True))
+        assert "until you press Ctrl-C" in printed
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(signal, "pause", pause)
+    with (
+        postgres_server() as url,
+        pipeline.temporary_schema(url, demo.SCHEMA),
+        psycopg.connect(url, autocommit=True) as connection,
+    ):
+        connection.execute("CREATE SCHEMA mega_demo")
+        connection.execute("CREATE TABLE mega_demo.leads AS SELECT 'Ada' AS name")
+        demo.keep_running(url)
+    assert "name | Ada" in shown[0]
 
 
 def test_it_names_the_step_that_failed(

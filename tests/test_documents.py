@@ -6,14 +6,16 @@ import ast
 import importlib.resources
 import json
 import re
+import subprocess
 import tomllib
 import typing as t
 
 import pytest
 import yaml
 
-from demo.pipeline import Pipeline, temporary_schema
+from demo.pipeline import MELTANO, Pipeline, temporary_schema
 from demo.postgres import postgres_server
+from demo.processes import environment_without
 from sandbox import Sandbox
 from tap_mega.config.schema import CREDENTIALS, SETTINGS
 from tap_mega.config.validation import find_errors, find_unknown
@@ -44,6 +46,19 @@ HUB_REQUIRED = {"name", "namespace", "quality", "variant"}
 def test_the_readme_has_the_columns_and_settings() -> None:
     """The tables in the README are those that the code generates."""
     assert tables.README.read_text(encoding="utf-8") == tables.readme()
+
+
+def test_the_page_of_settings_has_every_setting() -> None:
+    """Its table is the one that the code generates, with a row for each setting."""
+    page = tables.SETTINGS_PAGE.read_text(encoding="utf-8")
+    assert page == tables.settings_page()
+    for name in SETTINGS["properties"]:
+        assert f"\n| `{name}` | " in page
+
+
+def test_the_readme_is_short() -> None:
+    """A person reads it to the end: it has about 150 lines."""
+    assert len(tables.README.read_text(encoding="utf-8").splitlines()) <= 160
 
 
 def test_each_column_has_a_meaning() -> None:
@@ -147,16 +162,50 @@ def test_meltano_yml_has_the_settings() -> None:
     assert {name: plugin[name] for name in tables.plugin()} == tables.plugin()
 
 
-def test_the_hub_definition_is_current() -> None:
-    """The hub definition is the generated one, and has only three values to fill in."""
+def test_the_plugin_definition_is_current() -> None:
+    """The definition is the generated one, and starts with the required settings."""
     assert tables.HUB.read_text(encoding="utf-8") == tables.hub()
     definition = yaml.safe_load(tables.hub())
-    gaps = {name for name, it in definition.items() if it == tables.FILL_IN}
-    assert gaps == {"pip_url", "repo", "variant"}
-    assert set(definition) >= HUB_REQUIRED
-    assert {it["kind"] for it in definition["settings"]} <= HUB_KINDS
-    secrets = [it["name"] for it in definition["settings"] if it.get("sensitive")]
+    assert set(definition) >= HUB_REQUIRED - {"variant"}
+    settings = {it["name"]: it for it in definition["settings"]}
+    assert list(settings)[:3] == [*CREDENTIALS, "customers"]
+    assert {it["kind"] for it in settings.values()} <= HUB_KINDS
+    secrets = [name for name, it in settings.items() if it.get("sensitive")]
     assert secrets == ["auth_token", "customers"]
+    for name, setting in SETTINGS["properties"].items():
+        assert settings[name].get("value") == setting.get("default"), name
+
+
+def test_a_release_fills_in_the_publisher() -> None:
+    """The definition of a release installs the package, and names who publishes it."""
+    clone = yaml.safe_load(tables.hub())
+    release = yaml.safe_load(tables.hub("Acme/tap-mega"))
+    changed = {name: it for name, it in release.items() if it != clone.get(name)}
+    assert changed == {
+        "variant": "acme",
+        "repo": "https://github.com/Acme/tap-mega",
+        "pip_url": "tap-mega",
+    }
+    assert set(release) >= HUB_REQUIRED
+
+
+@pytest.mark.slow
+def test_meltano_adds_the_plugin_to_another_project(tmp_path: Path) -> None:
+    """`meltano add --from-ref` installs the tap of the clone beside the project."""
+    (tmp_path / "tap-mega").symlink_to(tables.ROOT)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "meltano.yml").write_text("send_anonymous_usage_stats: false\n")
+    run = subprocess.run(
+        (MELTANO, "add", "tap-mega", "--from-ref", "../tap-mega/docs/meltanohub.yml"),
+        cwd=project,
+        env=environment_without(("MELTANO_", "TAP_MEGA_")),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert (project / ".meltano/extractors/tap-mega/venv/bin/tap-mega").exists()
 
 
 def test_the_page_has_the_tested_loaders() -> None:

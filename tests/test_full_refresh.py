@@ -30,7 +30,6 @@ from sandbox import Sandbox
 from sandbox.faults import Fault
 from testing.harness import cut, full_table
 from tests.loaders import PLUGINS
-from tests.tables import README
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -350,10 +349,9 @@ def test_a_killed_refresh_is_finished(
 def test_the_cron_lines_never_run_at_once(tmp_path: Path) -> None:
     """With one lock, the hourly run is skipped and the weekly one waits."""
     jobs = {it["job"] for it in read_project()["schedules"]}
-    lines = {
-        found["weekday"]: found["line"]
-        for found in CRON.finditer(README.read_text("utf-8"))
-    }
+    page = (ROOT / "docs" / "scheduling.md").read_text("utf-8")
+    block = page.partition("```cron\n")[2].partition("```")[0]
+    lines = {found["weekday"]: found["line"] for found in CRON.finditer(block)}
     assert len(lines) == 2
     for line in lines.values():
         assert line.split(" run ")[1].split()[0] in jobs

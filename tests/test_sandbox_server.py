@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
 import typing as t
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -188,6 +190,24 @@ def test_the_command_runs_until_it_is_stopped(stop: signal.Signals) -> None:
     assert f"'{url}?" in output
     assert all(path in output for _, path, _ in USAGE)
     assert (process.returncode, rest[1]) == (0, "")
+
+
+def test_the_command_prints_variables(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `--env`, it prints only lines that a shell can run."""
+    stopped = SimpleNamespace(sleep=lambda _: sys.exit())
+    monkeypatch.setattr("sandbox.__main__.time", stopped)
+    with own_process_settings(), pytest.raises(SystemExit):
+        main(["--env", "--port=0", "--leads=0", "--customers=2"])
+    lines = capsys.readouterr().out.splitlines()
+    names = ["TAP_MEGA_CUSTOMERS", "TAP_MEGA_API_URL"]
+    assert [line.partition("=")[0] for line in lines] == [
+        f"export {it}" for it in names
+    ]
+    (_, assignment) = shlex.split(lines[0])
+    customers = json.loads(assignment.partition("=")[2])
+    assert [set(it) for it in customers] == 2 * [{"auth_token", "customer_id"}]
 
 
 def test_the_command_reports_a_port_in_use(api: Sandbox) -> None:

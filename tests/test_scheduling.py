@@ -97,15 +97,8 @@ def test_the_code_names_jobs_that_exist() -> None:
     jobs = {job["name"] for job in read_project()["jobs"]}
     run = r'meltano(?: |", ")run(?: --\S+)?(?: |", ")([a-z-]+)'
     named = re.findall(run, PAGE)
-    assert len(named) == 4
+    assert len(named) == 5
     assert set(named) <= jobs
-
-
-def test_the_cron_line_matches_the_readme() -> None:
-    """The page repeats the README's cron line and adds only what happens on failure."""
-    readme = tables.README.read_text(encoding="utf-8")
-    (hourly,) = re.findall(r"^```cron\n(.*)\n", readme, re.MULTILINE)
-    assert f"\n{hourly} || " in PAGE
 
 
 def test_the_python_code_uses_airflow_and_dagster() -> None:

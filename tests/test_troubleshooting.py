@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import ast
 import functools
+import json
 import re
+import subprocess
 import typing as t
 
 import pytest
 
+from demo.pipeline import Pipeline, temporary_schema, with_scheme
+from demo.postgres import postgres_server
 from tests.tables import ROOT
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 OWN, _, OF_THE_LOADER = PAGE.partition("\n## Messages of target-postgres\n")
@@ -24,6 +29,9 @@ PLACEHOLDER = re.compile(r"(?:%s|%\.\df|\{\w+\}|\d(?:[\d,.]*\d)?%?|…)+")
 HEADING = re.compile(r"^### `(.+)`$", re.MULTILINE)
 REASON = re.compile(r"`((?:was|is|has|belongs|does|only|the API|…) [^`]+)`")
 """A part of a message that stands in a table or in a sentence."""
+
+TARGET = ROOT / ".meltano" / "loaders" / "target-postgres" / "venv/bin/target-postgres"
+SCHEMA = "mega_troubleshooting"
 
 MESSAGES = HEADING.findall(OWN) + REASON.findall(HEADING.sub("", OWN))
 
@@ -88,4 +96,53 @@ def test_each_message_has_advice() -> None:
     assert len(set(headings)) == len(headings) > 30
     for section in re.split(r"^### .*$", PAGE, flags=re.MULTILINE)[1:]:
         assert section.partition("\n## ")[0].strip()
-    assert len(HEADING.findall(OF_THE_LOADER)) == 3
+    assert len(HEADING.findall(OF_THE_LOADER)) == 5
+
+
+@pytest.mark.slow
+def test_the_messages_of_the_loader_exist(tmp_path: Path) -> None:
+    """Each mistake of the page leads to its message. `BrokenPipeError` is Meltano's."""
+    with postgres_server() as url, temporary_schema(url, SCHEMA):
+        Pipeline(tmp_path, {}, url, SCHEMA).install()
+        good = with_scheme("postgresql+psycopg", url)
+        assert load(good, "integer") == ""
+        output = "".join(
+            (
+                load(with_scheme("postgres", url)),
+                load(with_scheme("postgresql", url)),
+                load("postgresql+psycopg://postgres@127.0.0.1:1/none"),
+                load(good, "string"),
+            )
+        )
+    for message in HEADING.findall(OF_THE_LOADER)[1:]:
+        pattern = re.escape(message).replace(GAP, ".+")
+        assert re.search(pattern, output), message
+
+
+def load(url: str, budget: str = "integer") -> str:
+    """Load a lead whose budget has this type; return stderr if it fails."""
+    columns = {"id": {"type": "string"}, "budget": {"type": [budget, "null"]}}
+    schema = {"type": "object", "properties": columns}
+    messages = (
+        {
+            "type": "SCHEMA",
+            "stream": "leads",
+            "schema": schema,
+            "key_properties": ["id"],
+        },
+        {"type": "RECORD", "stream": "leads", "record": {"id": "1", "budget": None}},
+    )
+    settings = {
+        "SQLALCHEMY_URL": url,
+        "DEFAULT_TARGET_SCHEMA": SCHEMA,
+        "USE_COPY": "true",
+    }
+    run = subprocess.run(
+        (TARGET, "--config=ENV"),
+        env={f"TARGET_POSTGRES_{name}": value for name, value in settings.items()},
+        input="".join(f"{json.dumps(it)}\n" for it in messages),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.stderr if run.returncode else ""

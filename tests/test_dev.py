@@ -1,0 +1,141 @@
+"""Test `dev.py` with a uv that does what a test wants."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from tests.tables import ROOT
+
+FILES = ("dev.py", "pyproject.toml", "constraints.txt")
+WORKING_UV = """
+echo "uv $1" >> calls
+mkdir -p .venv/bin
+printf '#!/bin/sh\\necho hello "$@"\\n' > .venv/bin/hello
+chmod +x .venv/bin/hello
+echo 'Downloading mypy (14.7MiB)'
+echo ' + mypy==2.0'
+"""
+
+# Texts of uv and pip.
+FULL_DISK = "cause: failed to write to file `/x`: No space left on device (os error 28)"
+FULL_DISK_PIP = "Could not install packages due to an OSError: [Errno 28] No space left"
+READ_ONLY = "failed to create directory `/x`: Read-only file system (os error 30)"
+NOT_OURS = "Error: [Errno 13] Permission denied: '/srv/tap-mega/.venv'"
+OFFLINE = "client error (Connect)\n  cause: dns error"
+OFFLINE_PIP = (
+    "Failed to establish a new connection: [Errno -3] Temporary failure in name"
+)
+PROXY = "Failed to fetch: `https://x/`\n  cause: tunnel error: Connection refused"
+CERTIFICATE = "client error (Connect)\n  cause: invalid peer certificate: UnknownIssuer"
+NO_VENV = "because ensurepip is not available. On Debian/Ubuntu systems, you need to"
+
+
+class Project:
+    """A copy of the files that `dev.py` needs."""
+
+    def __init__(self, folder: Path) -> None:
+        """Copy the files into an empty folder."""
+        self.folder = folder
+        for name in FILES:
+            shutil.copy(ROOT / name, folder)
+
+    def start(self, uv: str) -> subprocess.Popen[str]:
+        """Start `dev.py hello you`, with a shell script as uv."""
+        programs = self.folder / "programs"
+        programs.mkdir(exist_ok=True)
+        (programs / "uv").write_text(f"#!/bin/sh\n{uv}\n")
+        (programs / "uv").chmod(0o755)
+        return subprocess.Popen(
+            (sys.executable, "dev.py", "hello", "you"),
+            cwd=self.folder,
+            env={"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, uv: str) -> tuple[int, str, str]:
+        """Run `dev.py hello you`; return exit code, stdout and stderr."""
+        with self.start(uv) as process:
+            stdout, stderr = process.communicate()
+        return process.returncode, stdout, stderr
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project without an environment."""
+    return Project(tmp_path)
+
+
+def test_the_first_call_shows_size_and_progress(project: Project) -> None:
+    """It says how much is downloaded, and prints uv's lines but not each package."""
+    code, stdout, stderr = project.run(WORKING_UV)
+    assert (code, stdout) == (0, "hello you\n")
+    assert "about 110 MB to download, and 450 MB on the disk" in stderr
+    assert "Downloading mypy (14.7MiB)\n" in stderr
+    assert "mypy==2.0" not in stderr
+
+
+def test_the_next_call_installs_nothing(project: Project) -> None:
+    """Only a change of the requirements updates the environment."""
+    project.run(WORKING_UV)
+    assert project.run(WORKING_UV) == (0, "hello you\n", "")
+    assert (project.folder / "calls").read_text() == "uv venv\nuv pip\n"
+    with (project.folder / "constraints.txt").open("a") as file:
+        file.write("x==1\n")
+    assert "Updating the environment .venv" in project.run(WORKING_UV)[2]
+
+
+@pytest.mark.parametrize(
+    ("output", "advice"),
+    [
+        (FULL_DISK, "The disk is full. Free about 500 MB"),
+        (FULL_DISK_PIP, "The disk is full. Free about 500 MB"),
+        (READ_ONLY, "This folder cannot be written to"),
+        (NOT_OURS, "This folder cannot be written to"),
+        (OFFLINE, "The package index cannot be reached"),
+        (OFFLINE_PIP, "The package index cannot be reached"),
+        (PROXY, "The package index cannot be reached"),
+        (CERTIFICATE, "The certificate of the package index is not trusted"),
+        (NO_VENV, "This Python has no `venv`"),
+        ("error: the build failed", "This failed, see above: "),
+    ],
+)
+def test_a_failure_gives_the_advice_that_fits(
+    project: Project, output: str, advice: str
+) -> None:
+    """The output of what failed is shown, and the last line says what to do."""
+    code, _, stderr = project.run(f"echo {shlex.quote(output)} >&2; exit 2")
+    assert code == 1
+    assert output in stderr
+    assert stderr.splitlines()[-1].startswith(f"dev.py: {advice}")
+
+
+def test_a_file_that_cannot_be_made_gives_advice(project: Project) -> None:
+    """An error of the operating system is no traceback."""
+    code, _, stderr = project.run("exit 0")  # It makes no `.venv`.
+    assert code == 1
+    assert "No such file or directory" in stderr
+    assert stderr.splitlines()[-1].startswith("dev.py: This failed, see above: ")
+
+
+def test_ctrl_c_during_the_installation_is_one_line(project: Project) -> None:
+    """It ends the installation, and says so without a traceback."""
+    with project.start("echo $$; exec sleep 600") as process:
+        stderr = t.cast("t.IO[str]", process.stderr)
+        while not (line := stderr.readline().strip()).isdecimal():
+            pass
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=10)[1]
+    assert rest == "\nStopped. The same command starts again.\n"
+    assert process.returncode == 128 + signal.SIGINT
+    assert not Path(f"/proc/{line}").exists()
