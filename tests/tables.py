@@ -17,7 +17,9 @@ from pathlib import Path
 import yaml
 
 from tap_mega.config.schema import CREDENTIALS, SETTINGS
+from tap_mega.lead_changes import COLUMNS
 from tap_mega.openapi import DOCUMENT
+from tap_mega.streams import LeadsStream
 from tap_mega.tap import TapMega
 from testing.sections import replace_section
 
@@ -31,6 +33,7 @@ README = ROOT / "README.md"
 DOTENV = ROOT / ".env.example"
 MELTANO = ROOT / "meltano.yml"
 HUB = ROOT / "docs" / "meltanohub.yml"
+MODELS = ROOT / "docs" / "models.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VENDOR = DOCUMENT.spec["components"]["schemas"]
 
@@ -119,6 +122,15 @@ def columns() -> Iterator[tuple[str, str, str]]:
         yield f"`{name}`", word + ", or null" * nullable, MEANINGS[name]
 
 
+def models() -> str:
+    """Return docs/models.md with the current table of the columns of a version."""
+    head = "| column | what it has of the lead |\n|:--|:--|\n"
+    table = head + "".join(
+        f"| `{name}` | `{'.'.join(path)}` |\n" for name, path in COLUMNS.items()
+    )
+    return replace_section(MODELS.read_text(encoding="utf-8"), "changes", table)
+
+
 def readme() -> str:
     """Return the README with the current tables of columns and settings."""
     head = "| setting | kind | default | what it does |\n|:--|:--|:--|:--|\n"
@@ -160,6 +172,7 @@ def plugin() -> Json:
     settings = TapMega.config_jsonschema["properties"]
     return {
         "capabilities": sorted(it.value for it in TapMega.capabilities),
+        "select": [f"{LeadsStream.name}.*"],  # Meltano selects all streams otherwise.
         "settings_group_validation": [sorted(CREDENTIALS), ["customers"]],
         "settings": [meltano_setting(*item) for item in settings.items()],
     }
@@ -211,6 +224,7 @@ def hub() -> str:
 
 if __name__ == "__main__":
     README.write_text(readme(), encoding="utf-8")
+    MODELS.write_text(models(), encoding="utf-8")
     MELTANO.write_text(meltano(), encoding="utf-8")
     HUB.write_text(hub(), encoding="utf-8")
     DOTENV.write_text(dotenv(), encoding="utf-8")
