@@ -33,6 +33,10 @@ COLUMNS = (
 HOUR = 3600
 SCHEMA = "mega_changes"
 EMIT = {"emit_activate_version_messages": True}
+PRIMARY_KEY = """
+SELECT conname FROM pg_constraint
+WHERE conrelid = 'lead_changes'::regclass AND contype = 'p'
+"""
 WARNINGS = (" | WARNING ", " | ERROR ")
 
 
@@ -467,7 +471,10 @@ def test_odd_parts_of_a_lead_are_null(
 def test_a_full_refresh_keeps_every_version(
     database_url: str, tmp_path: Path, tap: Command, clock: FakeClock
 ) -> None:
-    """723 versions are still 723 after the weekly job, which deletes gone leads."""
+    """723 versions are still 723 after the weekly job, which deletes gone leads.
+
+    The key has the name that docs/scheduling.md gives it.
+    """
     with (
         Sandbox(leads=600, clock=clock.time) as api,
         temporary_schema(database_url, SCHEMA) as table,
@@ -489,7 +496,9 @@ def test_a_full_refresh_keeps_every_version(
         run = tap(config=config, clock=clock, catalog=catalog)
         warehouse.load(run.stdout)
         kept = table.select("SELECT id, updated_at FROM lead_changes")
+        key = table.select(PRIMARY_KEY)
         (live,) = table.select("SELECT count(*) AS leads FROM leads")
     assert len(versions) == len(kept) == 723
     assert {it["id"] for it in kept} >= set(gone)
     assert live["leads"] == 570
+    assert [it["conname"] for it in key] == ["lead_changes_pkey"]
