@@ -131,7 +131,7 @@ def complete_entry(
     """
     if not entry.metadata:  # Then the SDK selects everything.
         entry.metadata.root.selected = True
-    required = [*key_properties, replication_key]
+    required = list(dict.fromkeys([*key_properties, replication_key]))
     problems = itertools.chain(
         _find_gaps(entry, required),
         _find_contradictions(entry, key_properties, replication_key),

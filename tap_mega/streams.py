@@ -58,6 +58,7 @@ if t.TYPE_CHECKING:
 
     from tap_mega.clock import Clock
     from tap_mega.config.customers import Customer
+    from tap_mega.lead_changes import LeadChangesStream
     from tap_mega.page import Lead
     from tap_mega.position import Position
     from tap_mega.writer import MegaWriter
@@ -196,7 +197,7 @@ class LeadsStream(RESTStream[str | None]):
         if entry := catalog.get_stream(self.name):
             for line in complete_entry(entry, self.primary_keys, REPLICATION_KEY):
                 self.logger.warning(line)
-        else:
+        elif not any(catalog.get_stream(it.name) for it in self.child_streams):
             self.logger.warning(
                 "The catalog has no stream '%s', so no leads are read", self.name
             )
@@ -213,6 +214,7 @@ class LeadsStream(RESTStream[str | None]):
             FatalAPIError: If the leads of a customer cannot be read, or if it has no
                 quota and made no progress. All other customers are read first.
         """
+        self._begin_changes()
         refresh = TableRefresh(self._refreshes.values())
         syncs = self.new_syncs()
         run = Run(syncs, self.config, self._clock, self.logger)
@@ -327,7 +329,9 @@ class LeadsStream(RESTStream[str | None]):
     def generate_child_contexts(
         self, record: Lead, context: Context | None
     ) -> Iterable[Context | None]:
-        """Return none: the stream has no children, and the SDK asks for each lead."""
+        """Write the version of a lead, and return none: that takes no request."""
+        for changes in self._selected_changes:
+            changes.add(record)
         return ()
 
     @override
@@ -363,6 +367,17 @@ class LeadsStream(RESTStream[str | None]):
     @functools.cached_property
     def _conformer(self) -> Conformer:
         return Conformer(self.effective_schema)
+
+    @functools.cached_property
+    def _selected_changes(self) -> list[LeadChangesStream]:
+        """The stream `lead_changes`, if it is selected."""
+        return [
+            t.cast("LeadChangesStream", it) for it in self.child_streams if it.selected
+        ]
+
+    def _begin_changes(self) -> None:
+        for changes in self._selected_changes:
+            changes.begin()
 
     @functools.cached_property
     def _is_plain(self) -> bool:
@@ -488,7 +503,7 @@ class LeadsStream(RESTStream[str | None]):
     @functools.cached_property
     def _replaces_table(self) -> bool:
         """Whether the loader shall remove rows that are not in this load."""
-        full = self.replication_method == REPLICATION_FULL_TABLE
+        full = self.selected and self.replication_method == REPLICATION_FULL_TABLE
         if not (full and self.config["emit_activate_version_messages"]):
             return False
         if self._partial_settings:

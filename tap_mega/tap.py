@@ -1,4 +1,4 @@
-"""The tap: settings and state in, one stream out."""
+"""The tap: settings and state in, two streams out."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from tap_mega.config.validation import (
     find_wrong_dates,
 )
 from tap_mega.files import InputFile, check_json, not_json, unreadable
+from tap_mega.lead_changes import LeadChangesStream
 from tap_mega.logs import setup_errors, silence_libraries
 from tap_mega.state import usable_state
 from tap_mega.stopping import Stopped, call_again_if_lost, ignore_repetitions
@@ -48,6 +49,8 @@ if t.TYPE_CHECKING:
     from singer_sdk.plugin_base import _ConfigInput
 
     from tap_mega.clock import Clock
+
+STREAMS = (LeadsStream.name, LeadChangesStream.name)
 
 
 class TapMega(Tap):
@@ -107,7 +110,7 @@ class TapMega(Tap):
         errors = errors or [
             *find_errors(self._config, BATCH_RULES),
             *find_credential_errors(self._config, self.config_jsonschema),
-            *find_unsafe_maps(self._config, LeadsStream.name),
+            *find_unsafe_maps(self._config, STREAMS),
             *find_broken_maps(self._config),
             *find_unused_types(self._config),
             *find_wrong_dates(self._config),
@@ -125,14 +128,27 @@ class TapMega(Tap):
 
     @override
     def discover_streams(self) -> Sequence[Stream]:
-        """Return the one stream."""
-        return [LeadsStream(self, self.clock)]
+        """Return the streams, without `lead_changes` if the catalog is older."""
+        leads, catalog = LeadsStream(self, self.clock), self.input_catalog
+        if catalog is not None and not catalog.get_stream(LeadChangesStream.name):
+            return [leads]
+        return [leads, LeadChangesStream(self, leads)]
 
     @override
     def setup_mapper(self) -> None:
-        """Apply the catalog, which may change it, before the SDK maps its streams."""
-        _ = self.streams
+        """Apply the catalog, which may change it, before the SDK maps its streams.
+
+        The SDK maps no property of a stream that is not selected, but `--test=schema`
+        selects it later.
+        """
+        streams = self.streams.values()
         super().setup_mapper()
+        if self.input_catalog is None:
+            for it in streams:
+                if not it.selected:
+                    self.mapper.register_raw_stream_schema(
+                        it.name, it.schema, it.primary_keys
+                    )
 
     @override
     def load_state(self, state: dict[str, t.Any]) -> None:

@@ -51,6 +51,14 @@ class Run:
         """The records of the RECORD messages."""
         return [it["record"] for it in self.messages if it["type"] == "RECORD"]
 
+    def records_of(self, stream: str) -> list[Json]:
+        """Return the records of one stream."""
+        return [
+            it["record"]
+            for it in self.messages
+            if it["type"] == "RECORD" and it["stream"] == stream
+        ]
+
     @property
     def states(self) -> list[Json]:
         """The values of the STATE messages."""
@@ -185,12 +193,25 @@ def own_process_settings() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def stream_of(catalog: Json, name: str = "leads") -> Json:
+    """Return the entry of a stream in a catalog."""
+    (stream,) = [it for it in catalog["streams"] if it["tap_stream_id"] == name]
+    return t.cast("Json", stream)
+
+
 def full_table(tap: Command, config: Json | None = None) -> Json:
     """Return a catalog that selects the leads with full-table replication."""
+    catalog = selecting(tap, "leads", config=config)
+    stream_of(catalog)["replication_method"] = "FULL_TABLE"
+    return catalog
+
+
+def selecting(tap: Command, *names: str, config: Json | None = None) -> Json:
+    """Return a catalog that selects these streams, and no other."""
     catalog: Json = json.loads(tap("--discover", config=config).stdout)
-    stream = catalog["streams"][0]
-    stream["replication_method"] = "FULL_TABLE"
-    stream["metadata"][-1]["metadata"]["selected"] = True
+    for stream in catalog["streams"]:
+        root = stream["metadata"][-1]["metadata"]
+        root["selected"] = stream["tap_stream_id"] in names
     return catalog
 
 

@@ -19,7 +19,9 @@ from pathlib import Path
 import yaml
 
 from tap_mega.config.schema import CREDENTIALS, SETTINGS, properties_of
+from tap_mega.lead_changes import COLUMNS
 from tap_mega.openapi import DOCUMENT
+from tap_mega.streams import LeadsStream
 from tap_mega.tap import TapMega
 from testing.sections import replace_section
 
@@ -34,6 +36,7 @@ DOTENV = ROOT / ".env.example"
 MELTANO = ROOT / "meltano.yml"
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 HUB = ROOT / "docs" / "meltanohub.yml"
+MODELS = ROOT / "docs" / "models.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VENDOR = DOCUMENT.spec["components"]["schemas"]
 
@@ -131,6 +134,15 @@ def columns() -> Iterator[tuple[str, str, str]]:
         yield f"`{name}`", word + ", or null" * nullable, MEANINGS[name]
 
 
+def models() -> str:
+    """Return docs/models.md with the current table of the columns of a version."""
+    head = "| column | what it has of the lead |\n|:--|:--|\n"
+    table = head + "".join(
+        f"| `{name}` | `{'.'.join(path)}` |\n" for name, path in COLUMNS.items()
+    )
+    return replace_section(MODELS.read_text(encoding="utf-8"), "changes", table)
+
+
 def settings_table(lines: Iterable[str]) -> str:
     """Return a table of settings."""
     head = "| setting | kind | default | what it does |\n|:--|:--|:--|:--|\n"
@@ -187,6 +199,7 @@ def plugin(*, defaults: bool = False) -> Json:
     settings = TapMega.config_jsonschema["properties"]
     return {
         "capabilities": sorted(it.value for it in TapMega.capabilities),
+        "select": [f"{LeadsStream.name}.*"],  # Meltano selects all streams otherwise.
         "settings_group_validation": [sorted(CREDENTIALS), ["customers"]],
         "settings": [
             meltano_setting(*item, default=defaults)
@@ -263,6 +276,7 @@ def write() -> None:
     """Write all that is generated."""
     README.write_text(readme(), encoding="utf-8")
     SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
+    MODELS.write_text(models(), encoding="utf-8")
     MELTANO.write_text(meltano(), encoding="utf-8")
     HUB.write_text(hub(), encoding="utf-8")
     DOTENV.write_text(dotenv(), encoding="utf-8")

@@ -7,6 +7,8 @@ import typing as t
 
 import pytest
 
+from testing.harness import stream_of
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,7 +32,7 @@ def entry_of(catalog: Json, *breadcrumb: str) -> Json:
     """Return the metadata of the stream, or of a property."""
     (metadata,) = [
         it["metadata"]
-        for it in catalog["streams"][0]["metadata"]
+        for it in stream_of(catalog)["metadata"]
         if it["breadcrumb"] == list(breadcrumb)
     ]
     return t.cast("Json", metadata)
@@ -56,7 +58,7 @@ def test_an_automatic_property_cannot_be_deselected(
     tap: Command, sandbox: Sandbox, clock: FakeClock, catalog: Json
 ) -> None:
     """Meltano deselects everything first: that hides no key, and is no mistake."""
-    for metadata in catalog["streams"][0]["metadata"]:
+    for metadata in stream_of(catalog)["metadata"]:
         if metadata["breadcrumb"]:
             metadata["metadata"]["selected"] = False
     run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
@@ -101,7 +103,7 @@ def test_a_missing_key_is_added(
     tap: Command, sandbox: Sandbox, clock: FakeClock, catalog: Json, keys: object
 ) -> None:
     """Without key_properties, or with an empty list, the key is still `id`."""
-    catalog["streams"][0]["key_properties"] = keys
+    stream_of(catalog)["key_properties"] = keys
     entry_of(catalog)["table-key-properties"] = keys
     run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
     assert run.code == 0
@@ -112,7 +114,7 @@ def test_a_catalog_without_metadata_selects_everything(
     tap: Command, sandbox: Sandbox, clock: FakeClock, catalog: Json
 ) -> None:
     """A catalog that says nothing about selection deselects nothing."""
-    catalog["streams"][0]["metadata"] = []
+    stream_of(catalog)["metadata"] = []
     run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
     assert run.code == 0
     assert run.records[0].keys() == run.schema["schema"]["properties"].keys()
@@ -131,7 +133,7 @@ def test_a_deselected_stream_is_not_read(
 
 def without_root(catalog: Json) -> None:
     """Remove the entry of the stream itself."""
-    del catalog["streams"][0]["metadata"][-1]
+    del stream_of(catalog)["metadata"][-1]
 
 
 def in_metadata(name: str, **change: object) -> Callable[[Json], None]:
@@ -147,14 +149,14 @@ def in_metadata(name: str, **change: object) -> Callable[[Json], None]:
 
 def in_stream(**change: object) -> Callable[[Json], None]:
     """Return a function that changes the entry of the stream."""
-    return lambda catalog: catalog["streams"][0].update(change)
+    return lambda catalog: stream_of(catalog).update(change)
 
 
 def in_schema(name: str, schema: object) -> Callable[[Json], None]:
     """Return a function that replaces the schema of a property."""
 
     def edit(catalog: Json) -> None:
-        properties = catalog["streams"][0]["schema"]["properties"]
+        properties = stream_of(catalog)["schema"]["properties"]
         properties[name] = schema
         if schema is None:
             del properties[name]

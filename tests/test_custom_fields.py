@@ -16,6 +16,7 @@ from singer_sdk.singerlib.json import serialize_json
 from sandbox import Fault
 from tap_mega import custom_fields
 from tap_mega.config.schema import FIELD_TYPES
+from testing.harness import stream_of
 
 if t.TYPE_CHECKING:
     from sandbox import Sandbox
@@ -188,7 +189,7 @@ def test_columns_are_filled_without_custom_fields(
     """The columns are filled even if `custom_fields` is deselected."""
     config = {**sandbox.config(), "custom_field_types": {"bedrooms": "integer"}}
     catalog = json.loads(tap("--discover", config=config).stdout)
-    for entry in catalog["streams"][0]["metadata"]:
+    for entry in stream_of(catalog)["metadata"]:
         selected = entry["breadcrumb"] != ["properties", "custom_fields"]
         entry["metadata"]["selected"] = selected
     run = tap(config=config, catalog=catalog, clock=clock)

@@ -15,22 +15,28 @@ from singer_sdk.testing import SuiteConfig, TapTestRunner, get_tap_test_class
 
 from sandbox import Sandbox
 from tap_mega.tap import TapMega
+from testing.harness import stream_of
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from testing.harness import Command
+    from testing.harness import Command, Json
 
 
 def test_discovery_needs_no_settings(tap: Command) -> None:
-    """`--discover` without a configuration prints the catalog of the only stream."""
+    """`--discover` without a configuration prints the catalog of both streams."""
     run = tap("--discover")
-    (stream,) = json.loads(run.stdout)["streams"]
+    catalog = json.loads(run.stdout)
     assert run.code == 0
-    assert stream["tap_stream_id"] == "leads"
-    assert stream["key_properties"] == ["id"]
-    assert stream["replication_key"] == "updated_at"
-    assert stream["replication_method"] == "INCREMENTAL"
+    assert [it["tap_stream_id"] for it in catalog["streams"]] == [
+        "lead_changes",
+        "leads",
+    ]
+    assert stream_of(catalog)["key_properties"] == ["id"]
+    assert stream_of(catalog, "lead_changes")["key_properties"] == ["id", "updated_at"]
+    for stream in catalog["streams"]:
+        assert stream["replication_key"] == "updated_at"
+        assert stream["replication_method"] == "INCREMENTAL"
 
 
 def test_discovery_sends_no_request(tap: Command, sandbox: Sandbox) -> None:
@@ -44,7 +50,7 @@ def test_the_schema_matches_the_vendors_document(tap: Command) -> None:
     path = importlib.resources.files("tap_mega") / "openapi/openapi.yaml"
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     schemas = document["components"]["schemas"]
-    emitted = json.loads(tap("--discover").stdout)["streams"][0]["schema"]
+    emitted = stream_of(json.loads(tap("--discover").stdout))["schema"]
     assert list(emitted["properties"]) == list(schemas["Lead"]["properties"])
     assert emitted["required"] == schemas["Lead"]["required"]
     assert emitted["properties"]["id"] == {"type": "string"}
@@ -63,14 +69,21 @@ def test_the_schema_matches_the_vendors_document(tap: Command) -> None:
 @pytest.mark.parametrize("name", ["current_stage", "owner"])
 def test_both_notations_of_null_are_read(tap: Command, name: str) -> None:
     """`nullable: true` and `["object", "null"]` give the same type."""
-    emitted = json.loads(tap("--discover").stdout)["streams"][0]["schema"]
+    emitted = stream_of(json.loads(tap("--discover").stdout))["schema"]
     assert emitted["properties"][name]["type"] == ["object", "null"]
 
 
 def test_the_schema_test_mode_sends_no_request(tap: Command, sandbox: Sandbox) -> None:
-    """`--test=schema` writes the SCHEMA message and sends no request."""
+    """`--test=schema` writes the SCHEMA messages and sends no request."""
     run = tap("--test=schema", config=sandbox.config())
-    assert [message["type"] for message in run.messages] == ["SCHEMA"]
+    assert [(it["type"], it["stream"]) for it in run.messages] == [
+        ("SCHEMA", "lead_changes"),
+        ("SCHEMA", "leads"),
+    ]
+    for message, stream in zip(
+        run.messages, json.loads(tap("--discover").stdout)["streams"], strict=True
+    ):
+        assert message["schema"]["properties"] == stream["schema"]["properties"]
     assert not sandbox.requests
 
 
@@ -115,11 +128,15 @@ def test_the_catalog_of_many_customers_names_them_in_the_key(tap: Command) -> No
     with Sandbox(leads=5, customers=3) as api:
         run = tap("--discover", config=api.config())
         assert not api.requests
-    (stream,) = json.loads(run.stdout)["streams"]
     assert run.code == 0
-    assert stream["key_properties"] == ["customer_id", "id"]
-    assert stream["schema"]["properties"]["customer_id"]["type"] == "string"
-    assert stream["replication_key"] == "updated_at"
+    for name, key in (
+        ("leads", ["customer_id", "id"]),
+        ("lead_changes", ["customer_id", "id", "updated_at"]),
+    ):
+        stream = stream_of(json.loads(run.stdout), name)
+        assert stream["key_properties"] == key
+        assert stream["schema"]["properties"]["customer_id"]["type"] == "string"
+        assert stream["replication_key"] == "updated_at"
 
 
 @pytest.mark.parametrize("options", [[], ["--format=json"], ["--format=markdown"]])
@@ -143,9 +160,21 @@ UNUSED_CONFIG = {
 """Enough to collect the tests; none of them uses these values."""
 
 
+def all_selected(config: Json) -> Json:
+    """Return a catalog that selects both streams."""
+    catalog = TapMega(config=dict(config)).catalog_dict
+    for stream in catalog["streams"]:
+        stream["metadata"][-1]["metadata"]["selected"] = True
+    return catalog
+
+
 class TestStandard(
     get_tap_test_class(  # type: ignore[misc]  # the class is created at run time
-        TapMega, config=UNUSED_CONFIG, suite_config=SUITE, parse_env_config=False
+        TapMega,
+        config=UNUSED_CONFIG,
+        suite_config=SUITE,
+        parse_env_config=False,
+        catalog=all_selected(UNUSED_CONFIG),
     )
 ):
     """Run the SDK's standard tests against the sandbox instead of the live API."""
@@ -162,6 +191,7 @@ class TestStandard(
                 config=api.config(),
                 suite_config=SUITE,
                 parse_env_config=False,
+                catalog=all_selected(api.config()),
             )
             runner.sync_all()
             yield runner

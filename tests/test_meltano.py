@@ -169,6 +169,15 @@ def test_the_table_has_its_primary_key(synced: Synced) -> None:
     assert synced.table.select(PRIMARY_KEY) == [{"name": "id"}]
 
 
+def test_no_other_table_is_loaded(synced: Synced) -> None:
+    """`meltano.yml` selects `leads` only: Meltano itself would select all streams."""
+    tables = synced.table.select(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = %s",
+        SCHEMA,
+    )
+    assert tables == [{"table_name": "leads"}]
+
+
 def test_the_state_holds_the_bookmark(synced: Synced) -> None:
     """Meltano's state has the newest `updated_at` that was read."""
     newest = max(lead["updated_at"] for lead in synced.sandbox.leads.all())

@@ -18,7 +18,7 @@ import yaml
 from demo.pipeline import Pipeline, read_project, temporary_schema
 from demo.postgres import postgres_server
 from sandbox import NO_LIMITS, Fault, Sandbox
-from testing.harness import full_table
+from testing.harness import full_table, stream_of
 from tests.tables import ROOT
 
 if t.TYPE_CHECKING:
@@ -79,7 +79,7 @@ def check_stream(run: Run, name: str) -> None:
 def deselect(catalog: Json) -> Json:
     """Return the catalog with the entries that the page shows."""
     shown = json.loads(blocks("Drop a field", "json")[0])
-    entries = catalog["streams"][0]["metadata"]
+    entries = stream_of(catalog)["metadata"]
     for new in shown:
         (old,) = [it for it in entries if it["breadcrumb"] == new["breadcrumb"]]
         old["metadata"] |= new["metadata"]

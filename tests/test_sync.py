@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from sandbox import Fault, Sandbox
 from tap_mega.progress import format_duration
 from tap_mega.tap import TapMega
-from testing.harness import bookmark_of, full_table, part_of
+from testing.harness import bookmark_of, full_table, part_of, stream_of
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -223,7 +223,7 @@ def test_deselecting_custom_fields_does_the_same(
 ) -> None:
     """A deselected `custom_fields` is not requested."""
     catalog = json.loads(tap("--discover").stdout)
-    for entry in catalog["streams"][0]["metadata"]:
+    for entry in stream_of(catalog)["metadata"]:
         selected = entry["breadcrumb"] != ["properties", "custom_fields"]
         entry["metadata"]["selected"] = selected
     run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
@@ -428,7 +428,7 @@ def test_a_page_is_written_before_the_next_request(
         counts.append(out.count(b'"RECORD"'))
 
     catalog = full_table(tap)
-    catalog["streams"][0]["replication_method"] = method
+    stream_of(catalog)["replication_method"] = method
     sandbox.script(*(Fault(at=page, before=count_records) for page in (1, 2, 3)))
     tap(config=sandbox.config(), catalog=catalog, clock=clock)
     assert counts == [0, 100, 200]
@@ -726,7 +726,7 @@ def test_an_unsupported_catalog_is_one_line(
 ) -> None:
     """An unsupported method, key or schema ends the run before any request."""
     catalog = full_table(tap)
-    catalog["streams"][0].update(change)
+    stream_of(catalog).update(change)
     run = tap(config=sandbox.config(), catalog=catalog)
     assert run.code == 1
     assert len(run.errors) == 1
@@ -787,7 +787,7 @@ def test_a_batch_equals_the_messages(
 ) -> None:
     """BATCH files omit deselected properties and are flattened, as messages are."""
     catalog = json.loads(tap("--discover").stdout)
-    for entry in catalog["streams"][0]["metadata"]:
+    for entry in stream_of(catalog)["metadata"]:
         entry["metadata"]["selected"] = entry["breadcrumb"][-1:] != ["contact_email"]
     config = {
         **sandbox.config(),

@@ -26,7 +26,7 @@ from tap_mega.config.schema import (
 from tap_mega.timestamps import parse_timestamp
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from jsonschema import ValidationError
 
@@ -149,20 +149,21 @@ def _repeated(values: Iterable[str]) -> Iterator[tuple[int, int]]:
             yield first, position
 
 
-def find_unsafe_maps(config: dict[str, t.Any], stream: str) -> list[str]:
+def find_unsafe_maps(config: dict[str, t.Any], streams: Sequence[str]) -> list[str]:
     """Return a line for each reason why `stream_maps` would not do what it says.
 
     A stream map may hide e-mail addresses: no lead may leave as if it did not exist.
 
     Args:
         config: The settings, which are valid otherwise.
-        stream: The only stream that a map can apply to.
+        streams: The streams that a map can apply to.
     """
     maps = config.get("stream_maps") or {}
+    names = "' or '".join(streams)
     lines = [
-        f"The setting 'stream_maps' has '{name}', which is not a stream: use '{stream}'"
+        f"The setting 'stream_maps' has '{name}', which is not a stream: use '{names}'"
         for name, mapping in maps.items()
-        if name not in {stream, "__else__"} and not _has_source(mapping, stream)
+        if name not in {*streams, "__else__"} and not _has_source(mapping, streams)
     ]
     if maps and config.get("batch_config"):
         lines.append(
@@ -220,8 +221,8 @@ def _names_of_config(tree: ast.Expr) -> set[str]:
     return names - looked_for
 
 
-def _has_source(mapping: t.Any, stream: str) -> bool:
-    return isinstance(mapping, dict) and mapping.get("__source__") == stream
+def _has_source(mapping: t.Any, streams: Sequence[str]) -> bool:
+    return isinstance(mapping, dict) and mapping.get("__source__") in streams
 
 
 def find_unused_types(config: dict[str, t.Any]) -> list[str]:

@@ -1,0 +1,504 @@
+"""Test the stream `lead_changes`: a row for each version of a lead that was read."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+import typing as t
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from demo.pipeline import Pipeline, temporary_schema
+from sandbox import NO_LIMITS, Fault, Sandbox
+from testing.clock import FakeClock
+from testing.harness import Command, part_of, selecting, stream_of
+from tests.tables import VENDOR
+from tests.test_full_refresh import Warehouse
+
+if t.TYPE_CHECKING:
+    from testing.harness import Json, Run
+
+    Version: t.TypeAlias = tuple[str, str]
+
+CHANGES = "lead_changes"
+BOTH = ("leads", CHANGES)
+COLUMNS = (
+    *("id", "customer_id", "updated_at", "status", "stage_id", "stage_slug"),
+    *("owner_id", "score", "qualified"),
+)
+HOUR = 3600
+SCHEMA = "mega_changes"
+EMIT = {"emit_activate_version_messages": True}
+PRIMARY_KEY = """
+SELECT conname FROM pg_constraint
+WHERE conrelid = 'lead_changes'::regclass AND contype = 'p'
+"""
+WARNINGS = (" | WARNING ", " | ERROR ")
+
+
+def version_of(lead: Json) -> Json:
+    """Return the record that a version of a lead should have."""
+    stage, owner = lead.get("current_stage") or {}, lead.get("owner") or {}
+    parts = {
+        "stage_id": stage.get("id"),
+        "stage_slug": stage.get("slug"),
+        "owner_id": owner.get("id"),
+    }
+    return {name: parts[name] if name in parts else lead[name] for name in COLUMNS}
+
+
+def key_of(record: Json) -> Version:
+    """Return the key of a version."""
+    return record["id"], record["updated_at"]
+
+
+def streams_of(run: Run) -> set[str]:
+    """Return the streams that messages name."""
+    return {it["stream"] for it in run.messages if "stream" in it}
+
+
+def warnings_of(run: Run) -> list[str]:
+    """Return the lines that a person should look at."""
+    return [it for it in run.log.splitlines() if any(word in it for word in WARNINGS)]
+
+
+# Selection
+
+
+def test_it_is_not_selected_by_default(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Without a catalog, or with the one of --discover, only leads are written."""
+    catalog = json.loads(tap("--discover").stdout)
+    (root,) = [
+        it["metadata"]
+        for it in stream_of(catalog, CHANGES)["metadata"]
+        if not it["breadcrumb"]
+    ]
+    assert root["selected-by-default"] is False
+    for given_catalog in (None, catalog):
+        run = tap(config=sandbox.config(), catalog=given_catalog, clock=clock)
+        assert (run.code, len(run.records)) == (0, 250)
+        assert streams_of(run) == {"leads"}
+
+
+def test_an_older_catalog_works_as_before(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """With a catalog that has only `leads`, the log does not mention the stream."""
+    catalog = selecting(tap, "leads")
+    catalog["streams"] = [stream_of(catalog)]
+    run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
+    assert (run.code, len(run.records)) == (0, 250)
+    assert CHANGES not in run.stdout + run.log
+    assert warnings_of(run) == []
+
+
+def test_each_version_is_written(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A run writes each lead as `leads` has it, at no additional request."""
+    run = tap(config=sandbox.config(), clock=clock, catalog=selecting(tap, *BOTH))
+    assert run.code == 0
+    assert len(sandbox.requests) == 3
+    assert run.records_of("leads") == sandbox.leads.all()
+    assert run.records_of(CHANGES) == [version_of(it) for it in sandbox.leads.all()]
+
+
+def test_history_grows_by_what_changed(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """After a change the lead has two versions. A look-back repeats the same key."""
+    catalog = selecting(tap, *BOTH)
+    first = tap(config=sandbox.config(), clock=clock, catalog=catalog)
+    clock.now += HOUR
+    changed = sandbox.leads.change(7)
+    second = tap(
+        config=sandbox.config(), clock=clock, catalog=catalog, state=first.state
+    )
+    records = first.records_of(CHANGES) + second.records_of(CHANGES)
+    table = {key_of(it): it for it in records}
+    assert len(records) > len(table) == 257
+    assert len({key[0] for key in table}) == 250
+    for id_ in changed:
+        assert len([key for key in table if key[0] == id_]) == 2
+
+
+def test_it_can_be_selected_alone(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Then `leads` has no messages, but its state moves, and the next run is short."""
+    catalog = selecting(tap, CHANGES)
+    both = tap(config=sandbox.config(), clock=clock, catalog=selecting(tap, *BOTH))
+    first = tap(config=sandbox.config(), clock=clock, catalog=catalog)
+    assert streams_of(first) == {CHANGES}
+    assert first.records == both.records_of(CHANGES)
+    assert first.states == both.states
+    clock.now += HOUR
+    sandbox.leads.change(1)
+    sandbox.requests.clear()
+    second = tap(
+        config=sandbox.config(), clock=clock, catalog=catalog, state=first.state
+    )
+    assert len(sandbox.requests) == 1
+    assert second.bookmark == sandbox.leads.all()[-1]["updated_at"]
+    assert 0 < len(second.records) < 100
+
+
+def test_the_state_is_that_of_the_leads(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """The states are the same with and without the stream: it adds nothing to them."""
+    plain = tap(config=sandbox.config(), clock=clock)
+    both = tap(config=sandbox.config(), clock=clock, catalog=selecting(tap, *BOTH))
+    assert both.states == plain.states
+    assert set(both.state["bookmarks"]) == {"leads"}
+
+
+# Messages
+
+
+def test_the_schema_comes_first_and_without_leads_too(
+    tap: Command, clock: FakeClock
+) -> None:
+    """SCHEMA precedes the records, and is sent if there are none."""
+    for leads in (0, 5):
+        with Sandbox(leads=leads, clock=clock.time) as api:
+            run = tap(config=api.config(), clock=clock, catalog=selecting(tap, *BOTH))
+        found = [it["type"] for it in run.messages if it.get("stream") == CHANGES]
+        assert found == ["SCHEMA", *leads * ["RECORD"]]
+
+
+def test_the_schema_is_that_of_the_vendors_document(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Each column has the type and format that the vendor's document gives it."""
+    run = tap(config=sandbox.config(), clock=clock, catalog=selecting(tap, CHANGES))
+    properties = run.schema["schema"]["properties"]
+    assert tuple(properties) == COLUMNS
+    assert run.schema["key_properties"] == ["id", "updated_at"]
+    for name, found in properties.items():
+        model, _, part = name.partition("_")
+        schema = {"stage": "Stage", "owner": "Owner"}.get(model, "Lead")
+        written = VENDOR[schema]["properties"][name if schema == "Lead" else part]
+        types = written["type"]
+        types = {types} if isinstance(types, str) else set(types)
+        is_key = name in run.schema["key_properties"]
+        found_types = found["type"]
+        found_types = {found_types} if isinstance(found_types, str) else {*found_types}
+        assert found_types == types | (set() if is_key else {"null"})
+        assert found.get("format") == written.get("format")
+
+
+def test_a_page_is_one_write(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
+    """The records of both streams leave with the STATE of their page."""
+    plain = tap(config=sandbox.config(), clock=clock)
+    both = tap(config=sandbox.config(), clock=clock, catalog=selecting(tap, *BOTH))
+    assert both.writes == plain.writes + 1  # its SCHEMA
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    script=st.lists(
+        st.builds(
+            Fault,
+            st.sampled_from(
+                ("html", "reset", "empty_page", "refuse_cursor", "repeat_leads")
+            ),
+            at=st.integers(1, 6),
+        ),
+        max_size=3,
+    ),
+    page_size=st.integers(5, 40),
+    changes=st.lists(st.integers(0, 30), max_size=3),
+)
+def test_each_state_follows_the_versions_of_its_leads(
+    script: list[Fault], page_size: int, changes: list[int]
+) -> None:
+    """Whatever happens, wherever it stops: at each STATE both streams are complete.
+
+    So a run that is stopped or killed there has stored as much of the one as of the
+    other, and the next one resumes both.
+    """
+    clock, state = FakeClock(), None
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Sandbox(leads=40, clock=clock.time, limits=NO_LIMITS) as api,
+    ):
+        tap = Command(Path(folder))
+        catalog = selecting(tap, *BOTH)
+        config = {**api.config(), "page_size": page_size}
+        for count in (0, *changes):
+            clock.now += HOUR
+            api.leads.change(count)
+            api.script(*script)
+            run = tap(config=config, clock=clock, catalog=catalog, state=state)
+            state = run.states[-1] if run.states else state
+            check_states(run)
+
+
+def check_states(run: Run) -> None:
+    """Check that the parts of a run between two states have each version twice."""
+    for is_state, part in itertools.groupby(
+        run.messages, lambda it: it["type"] == "STATE"
+    ):
+        records: dict[str, list[Json]] = {"leads": [], CHANGES: []}
+        for it in part:
+            if it["type"] == "RECORD":
+                records[it["stream"]].append(it["record"])
+        assert not (is_state and records["leads"])
+        assert records[CHANGES] == [version_of(it) for it in records["leads"]]
+
+
+# Full tables
+
+
+@pytest.mark.parametrize("names", [BOTH, (CHANGES,)], ids=["both", "alone"])
+def test_it_is_never_activated(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, names: tuple[str, ...]
+) -> None:
+    """A full refresh has a version for `leads` only, and removes no other rows."""
+    catalog = selecting(tap, *names)
+    for stream in catalog["streams"]:
+        stream["replication_method"] = "FULL_TABLE"
+    run = tap(config={**sandbox.config(), **EMIT}, clock=clock, catalog=catalog)
+    assert run.code == 0
+    assert len(run.records_of(CHANGES)) == 250
+    activated = [it["stream"] for it in run.messages if "ACTIVATE" in it["type"]]
+    assert activated == ["leads"] * ("leads" in names)
+    versioned = {it["stream"] for it in run.messages if it.get("version")}
+    assert versioned == set(activated)
+
+
+def test_records_of_an_incremental_sync_have_no_version(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Only the records of `leads` have the version that protects their rows."""
+    config = {**sandbox.config(), **EMIT}
+    run = tap(config=config, clock=clock, catalog=selecting(tap, *BOTH))
+    versioned = {it["stream"] for it in run.messages if it.get("version")}
+    assert versioned == {"leads"}
+
+
+# Customers
+
+
+def test_many_customers_have_their_id_in_the_key(
+    tap: Command, clock: FakeClock
+) -> None:
+    """With `customers`, versions of equal ids of two customers are different rows."""
+    with Sandbox(leads=130, customers=3, clock=clock.time) as api:
+        config = api.config()
+        catalog = selecting(tap, *BOTH, config=config)
+        run = tap(config=config, clock=clock, catalog=catalog)
+        leads = [lead for it in api.customers for lead in it.leads.all()]
+    (schema,) = [
+        it for it in run.messages if it["type"] == "SCHEMA" and it["stream"] == CHANGES
+    ]
+    key = ["customer_id", "id", "updated_at"]
+    assert (run.code, schema["key_properties"]) == (0, key)
+    found = {tuple(it[name] for name in key): it for it in run.records_of(CHANGES)}
+    assert list(found.values()) == run.records_of(CHANGES)
+    expected = {tuple(it[name] for name in key): version_of(it) for it in leads}
+    assert found == expected
+
+
+# Catalogs
+
+
+@pytest.mark.parametrize("name", ["id", "updated_at"])
+def test_its_key_cannot_be_deselected(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, name: str
+) -> None:
+    """A catalog may deselect columns, but not the key; one warning says so."""
+    catalog = selecting(tap, *BOTH)
+    for entry in stream_of(catalog, CHANGES)["metadata"]:
+        if entry["breadcrumb"] in (["properties", name], ["properties", "score"]):
+            entry["metadata"] = {"inclusion": "available", "selected": False}
+    run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
+    (line,) = warnings_of(run)
+    assert f"The catalog deselects '{name}'" in line
+    columns = set(COLUMNS) - {"score"}
+    assert {*map(frozenset, run.records_of(CHANGES))} == {frozenset(columns)}
+    assert "score" in run.records_of("leads")[0]
+
+
+@pytest.mark.parametrize("names", [(), BOTH], ids=["deselected", "selected"])
+def test_a_catalog_with_another_key_is_one_line(
+    tap: Command, sandbox: Sandbox, names: tuple[str, ...]
+) -> None:
+    """With the key of `leads`, a loader would keep one version of each lead."""
+    catalog = selecting(tap, *names)
+    stream_of(catalog, CHANGES)["key_properties"] = ["id"]
+    run = tap(config=sandbox.config(), catalog=catalog)
+    assert (run.code, run.stdout, sandbox.requests) == (1, "", [])
+    (line,) = run.errors
+    assert "the key_properties of 'lead_changes' must be id, updated_at" in line
+
+
+def test_a_catalog_needs_no_entry_of_the_leads(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A catalog that has only this stream is enough to read it."""
+    catalog = selecting(tap, CHANGES)
+    catalog["streams"] = [stream_of(catalog, CHANGES)]
+    for settings_ in ({}, EMIT):
+        config = {**sandbox.config(), **settings_}
+        run = tap(config=config, catalog=catalog, clock=clock)
+        assert (run.code, len(run.records)) == (0, 250)
+        assert streams_of(run) == {CHANGES}
+        assert warnings_of(run) == []
+
+
+def test_deselected_parts_of_leads_stay_in_the_versions(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """What the catalog deselects in `leads` is not missing here."""
+    catalog = selecting(tap, *BOTH)
+    for entry in stream_of(catalog)["metadata"]:
+        if entry["breadcrumb"][-1:] in (["score"], ["current_stage"], ["owner"]):
+            entry["metadata"]["selected"] = False
+    run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
+    assert "score" not in run.records_of("leads")[0]
+    assert run.records_of(CHANGES) == [version_of(it) for it in sandbox.leads.all()]
+
+
+# Settings
+
+
+def test_stream_maps_apply(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
+    """A map of the stream renames, filters and adds columns; one of `leads` not."""
+    maps = {
+        "leads": {"__filter__": "status == 'won'"},
+        CHANGES: {
+            "__alias__": "history",
+            "__filter__": "status != 'lost'",
+            "is_won": "status == 'won'",
+            "score": "__NULL__",
+        },
+    }
+    config = {**sandbox.config(), **EMIT, "stream_maps": maps}
+    run = tap(config=config, clock=clock, catalog=selecting(tap, *BOTH))
+    assert streams_of(run) == {"leads", "history"}
+    kept = [it for it in sandbox.leads.all() if it["status"] != "lost"]
+    expected = [
+        {k: v for k, v in version_of(it).items() if k != "score"}
+        | {"is_won": it["status"] == "won"}
+        for it in kept
+    ]
+    assert run.records_of("history") == expected
+
+
+def test_a_copy_by_a_stream_map_is_never_activated(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A stream that a map makes of the versions keeps its rows, whatever its key."""
+    maps = {"copy": {"__source__": CHANGES, "__key_properties__": ["id"]}}
+    config = {**sandbox.config(), **EMIT, "stream_maps": maps}
+    catalog = selecting(tap, *BOTH)
+    stream_of(catalog)["replication_method"] = "FULL_TABLE"
+    run = tap(config=config, clock=clock, catalog=catalog)
+    assert streams_of(run) == {*BOTH, "copy"}
+    activated = [it["stream"] for it in run.messages if "ACTIVATE" in it["type"]]
+    assert activated == ["leads"]
+
+
+def test_a_map_can_remove_the_stream(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """`__else__` that is null removes a stream without a map, as the SDK has it."""
+    config = {**sandbox.config(), "stream_maps": {"leads": {}, "__else__": None}}
+    run = tap(config=config, clock=clock, catalog=selecting(tap, *BOTH))
+    assert (run.code, len(run.records)) == (0, 250)
+    assert streams_of(run) == {"leads"}
+
+
+def test_flattening_changes_no_version(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """The columns are flat already."""
+    config = {
+        **sandbox.config(),
+        "flattening_enabled": True,
+        "flattening_max_depth": 1,
+    }
+    run = tap(config=config, clock=clock, catalog=selecting(tap, *BOTH))
+    assert "owner__id" in run.records_of("leads")[0]
+    assert run.records_of(CHANGES) == [version_of(it) for it in sandbox.leads.all()]
+
+
+def test_batch_config_excludes_it(tap: Command, sandbox: Sandbox) -> None:
+    """BATCH files hold leads only: one line says so before any request."""
+    batch = {
+        "encoding": {"format": "jsonl", "compression": "gzip"},
+        "storage": {"root": (tap.folder / "batches").as_uri()},
+    }
+    config = {**sandbox.config(), "batch_config": batch}
+    run = tap(config=config, catalog=selecting(tap, *BOTH))
+    assert (run.code, run.stdout, sandbox.requests) == (1, "", [])
+    (line,) = run.errors
+    assert "'lead_changes'" in line
+    assert "'batch_config'" in line
+    assert tap(config=config, catalog=selecting(tap, "leads")).code == 0
+
+
+def test_odd_parts_of_a_lead_are_null(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A lead without optional parts, or with parts of another kind, has nulls."""
+    lead = {
+        "id": "1",
+        "updated_at": "2026-07-01T18:20:00.000Z",
+        "owner": "someone",
+        "current_stage": None,
+    }
+    body = json.dumps({"leads": [lead], "next_cursor": None, "total": 1})
+    sandbox.script(Fault("body", times=None, body=body))
+    run = tap(config=sandbox.config(), clock=clock, catalog=selecting(tap, CHANGES))
+    (record,) = run.records
+    expected = {name: lead.get(name) for name in COLUMNS}
+    expected["customer_id"] = part_of(run.state)["context"]["customer_id"]
+    assert record == expected
+
+
+# The table
+
+
+def test_a_full_refresh_keeps_every_version(
+    database_url: str, tmp_path: Path, tap: Command, clock: FakeClock
+) -> None:
+    """723 versions are still 723 after the weekly job, which deletes gone leads.
+
+    The key has the name that docs/scheduling.md gives it.
+    """
+    with (
+        Sandbox(leads=600, clock=clock.time) as api,
+        temporary_schema(database_url, SCHEMA) as table,
+    ):
+        Pipeline(tmp_path, api.config(), database_url, SCHEMA).install()
+        warehouse = Warehouse(table, tmp_path, database_url, hard_delete=True)
+        config = {**api.config(), **EMIT}
+        catalog, state, messages = selecting(tap, *BOTH), None, ""
+        for changed in (0, 41, 41, 41):
+            clock.now += HOUR
+            api.leads.change(changed)
+            run = tap(config=config, clock=clock, catalog=catalog, state=state)
+            state, messages = run.state, messages + run.stdout
+        warehouse.load(messages)
+        versions = table.select("SELECT id, updated_at FROM lead_changes")
+        gone = api.leads.delete(30)
+        clock.now += HOUR
+        stream_of(catalog)["replication_method"] = "FULL_TABLE"
+        run = tap(config=config, clock=clock, catalog=catalog)
+        warehouse.load(run.stdout)
+        kept = table.select("SELECT id, updated_at FROM lead_changes")
+        key = table.select(PRIMARY_KEY)
+        (live,) = table.select("SELECT count(*) AS leads FROM leads")
+    assert len(versions) == len(kept) == 723
+    assert {it["id"] for it in kept} >= set(gone)
+    assert live["leads"] == 570
+    assert [it["conname"] for it in key] == ["lead_changes_pkey"]
