@@ -12,7 +12,10 @@ from tap_mega.reader import Wait
 from tap_mega.sync import raise_failures
 
 if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tap_mega.clock import Clock
+    from tap_mega.page import Page
     from tap_mega.streams import LeadsStream
     from tap_mega.sync import CustomerSync
 
@@ -43,12 +46,13 @@ def _check(sync: CustomerSync, clock: Clock) -> str:
     Raises:
         FatalAPIError: If there is none.
     """
-    for step in sync.pages():
-        if not isinstance(step, Wait):
-            break
-        if step.seconds > MAX_WAIT_SECONDS:
-            return _postpone(step, clock)
-        clock.sleep(step.seconds)
+    for step in without_long_waits(sync.pages(), clock):
+        if isinstance(step, Wait):
+            line = postpone("The credentials could not be checked", step, clock)
+            if step.is_retry:
+                raise FatalAPIError(line)
+            return line
+        break
     reader = sync.reader
     if reader.total is None:
         return "The credentials are valid"
@@ -60,17 +64,24 @@ def _check(sync: CustomerSync, clock: Clock) -> str:
     )
 
 
-def _postpone(wait: Wait, clock: Clock) -> str:
-    """Return when to check again.
+def without_long_waits(
+    steps: Iterator[Page | Wait], clock: Clock
+) -> Iterator[Page | Wait]:
+    """Yield pages, and sleep in between. A long wait is yielded, too, and is last."""
+    for step in steps:
+        if not isinstance(step, Wait):
+            yield step
+        elif step.seconds <= MAX_WAIT_SECONDS:
+            clock.sleep(step.seconds)
+        else:
+            yield step
+            return
 
-    Raises:
-        FatalAPIError: If a failure is the reason, and not the quota.
-    """
+
+def postpone(what: str, wait: Wait, clock: Clock) -> str:
+    """Return what could not be done because of a wait, and when to run again."""
     time = dt.datetime.fromtimestamp(clock.time() + wait.seconds, dt.UTC)
-    line = (
-        f"The credentials could not be checked: {wait.reason}. Run again at "
-        f"{time:%H:%M} UTC, in {format_duration(wait.seconds)}"
+    return (
+        f"{what}: {wait.reason}. Run again at {time:%H:%M} UTC, in "
+        f"{format_duration(wait.seconds)}"
     )
-    if wait.is_retry:
-        raise FatalAPIError(line)
-    return line

@@ -151,6 +151,22 @@ class Reader:
             overlap = max(1, self.page_size // 2)
             offset = max(0, self.position.offset - overlap)
 
+    def sample(self, since: dt.datetime | None, count: int) -> Iterator[Page | Wait]:
+        """Yield at most `count` pages, evenly spread over all leads.
+
+        Raises:
+            FatalAPIError: If the API cannot be read.
+        """
+        offsets = [0]
+        while offsets:
+            page = yield from self._request(since, None, offsets.pop())
+            if self.total is None and page.total:
+                last = (page.total - 1) // self.page_size
+                pages = {last * it // (count - 1) for it in range(1, count)} - {0}
+                offsets = sorted((it * self.page_size for it in pages), reverse=True)
+            self._count(page, 0)
+            yield page
+
     def _sweep(
         self, since: dt.datetime | None, cursor: str | None, offset: int
     ) -> Iterator[Page | Wait]:

@@ -370,6 +370,8 @@ class LeadsStream(RESTStream[str | None]):
         for part in (self._custom_fields, self._conformer):
             for warning in part.warnings():
                 self.logger.warning("%s", warning)
+        if line := self._custom_fields.without_column():
+            self.logger.info("%s", line)
 
     @override
     def log(

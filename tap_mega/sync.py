@@ -61,6 +61,10 @@ class CustomerSync:
         """Yield the pages, and the waits between them."""
         return self.reader.pages(self._start.since, self._start.cursor)
 
+    def sample(self, count: int) -> Iterator[Page | Wait]:
+        """Yield some of the pages, and the waits between them."""
+        return self.reader.sample(self._start.since, count)
+
     def leads_of(self, page: Page) -> Iterator[Lead]:
         """Return the leads of a page, each of which says whose it is."""
         for lead in page.leads:
