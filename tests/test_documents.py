@@ -12,7 +12,7 @@ import typing as t
 import pytest
 import yaml
 
-from demo.pipeline import Pipeline, temporary_schema
+from demo.pipeline import Pipeline, read_project, temporary_schema
 from demo.postgres import postgres_server
 from sandbox import Sandbox
 from tap_mega.config.schema import CREDENTIALS, SETTINGS
@@ -169,6 +169,17 @@ def test_the_page_has_the_tested_loaders() -> None:
     assert set(project["dependency-groups"]["loader"]) <= set(tested)
 
 
+def test_each_plugin_has_its_constraints() -> None:
+    """The tap and the loaders may need different versions of the SDK."""
+    tap, _full = read_project()["plugins"]["extractors"]
+    assert tap["pip_url"] == "-e . --constraint constraints.txt"
+    constrained = {it.name for it in LOADERS if it.in_meltano and it.constrained}
+    for name in constrained:
+        assert PLUGINS[name]["pip_url"].endswith(
+            " --constraint constraints-loaders.txt"
+        )
+
+
 def test_the_vendors_document_is_packaged() -> None:
     """The package contains the vendor's OpenAPI document with its only path."""
     path = importlib.resources.files("tap_mega") / "openapi/openapi.yaml"
@@ -177,9 +188,10 @@ def test_the_vendors_document_is_packaged() -> None:
     assert list(document["paths"]) == ["/api/agents/crm/leads"]
 
 
-def test_the_constraints_are_names_and_versions() -> None:
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-loaders.txt"])
+def test_the_constraints_are_names_and_versions(name: str) -> None:
     """Each line is a name and a version, and `backoff` is not among them."""
-    lines = (tables.ROOT / "constraints.txt").read_text().splitlines()
+    lines = (tables.ROOT / name).read_text().splitlines()
     assert lines == sorted(lines)
     assert all(re.fullmatch(r"[a-z0-9.-]+==[a-z0-9.]+", line) for line in lines)
     assert not [line for line in lines if line.startswith("backoff==")]
