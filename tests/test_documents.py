@@ -38,6 +38,7 @@ POSTGRES_TYPES = {
 # From the hub's schemas/: the kinds of a setting, and the keys that are required.
 HUB_KINDS = {"array", "boolean", "date_iso8601", "integer", "object", "string"}
 PAGES = sorted({*tables.ROOT.glob("*.md"), *tables.ROOT.glob("docs/*.md")})
+WORKFLOWS = tables.ROOT / ".github" / "workflows"
 HUB_REQUIRED = {"name", "namespace", "quality", "variant"}
 
 
@@ -197,17 +198,48 @@ def test_the_constraints_are_names_and_versions(name: str) -> None:
     assert not [line for line in lines if line.startswith("backoff==")]
 
 
+def read_workflow(name: str) -> t.Any:
+    """Return the content of a workflow."""
+    return yaml.safe_load((WORKFLOWS / name).read_text(encoding="utf-8"))
+
+
 def test_the_workflow_has_every_python() -> None:
-    """The workflow runs on every Python of the classifiers and pins each action."""
-    path = tables.ROOT / ".github" / "workflows" / "test.yml"
-    text = path.read_text(encoding="utf-8")
-    workflow = yaml.safe_load(text)
+    """The workflow runs on every Python of the classifiers."""
+    workflow = read_workflow("test.yml")
     assert workflow["permissions"] == {"contents": "read"}
     matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
     assert matrix == {"python": tables.pythons()}
+
+
+def test_only_the_next_sdk_may_fail() -> None:
+    """A failure with a pre-release of the SDK does not stop a change."""
+    jobs = read_workflow("test.yml")["jobs"]
+    assert [it for it in jobs if "continue-on-error" in jobs[it]] == ["next-sdk"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.stem
+)
+def test_each_action_is_pinned(path: Path) -> None:
+    """Actions of others are pinned by commit, and keep no credentials on disk."""
+    text = path.read_text(encoding="utf-8")
     used = re.findall(r"uses: (.*)", text)
     assert used
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", it) for it in used)
+    assert text.count("actions/checkout@") == text.count("persist-credentials: false")
+
+
+def test_a_release_is_tested_before_it_is_published() -> None:
+    """Each job waits for the one before, and has only the permission that it needs."""
+    jobs = read_workflow("release.yml")["jobs"]
+    steps = [step.get("run", "") for step in jobs["build"]["steps"]]
+    assert "bash .ci/run" in steps
+    chain = [(name, job.get("needs"), job["permissions"]) for name, job in jobs.items()]
+    assert chain == [
+        ("build", None, {"contents": "read"}),
+        ("publish", "build", {"id-token": "write"}),
+        ("notes", "publish", {"contents": "write"}),
+    ]
 
 
 def test_the_map_of_modules_matches_the_tree() -> None:
