@@ -27,7 +27,12 @@ PLUGINS = ("tap-mega", "target-postgres")
 STATE_ID = "dev:tap-mega-to-target-postgres"
 FOREIGN_PREFIXES = ("MELTANO_", "PG", "TAP_MEGA_", "TARGET_")
 """Prefixes of the developer's own variables that would change a run."""
-INSTALL_INPUTS = ("constraints.txt", "meltano.yml", "pyproject.toml")
+INSTALL_INPUTS = (
+    "constraints.txt",
+    "constraints-loaders.txt",
+    "meltano.yml",
+    "pyproject.toml",
+)
 """The files that determine which packages the plugins get."""
 
 
@@ -92,8 +97,6 @@ class Pipeline:
             "XDG_STATE_HOME": str(folder),  # Meltano keeps its logs there.
             **{name: _no_proxy(name) for name in ("NO_PROXY", "no_proxy")},
             "NO_COLOR": "1",
-            # The path is relative because uv splits this variable at spaces.
-            "UV_CONSTRAINT": "constraints.txt",
         }
 
     def install(self) -> None:

@@ -13,9 +13,10 @@ from tap_mega.reader import Wait
 from tap_mega.sync import raise_failures
 
 if t.TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from tap_mega.clock import Clock
+    from tap_mega.page import Page
     from tap_mega.reader import Reader
     from tap_mega.streams import LeadsStream
     from tap_mega.sync import CustomerSync
@@ -51,15 +52,11 @@ def _check(sync: CustomerSync, config: Mapping[str, t.Any], clock: Clock) -> str
     Raises:
         FatalAPIError: If there is none.
     """
-    started_at = clock.monotonic()
-    for step in sync.pages():
-        if not isinstance(step, Wait):
-            break
-        if step.seconds > MAX_WAIT_SECONDS:
+    for step in without_long_waits(sync.pages(), clock):
+        if isinstance(step, Wait):
             return _postpone(step, clock)
-        clock.sleep(step.seconds)
-        started_at = clock.monotonic()
-    seconds = clock.monotonic() - started_at
+        seconds = clock.time() - step.requested_at
+        break
     what = _first_load(sync.reader, config, seconds, clock)
     return f"The credentials are valid, and the token may read leads{what}"
 
@@ -91,11 +88,30 @@ def _postpone(wait: Wait, clock: Clock) -> str:
     Raises:
         FatalAPIError: If a failure is the reason, and not the quota.
     """
-    time = dt.datetime.fromtimestamp(clock.time() + wait.seconds, dt.UTC)
-    line = (
-        f"The credentials could not be checked: {wait.reason}. Run again at "
-        f"{time:%H:%M} UTC, in {format_duration(wait.seconds)}"
-    )
+    line = postpone("The credentials could not be checked", wait, clock)
     if wait.is_retry:
         raise FatalAPIError(line)
     return line
+
+
+def without_long_waits(
+    steps: Iterator[Page | Wait], clock: Clock
+) -> Iterator[Page | Wait]:
+    """Yield pages, and sleep in between. A long wait is yielded, too, and is last."""
+    for step in steps:
+        if not isinstance(step, Wait):
+            yield step
+        elif step.seconds <= MAX_WAIT_SECONDS:
+            clock.sleep(step.seconds)
+        else:
+            yield step
+            return
+
+
+def postpone(what: str, wait: Wait, clock: Clock) -> str:
+    """Return what could not be done because of a wait, and when to run again."""
+    time = dt.datetime.fromtimestamp(clock.time() + wait.seconds, dt.UTC)
+    return (
+        f"{what}: {wait.reason}. Run again at {time:%H:%M} UTC, in "
+        f"{format_duration(wait.seconds)}"
+    )

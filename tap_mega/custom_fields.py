@@ -13,6 +13,7 @@ import math
 import typing as t
 
 from tap_mega.config.environment import parse_boolean
+from tap_mega.redaction import plain
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
@@ -22,6 +23,8 @@ if t.TYPE_CHECKING:
 
 MAX_INTEGER = 2**63
 """Whole numbers stay below: databases have 64 bits for one."""
+
+MAX_LISTED_SLUGS = 10
 
 FORMATS = ("date", "date-time")
 """Types that are a format of text in a JSON schema."""
@@ -34,6 +37,7 @@ class CustomFields:
         """Start with the setting `custom_field_types`: slugs and their types."""
         self._types = types
         self._unreadable: collections.Counter[str] = collections.Counter()
+        self._slugs: set[str] = set()
 
     @property
     def columns(self) -> list[str]:
@@ -51,10 +55,25 @@ class CustomFields:
         """Add the values of the columns to a lead."""
         fields = lead.get("custom_fields")
         fields = fields if isinstance(fields, dict) else {}
+        if self._types:
+            self._slugs.update(fields)
         for slug, kind in self._types.items():
             value = fields.get(slug)
             read = lead[column(slug)] = read_as(kind, value)
             self._unreadable[slug] += value is not None and read is None
+
+    def without_column(self) -> str:
+        """Return a line about the fields that have no column; empty if all have one."""
+        slugs = sorted(plain(slug) for slug in self._slugs - self._types.keys())
+        if not slugs:
+            return ""
+        names = "', '".join(slugs[:MAX_LISTED_SLUGS])
+        more = len(slugs) - MAX_LISTED_SLUGS
+        rest = f" and {more:,} more" if more > 0 else ""
+        return (
+            f"Custom fields that have no column: '{names}'{rest}. "
+            "`tap-mega --custom-fields` shows their types"
+        )
 
     def warnings(self) -> Iterator[str]:
         """Yield a line for each field with values that did not fit its type."""

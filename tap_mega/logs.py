@@ -25,6 +25,9 @@ QUIET_LIBRARIES = {
 }
 """Below these levels, libraries log the query, which may hold an e-mail, or a lead."""
 
+UNHELPFUL = ("Skipping parse of env var settings", "Added '%s' as child stream")
+"""How lines of the SDK begin that say nothing to a user."""
+
 
 def silence_libraries() -> None:
     """Drop what libraries log of queries and leads, whatever the log configuration.
@@ -36,12 +39,15 @@ def silence_libraries() -> None:
         for library, level in QUIET_LIBRARIES.items():
             if f"{name}.".startswith(f"{library}."):
                 logging.getLogger(name).addFilter(_at_least(level))
-    logging.getLogger("tap-mega").addFilter(_is_true)
+    logging.getLogger("tap-mega").addFilter(_helps)
 
 
-def _is_true(record: LogRecord) -> bool:
-    """Drop the SDK's line that no variables are read: the tap itself reads them."""
-    return record.msg != "Skipping parse of env var settings..."
+def _helps(record: LogRecord) -> bool:
+    """Drop lines of the SDK that help nobody.
+
+    The tap does read variables, and its second stream may not be selected.
+    """
+    return not str(record.msg).startswith(UNHELPFUL)
 
 
 @functools.cache

@@ -179,6 +179,22 @@ class Reader:
         since = created_since and format_timestamp(created_since)
         return (yield from self._request({"limit": 1, "created_since": since}))
 
+    def sample(self, since: dt.datetime | None, count: int) -> Iterator[Page | Wait]:
+        """Yield at most `count` pages, evenly spread over all leads.
+
+        Raises:
+            FatalAPIError: If the API cannot be read.
+        """
+        offsets = [0]
+        while offsets:
+            page = yield from self._next_page(since, None, offsets.pop())
+            if self.total is None and page.total:
+                last = (page.total - 1) // self.page_size
+                pages = {last * it // (count - 1) for it in range(1, count)} - {0}
+                offsets = sorted((it * self.page_size for it in pages), reverse=True)
+            self._count(page, 0)
+            yield page
+
     def _sweep(
         self, since: dt.datetime | None, cursor: str | None, offset: int
     ) -> Iterator[Page | Wait]:

@@ -394,6 +394,8 @@ class LeadsStream(RESTStream[str | None]):
         for part in (self._custom_fields, self._conformer):
             for warning in part.warnings():
                 self.logger.warning("%s", warning)
+        if line := self._custom_fields.without_column():
+            self.logger.info("%s", line)
 
     def _log_requests(self, syncs: Sequence[CustomerSync]) -> None:
         """Log the SDK's metric of requests, those that were refused by themselves."""

@@ -69,6 +69,10 @@ class CustomerSync:
         if self.refresh:
             yield from self.refresh.count_gone(self.reader)
 
+    def sample(self, count: int) -> Iterator[Page | Wait]:
+        """Yield some of the pages, and the waits between them."""
+        return self.reader.sample(self._start.since, count)
+
     def leads_of(self, page: Page) -> Iterator[Lead]:
         """Return the leads of a page, each of which says whose it is."""
         for lead in page.leads:

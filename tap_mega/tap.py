@@ -36,6 +36,7 @@ from tap_mega.config.validation import (
 from tap_mega.files import InputFile, check_json, not_json, unreadable
 from tap_mega.lead_changes import LeadChangesStream
 from tap_mega.logs import setup_errors, silence_libraries
+from tap_mega.profile import MAX_PAGES, profile_fields
 from tap_mega.state import usable_state
 from tap_mega.stopping import Stopped, call_again_if_lost, ignore_repetitions
 from tap_mega.streams import LeadsStream
@@ -211,9 +212,22 @@ class TapMega(Tap):
             name=command.name,
             callback=command.callback,
             context_settings=command.context_settings,
-            params=command.params,
+            params=[*command.params, cls._custom_fields_option()],
             help=cls.__doc__,
             logger=cls.logger,
+        )
+
+    @classmethod
+    def _custom_fields_option(cls) -> click.Option:
+        return click.Option(
+            ["--custom-fields"],
+            is_flag=True,
+            help=(
+                f"Read at most {MAX_PAGES} pages of leads per customer, and print "
+                "which custom fields there are, but none of their values."
+            ),
+            callback=cls.cb_custom_fields,
+            expose_value=False,
         )
 
     @classmethod
@@ -223,13 +237,28 @@ class TapMega(Tap):
         if value != CliTestOptionValue.All.value:
             super().cb_test(ctx, param, value)
             return
+        check_credentials(cls._make_stream(ctx), cls.clock)
+        ctx.exit()
+
+    @classmethod
+    def cb_custom_fields(
+        cls, ctx: click.Context, _param: click.Parameter, value: object
+    ) -> None:
+        """Print which custom fields there are, if the option is given."""
+        if value:
+            for line in profile_fields(cls._make_stream(ctx), cls.clock):
+                click.echo(line)
+            ctx.exit()
+
+    @classmethod
+    def _make_stream(cls, ctx: click.Context) -> LeadsStream:
+        """Return the stream, with the settings of `--config`."""
         given = ctx.params.get("config")
         tap = cls(
             config=given and given.config,
             parse_env_config=bool(given and given.parse_env),
         )
-        check_credentials(t.cast("LeadsStream", tap.streams["leads"]), cls.clock)
-        ctx.exit()
+        return t.cast("LeadsStream", tap.streams["leads"])
 
     @classmethod
     @override

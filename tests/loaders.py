@@ -21,7 +21,7 @@ if t.TYPE_CHECKING:
     from demo.pipeline import Table
     from testing.harness import Json
 
-CONSTRAINTS = ROOT / "constraints.txt"
+CONSTRAINTS = ROOT / "constraints-loaders.txt"
 HOME = ROOT / ".loaders"
 PLUGINS = {plugin["name"]: plugin for plugin in read_project()["plugins"]["loaders"]}
 
@@ -72,14 +72,17 @@ class Loader:
     pip_url: str = ""
     """The requirement of a loader that is not in `meltano.yml`."""
     constrained: bool = True
-    """Whether it works with the versions in `constraints.txt`."""
+    """Whether it works with the versions in `constraints-loaders.txt`."""
     newest_python: tuple[int, int] = (3, 99)
     """The newest Python that has wheels of all its dependencies."""
 
     @property
     def requirement(self) -> str:
-        """The requirement to install."""
-        return str(PLUGINS[self.name]["pip_url"] if self.in_meltano else self.pip_url)
+        """The requirement to install, without the constraints."""
+        pip_url = str(
+            PLUGINS[self.name]["pip_url"] if self.in_meltano else self.pip_url
+        )
+        return pip_url.partition(" --constraint ")[0]
 
     @property
     def in_meltano(self) -> bool:

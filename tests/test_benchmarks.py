@@ -6,12 +6,14 @@ import contextlib
 import itertools
 import json
 import subprocess
+import sys
 import typing as t
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import contenders, customers, quota, report
+from benchmarks import contenders, customers, limiters, quota, report
 from benchmarks.runs import MIB, NO_PACING, Cost, config_file, measure
 from sandbox import NO_LIMITS, Sandbox
 from testing.environments import make_environment
@@ -19,8 +21,6 @@ from testing.least_times import least_moments_sliding
 from testing.sections import replace_section
 
 if t.TYPE_CHECKING:
-    from pathlib import Path
-
     from testing.clock import FakeClock
     from testing.harness import Command
 
@@ -40,6 +40,7 @@ ROUNDS = 2
 SECTIONS = {
     "cost": "benchmarks",
     "customers": "benchmarks.customers",
+    "limiters": "benchmarks.limiters",
     "memory": "benchmarks.memory",
     "postgres": "benchmarks.postgres",
     "quota": "benchmarks.quota",
@@ -182,6 +183,30 @@ def test_a_load_of_customers_is_measured() -> None:
     assert two.statuses == [200] * 2 * customers.LOADED_PAGES
     assert two.seconds <= 1.05 * one.seconds
     assert customers.run_load(1, latency=2).seconds >= 2 * customers.LOADED_PAGES
+
+
+@pytest.mark.parametrize("window", limiters.WINDOWS)
+def test_pacing_is_never_refused(window: limiters.Window) -> None:
+    """The tap's limiter gets no 429, and takes at most a hundredth over the least."""
+    result = limiters.pace(limiters.OurPacer(), window, limiters.REQUESTS)
+    assert result.refused == 0
+    assert result.seconds <= 1.01 * limiters.least_seconds(window, limiters.REQUESTS)
+
+
+def test_a_refused_request_is_sent_again() -> None:
+    """Without pacing, each full window costs a 429 and its `Retry-After`."""
+    result = limiters.pace(limiters.Pacer(), "sliding", 61)
+    assert result.refused == 1
+    assert 60 <= result.seconds <= 62
+
+
+def test_a_library_paces_on_a_virtual_clock() -> None:
+    """The 61st request has to wait for a minute, and nobody waits for it."""
+    pytest.importorskip("pyrate_limiter")
+    with limiters.library("pyrate-limiter", Path(sys.executable)) as pacer:
+        sent = [pacer.send_at(limiters.START) for _ in range(61)]
+    assert sent[:60] == [limiters.START] * 60
+    assert sent[60] == pytest.approx(limiters.START + 60, abs=0.2)
 
 
 def test_the_plot_shows_the_least_time_and_the_syncs() -> None:

@@ -168,6 +168,24 @@ def test_unreadable_values_are_counted(
     assert "Mio" not in run.log
 
 
+@pytest.mark.parametrize(
+    ("types", "line"),
+    [
+        ({}, ""),
+        ({"budget": "string"}, "'area', 'bedrooms', 'commission_rate', 'lead_line', "),
+    ],
+    ids=["unset", "set"],
+)
+def test_fields_without_a_column_are_mentioned_once(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, types: Json, line: str
+) -> None:
+    """One line at the end of a sync names them, if other fields have a column."""
+    config = {**sandbox.config(), "custom_field_types": types}
+    run = tap(config=config, clock=clock)
+    assert run.log.count("Custom fields that have no column") == bool(types)
+    assert line in run.log
+
+
 @pytest.mark.parametrize("given", [{}, {"custom_fields": None}], ids=["absent", "null"])
 def test_missing_custom_fields_become_null(
     tap: Command, sandbox: Sandbox, clock: FakeClock, given: Json

@@ -13,7 +13,7 @@ import typing as t
 import pytest
 import yaml
 
-from demo.pipeline import MELTANO, Pipeline, temporary_schema
+from demo.pipeline import MELTANO, Pipeline, read_project, temporary_schema
 from demo.postgres import postgres_server
 from demo.processes import environment_without
 from sandbox import Sandbox
@@ -40,6 +40,7 @@ POSTGRES_TYPES = {
 # From the hub's schemas/: the kinds of a setting, and the keys that are required.
 HUB_KINDS = {"array", "boolean", "date_iso8601", "integer", "object", "string"}
 PAGES = sorted({*tables.ROOT.glob("*.md"), *tables.ROOT.glob("docs/*.md")})
+WORKFLOWS = tables.ROOT / ".github" / "workflows"
 HUB_REQUIRED = {"name", "namespace", "quality", "variant"}
 
 
@@ -223,6 +224,17 @@ def test_the_page_has_the_tested_loaders() -> None:
     assert set(project["dependency-groups"]["loader"]) <= set(tested)
 
 
+def test_each_plugin_has_its_constraints() -> None:
+    """The tap and the loaders may need different versions of the SDK."""
+    tap, _full = read_project()["plugins"]["extractors"]
+    assert tap["pip_url"] == "-e . --constraint constraints.txt"
+    constrained = {it.name for it in LOADERS if it.in_meltano and it.constrained}
+    for name in constrained:
+        assert PLUGINS[name]["pip_url"].endswith(
+            " --constraint constraints-loaders.txt"
+        )
+
+
 def test_the_vendors_document_is_packaged() -> None:
     """The package contains the vendor's OpenAPI document with its only path."""
     path = importlib.resources.files("tap_mega") / "openapi/openapi.yaml"
@@ -231,25 +243,57 @@ def test_the_vendors_document_is_packaged() -> None:
     assert list(document["paths"]) == ["/api/agents/crm/leads"]
 
 
-def test_the_constraints_are_names_and_versions() -> None:
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-loaders.txt"])
+def test_the_constraints_are_names_and_versions(name: str) -> None:
     """Each line is a name and a version, and `backoff` is not among them."""
-    lines = (tables.ROOT / "constraints.txt").read_text().splitlines()
+    lines = (tables.ROOT / name).read_text().splitlines()
     assert lines == sorted(lines)
     assert all(re.fullmatch(r"[a-z0-9.-]+==[a-z0-9.]+", line) for line in lines)
     assert not [line for line in lines if line.startswith("backoff==")]
 
 
+def read_workflow(name: str) -> t.Any:
+    """Return the content of a workflow."""
+    return yaml.safe_load((WORKFLOWS / name).read_text(encoding="utf-8"))
+
+
 def test_the_workflow_has_every_python() -> None:
-    """The workflow runs on every Python of the classifiers and pins each action."""
-    path = tables.ROOT / ".github" / "workflows" / "test.yml"
-    text = path.read_text(encoding="utf-8")
-    workflow = yaml.safe_load(text)
+    """The workflow runs on every Python of the classifiers."""
+    workflow = read_workflow("test.yml")
     assert workflow["permissions"] == {"contents": "read"}
     matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
     assert matrix == {"python": tables.pythons()}
+
+
+def test_only_the_next_sdk_may_fail() -> None:
+    """A failure with a pre-release of the SDK does not stop a change."""
+    jobs = read_workflow("test.yml")["jobs"]
+    assert [it for it in jobs if "continue-on-error" in jobs[it]] == ["next-sdk"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.stem
+)
+def test_each_action_is_pinned(path: Path) -> None:
+    """Actions of others are pinned by commit, and keep no credentials on disk."""
+    text = path.read_text(encoding="utf-8")
     used = re.findall(r"uses: (.*)", text)
     assert used
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", it) for it in used)
+    assert text.count("actions/checkout@") == text.count("persist-credentials: false")
+
+
+def test_a_release_is_tested_before_it_is_published() -> None:
+    """Each job waits for the one before, and has only the permission that it needs."""
+    jobs = read_workflow("release.yml")["jobs"]
+    steps = [step.get("run", "") for step in jobs["build"]["steps"]]
+    assert "bash .ci/run" in steps
+    chain = [(name, job.get("needs"), job["permissions"]) for name, job in jobs.items()]
+    assert chain == [
+        ("build", None, {"contents": "read"}),
+        ("publish", "build", {"id-token": "write"}),
+        ("notes", "publish", {"contents": "write"}),
+    ]
 
 
 def test_the_map_of_modules_matches_the_tree() -> None:

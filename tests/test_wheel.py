@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import typing as t
@@ -23,9 +24,10 @@ def output(*command: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from this folder."""
-    folder = tmp_path_factory.mktemp("dist")
-    output(UV, "build", "--quiet", "--wheel", "--out-dir", folder)
+    """Build the wheel from this folder, unless `DIST` names the folder of one."""
+    folder = Path(os.environ.get("DIST") or tmp_path_factory.mktemp("dist"))
+    if "DIST" not in os.environ:
+        output(UV, "build", "--quiet", "--wheel", "--out-dir", folder)
     (path,) = folder.glob("*.whl")
     return path
 

@@ -1,0 +1,147 @@
+"""`--custom-fields` shows which custom fields there are, and no value of a lead."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+
+from sandbox import Fault, Sandbox
+from tap_mega.custom_fields import READERS
+
+if t.TYPE_CHECKING:
+    from testing.clock import FakeClock
+    from testing.harness import Command, Run
+
+    Json: t.TypeAlias = dict[str, t.Any]
+
+
+def table(run: Run) -> dict[str, list[str]]:
+    """Return the rows that were printed, by their first cell."""
+    lines = run.stdout.split("\n\n")[0].splitlines()
+    rows = [line.split("  ") for line in lines]
+    return {row[0]: [cell.strip() for cell in row[1:] if cell] for row in rows}
+
+
+def setting(run: Run) -> Json:
+    """Return the setting that was printed."""
+    found: Json = json.loads(run.stdout[run.stdout.index("{") :])
+    return found
+
+
+def serve(sandbox: Sandbox, *fields: Json) -> None:
+    """Let the API answer with leads that have these custom fields."""
+    lead = sandbox.leads.all()[0]
+    leads = [{**lead, "id": str(n), "custom_fields": it} for n, it in enumerate(fields)]
+    page = {"leads": leads, "next_cursor": None, "total": len(leads)}
+    sandbox.script(Fault("body", body=json.dumps(page)))
+
+
+def test_each_custom_field_is_a_row(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """It has the types seen, how many leads have one, and how many fit each type."""
+    fields: list[Json] = [
+        {"size": 1, "when": "2026-01-31"},
+        {"size": 2.5},
+        {"size": "3", "none": None},
+        {"size": "large"},
+    ]
+    serve(sandbox, *fields)
+    run = tap("--custom-fields", config=sandbox.config(), clock=clock)
+    assert (run.code, run.errors) == (0, [])
+    assert table(run) == {
+        "slug": ["leads", "types seen", *READERS],
+        "size": [
+            *("100 %", "integer, number, string"),
+            *("100 %", "50 %", "75 %", "25 %", "0 %", "0 %"),
+        ],
+        "when": ["25 %", "string", "100 %", "0 %", "0 %", "0 %", "100 %", "100 %"],
+    }
+    assert "of 4 leads" in run.stdout
+    assert setting(run) == {"custom_field_types": {"size": "string", "when": "date"}}
+
+
+def test_a_type_is_proposed_for_few_exceptions(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """19 of 20 are enough. So the setting can be used as it is."""
+    fields: list[Json] = [{"n": 7, "share": 0.5, "yes": "no"} for _ in range(19)]
+    serve(sandbox, *fields, {"n": "seven", "share": "half", "yes": "maybe"})
+    types = setting(tap("--custom-fields", config=sandbox.config(), clock=clock))
+    assert types["custom_field_types"] == {
+        "n": "integer",
+        "share": "number",
+        "yes": "boolean",
+    }
+    assert tap(config={**sandbox.config(), **types}, clock=clock).code == 0
+
+
+def test_no_value_is_printed(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
+    """Neither on stdout nor in the log. Slugs are printed in one line each."""
+    secret = "ada@example.com"  # noqa: S105 - it is an example
+    serve(sandbox, {"mail": secret, "list": [secret], "two\nlines\x1b[31m": {"a": 1}})
+    run = tap("--custom-fields", config=sandbox.config(), clock=clock)
+    assert run.code == 0
+    assert secret not in run.stdout + run.log
+    assert "\x1b" not in run.stdout
+    assert {"list", "mail", "two lines[31m"} < set(table(run))
+
+
+def test_a_sample_is_read(tap: Command, clock: FakeClock) -> None:
+    """Ten pages of each customer, from its first lead to its last one."""
+    with Sandbox(customers=2, leads=1234, clock=clock.time) as sandbox:
+        run = tap("--custom-fields", config=sandbox.config(), clock=clock)
+        offsets = [int(it.query.get("offset", 0)) for it in sandbox.requests]
+    assert run.code == 0
+    assert "of 1,868 leads" in run.stdout
+    assert offsets == 2 * [0, 100, 200, 400, 500, 600, 800, 900, 1000, 1200]
+    assert clock.sleeps == []
+
+
+@pytest.mark.parametrize(("leads", "requests"), [(0, 1), (1, 1), (250, 3)])
+def test_few_leads_are_all_read(
+    tap: Command, clock: FakeClock, leads: int, requests: int
+) -> None:
+    """No page is requested twice."""
+    with Sandbox(leads=leads, clock=clock.time) as sandbox:
+        run = tap("--custom-fields", config=sandbox.config(), clock=clock)
+        assert len(sandbox.requests) == requests
+    assert run.code == 0
+    assert ("None of 0 leads has a custom field" in run.stdout) == (not leads)
+
+
+def test_the_quota_is_not_waited_for(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """What was read until then is printed, and one line says when to run again."""
+    sandbox.script(Fault("error", 3, status=429, retry_after=420))
+    run = tap("--custom-fields", config=sandbox.config(), clock=clock)
+    assert (run.code, clock.sleeps) == (1, [])
+    assert "of 200 leads" in run.stdout
+    (line,) = run.errors
+    assert line == (
+        "The custom fields could be read from 2 pages only: the API answered 429: the "
+        "key has no quota left. Run again at 08:07 UTC, in 7 min"
+    )
+
+
+def test_a_customer_that_fails_stops_no_other(tap: Command, clock: FakeClock) -> None:
+    """The table has the others, and the exit code is 1."""
+    with Sandbox(customers=2, leads=5, clock=clock.time) as sandbox:
+        sandbox.script(Fault("error", customer=0, status=401))
+        run = tap("--custom-fields", config=sandbox.config(), clock=clock)
+    assert run.code == 1
+    assert "of 5 leads" in run.stdout
+    assert len(run.errors) == 1
+
+
+def test_without_custom_fields_there_is_nothing_to_show(
+    tap: Command, sandbox: Sandbox
+) -> None:
+    """One line names the setting, and no request is sent."""
+    config = {**sandbox.config(), "include_custom_fields": False}
+    run = tap("--custom-fields", config=config)
+    assert (run.code, run.stdout, sandbox.requests) == (1, "", [])
+    assert "'include_custom_fields'" in run.errors[0]
