@@ -1,7 +1,7 @@
 """Prepare this folder for a release: `python3 release.py TAG OWNER/REPOSITORY`.
 
 It fills in what only the publisher knows: the URLs of the project, absolute links in
-the README, and three values in docs/meltanohub.yml. The release workflow runs it on a
+the README, and the names in docs/meltanohub.yml. The release workflow runs it on a
 fresh clone, and nobody commits the result. This file uses only the standard library.
 """
 
@@ -70,14 +70,9 @@ def fill_in_links(readme: str, repository: str, tag: str) -> str:
 def fill_in_hub(definition: str, repository: str, name: str) -> str:
     """Return the definition for MeltanoHub with who publishes the package."""
     owner, _, _ = repository.partition("/")
-    values = {
-        "pip_url": name,
-        "repo": f"{FORGE}/{repository}",
-        "variant": owner.lower(),
-    }
-    for key, value in values.items():
-        definition = re.sub(rf"(?m)^{key}: .*$", f"{key}: {value}", definition)
-    return definition
+    values = f"variant: {owner.lower()}\nrepo: {FORGE}/{repository}\npip_url: {name}\n"
+    definition = re.sub(r"\A(#.*\n)+", "", definition)  # about using it from a clone
+    return re.sub(r"(?m)^pip_url: .*\n", values, definition)
 
 
 def main() -> None:

@@ -1,8 +1,6 @@
 """Generate the parts of the documents that repeat the code.
 
 `python3 dev.py python -m tests.tables` writes them. A test fails while they differ.
-`python3 dev.py python -m tests.tables OWNER/REPOSITORY` prints the definition for
-MeltanoHub of the release that this GitHub repository publishes.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 import textwrap
 import tomllib
 import typing as t
@@ -241,26 +238,17 @@ def meltano() -> str:
     return PLUGIN.sub(lambda _: block.rstrip(), MELTANO.read_text(encoding="utf-8"))
 
 
-def hub(repository: str | None = None) -> str:
+def hub() -> str:
     """Return the tap's definition in the format of MeltanoHub.
 
-    Args:
-        repository: The publisher's repository on GitHub, OWNER/NAME. Without it, the
-            definition installs the clone beside the project that uses it.
+    It installs the clone beside the project that uses it. `release.py` replaces that.
     """
-    source: Json = {"pip_url": CLONE}
-    if repository:
-        source = {
-            "variant": repository.partition("/")[0].lower(),
-            "repo": f"https://github.com/{repository}",
-            "pip_url": PROJECT["name"],
-        }
     definition = {
         "name": PROJECT["name"],
         "namespace": "tap_mega",
         "label": "MEGA",
         "description": PROJECT["description"],
-        **source,
+        "pip_url": CLONE,
         "executable": "tap-mega",
         "domain_url": SETTINGS["properties"]["api_url"]["default"],
         "keywords": ["api", "meltano_sdk"],
@@ -269,7 +257,7 @@ def hub(repository: str | None = None) -> str:
         "supported_python_versions": pythons(),
         **plugin(defaults=True),
     }
-    return dump(definition) if repository else HUB_HEAD + dump(definition)
+    return HUB_HEAD + dump(definition)
 
 
 def write() -> None:
@@ -283,8 +271,4 @@ def write() -> None:
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case [repository]:
-            sys.stdout.write(hub(repository))
-        case _:
-            write()
+    write()

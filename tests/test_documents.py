@@ -182,19 +182,6 @@ def test_the_plugin_definition_is_current() -> None:
         assert settings[name].get("value") == setting.get("default"), name
 
 
-def test_a_release_fills_in_the_publisher() -> None:
-    """The definition of a release installs the package, and names who publishes it."""
-    clone = yaml.safe_load(tables.hub())
-    release = yaml.safe_load(tables.hub("Acme/tap-mega"))
-    changed = {name: it for name, it in release.items() if it != clone.get(name)}
-    assert changed == {
-        "variant": "acme",
-        "repo": "https://github.com/Acme/tap-mega",
-        "pip_url": "tap-mega",
-    }
-    assert set(release) >= HUB_REQUIRED
-
-
 @pytest.mark.slow
 def test_meltano_adds_the_plugin_to_another_project(tmp_path: Path) -> None:
     """`meltano add --from-ref` installs the tap of the clone beside the project."""
