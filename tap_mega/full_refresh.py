@@ -15,7 +15,7 @@ from tap_mega.position import Position
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
     from tap_mega.page import Lead, Page
     from tap_mega.reader import Reader, Wait
@@ -223,49 +223,3 @@ class FullRefresh:
         new = (yield from reader.count(created_since=self._refreshed_at)).total
         if there is not None and new is not None:
             self.gone = self._part["refreshed"]["total"] - (there - new)
-
-
-class TableRefresh:
-    """The full-table sync of all customers. Their rows are in one table."""
-
-    def __init__(self, refreshes: Collection[FullRefresh]) -> None:
-        """Resume the sync that is under way, if there is one.
-
-        Args:
-            refreshes: One for each customer; none in an incremental sync.
-        """
-        self._refreshes = refreshes
-        self.version = max((it.last_version for it in refreshes), default=0)
-        """The version of the sync, or of the last one before `begin`."""
-        self._is_under_way = any(it.is_under_way(self.version) for it in refreshes)
-        if self._is_under_way:
-            self._begin()
-
-    def begin(self, now: dt.datetime) -> None:
-        """Begin a sync, unless one is under way. Its version is the largest so far."""
-        if not self._is_under_way:
-            self.version = max(int(now.timestamp()), self.version + 1)
-            self._begin()
-
-    def _begin(self) -> None:
-        for refresh in self._refreshes:
-            refresh.begin(self.version)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it is over for each customer."""
-        return bool(self._refreshes) and all(it.is_over for it in self._refreshes)
-
-    def end(self) -> None:
-        """End the sync, which is complete."""
-        for refresh in self._refreshes:
-            refresh.end()
-
-    def is_due(self, max_age: dt.timedelta) -> bool:
-        """Return whether a sync is under way, or the last complete one is too old."""
-        return self._is_under_way or any(it.is_due(max_age) for it in self._refreshes)
-
-    def gone(self) -> int | None:
-        """Return how many leads have disappeared; None if it is not known."""
-        counts = [it.gone for it in self._refreshes]
-        return None if None in counts else sum(max(0, it or 0) for it in counts)

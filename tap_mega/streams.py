@@ -34,7 +34,7 @@ from tap_mega.config.customers import customers_of
 from tap_mega.config.schema import LEADS_ARE_GONE
 from tap_mega.custom_fields import CustomFields
 from tap_mega.customers import CustomerAuthenticator, CustomerLogger
-from tap_mega.full_refresh import FullRefresh, TableRefresh
+from tap_mega.full_refresh import FullRefresh
 from tap_mega.openapi import DOCUMENT
 from tap_mega.page import CursorPaginator
 from tap_mega.rate_limit import RateLimiter
@@ -44,6 +44,7 @@ from tap_mega.redaction import Redactor
 from tap_mega.run import Run
 from tap_mega.session import new_session
 from tap_mega.sync import CustomerSync, raise_failures
+from tap_mega.table_refresh import TableRefresh
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 from tap_mega.transport import Transport
 
@@ -218,19 +219,33 @@ class LeadsStream(RESTStream[str | None]):
         refresh = TableRefresh(self._refreshes.values())
         syncs = self.new_syncs()
         run = Run(syncs, self.config, self._clock, self.logger)
-        if self._is_up_to_date(refresh, run, syncs):
-            return
-        refresh.begin(self._started_at)
+        if self._is_needed(refresh, run, syncs):
+            refresh.begin(self._started_at)
+            yield from self._read(run, refresh.version)
+            self._end(refresh, syncs)
+
+    def _read(self, run: Run, version: int) -> Iterator[Lead]:
+        """Yield the leads of all pages, and write the state after each page."""
         if self._replaces_table:
-            self._version = refresh.version
+            self._version = version
         for sync, page in run.pages():
             if self._marks_rows:
                 self._version = int(page.requested_at)
             yield from sync.leads_of(page)
             sync.checkpoint(page)
             self._write_state()
+
+    def _end(self, refresh: TableRefresh, syncs: Sequence[CustomerSync]) -> None:
+        """Log what a person should know, and end a full-table sync.
+
+        Raises:
+            FatalAPIError: As `get_records`.
+        """
         self._log_warnings(syncs)
-        self._end(refresh, syncs)
+        is_complete = refresh.end(syncs, warns=self._replaces_table)
+        if is_complete and self._replaces_table:
+            self._activate(refresh.version)
+        self._write_state()
         self._log_requests(syncs)
         raise_failures(syncs)
 
@@ -516,29 +531,16 @@ class LeadsStream(RESTStream[str | None]):
             )
         return not self._partial_settings
 
-    def _is_up_to_date(
+    def _is_needed(
         self, refresh: TableRefresh, run: Run, syncs: Sequence[CustomerSync]
     ) -> bool:
-        """Return whether a full-table sync is not needed, by the counts of the API.
-
-        Raises:
-            FatalAPIError: If the leads of a customer cannot be counted.
-        """
-        when, max_age = (
-            self.config[f"full_refresh_{it}"] for it in ("when", "max_age_days")
-        )
-        if when != LEADS_ARE_GONE or self._partial_settings:
-            return False
-        if refresh.is_due(dt.timedelta(days=max_age)):
-            return False
-        run.count_gone()
-        raise_failures(syncs)
-        if gone := refresh.gone():
-            count = "1 lead has" if gone == 1 else f"{gone:,} leads have"
-            self.logger.info("%s disappeared: reading all leads", count)
-        elif gone == 0:
-            self.logger.info("No lead has disappeared: there is nothing to refresh")
-        return gone == 0
+        """Return whether to read anything: by default, always."""
+        if self.config["full_refresh_when"] != LEADS_ARE_GONE:
+            return True
+        if not self._refreshes or self._partial_settings:
+            return True
+        max_age = dt.timedelta(days=self.config["full_refresh_max_age_days"])
+        return refresh.is_needed(run, syncs, max_age, self.logger)
 
     @functools.cached_property
     def _marks_rows(self) -> bool:
@@ -550,23 +552,8 @@ class LeadsStream(RESTStream[str | None]):
         incremental = self.replication_method == REPLICATION_INCREMENTAL
         return incremental and bool(self.config["emit_activate_version_messages"])
 
-    def _end(self, refresh: TableRefresh, syncs: Sequence[CustomerSync]) -> None:
-        """End a full-table sync that is complete. One that is not starts over.
-
-        The loader may remove the rows that were not in this load. The message speaks
-        for the whole table, and so for all customers.
-        """
-        for sync in syncs:
-            problem = sync.refresh.drop_if_incomplete() if sync.refresh else ""
-            if problem and self._replaces_table and not sync.failure:
-                sync.log.warning("No ACTIVATE_VERSION: %s", problem)
-        if refresh.is_over and not any(sync.failure for sync in syncs):
-            if self._replaces_table:
-                self._activate(refresh.version)
-            refresh.end()
-        self._write_state()
-
     def _activate(self, version: int) -> None:
+        """Let the loader remove the rows that were not in this load."""
         for name in sorted(self._replaced_streams):
             self._writer.write_message(ActivateVersionMessage(name, version=version))
 

@@ -1,0 +1,104 @@
+"""The full-table sync of all customers: whether it is needed, and how it ends."""
+
+from __future__ import annotations
+
+import typing as t
+
+from tap_mega.progress import counted
+from tap_mega.sync import raise_failures
+
+if t.TYPE_CHECKING:
+    import datetime as dt
+    import logging
+    from collections.abc import Collection, Sequence
+
+    from tap_mega.full_refresh import FullRefresh
+    from tap_mega.run import Run
+    from tap_mega.sync import CustomerSync
+
+
+class TableRefresh:
+    """The full-table sync of all customers. Their rows are in one table."""
+
+    def __init__(self, refreshes: Collection[FullRefresh]) -> None:
+        """Resume the sync that is under way, if there is one.
+
+        Args:
+            refreshes: One for each customer; none in an incremental sync.
+        """
+        self._refreshes = refreshes
+        self.version = max((it.last_version for it in refreshes), default=0)
+        """The version of the sync, or of the last one before `begin`."""
+        self._is_under_way = any(it.is_under_way(self.version) for it in refreshes)
+        if self._is_under_way:
+            self._begin()
+
+    def begin(self, now: dt.datetime) -> None:
+        """Begin a sync, unless one is under way. Its version is the largest so far."""
+        if not self._is_under_way:
+            self.version = max(int(now.timestamp()), self.version + 1)
+            self._begin()
+
+    def _begin(self) -> None:
+        for refresh in self._refreshes:
+            refresh.begin(self.version)
+
+    def is_needed(
+        self,
+        run: Run,
+        syncs: Sequence[CustomerSync],
+        max_age: dt.timedelta,
+        log: logging.Logger,
+    ) -> bool:
+        """Find out if leads have disappeared, or if nobody knows.
+
+        Args:
+            run: Sends two requests per customer, unless a sync is under way, or the
+                last complete one is too old.
+            syncs: The customers.
+            max_age: After this time, a sync is needed in any case.
+            log: Where a line about the result goes.
+
+        Raises:
+            FatalAPIError: If the leads of a customer cannot be counted.
+        """
+        if self._is_under_way or any(it.is_due(max_age) for it in self._refreshes):
+            return True
+        run.count_gone()
+        raise_failures(syncs)
+        counts = [it.gone for it in self._refreshes]
+        if None in counts:
+            return True
+        gone = sum(max(0, it or 0) for it in counts)
+        if gone:
+            verb = "has" if gone == 1 else "have"
+            log.info("%s %s disappeared: reading all", counted(gone, "lead"), verb)
+        else:
+            log.info("No lead has disappeared: there is nothing to refresh")
+        return gone > 0
+
+    def end(self, syncs: Sequence[CustomerSync], *, warns: bool) -> bool:
+        """End the sync, and return whether it is complete: all leads were read.
+
+        A customer that was not complete starts over in the next run. One that stopped
+        or failed resumes.
+
+        Args:
+            syncs: The customers.
+            warns: Whether to log why a customer was not complete.
+        """
+        problems = [_drop_if_incomplete(sync, warns=warns) for sync in syncs]
+        failed = any(problems) or any(sync.failure for sync in syncs)
+        if failed or not all(it.is_over for it in self._refreshes):
+            return False
+        for refresh in self._refreshes:
+            refresh.end()
+        return True
+
+
+def _drop_if_incomplete(sync: CustomerSync, *, warns: bool) -> str:
+    """Drop the sync of a customer that did not read all leads, and return why."""
+    problem = sync.refresh.drop_if_incomplete() if sync.refresh else ""
+    if problem and warns and not sync.failure:
+        sync.log.warning("No ACTIVATE_VERSION: %s", problem)
+    return problem
