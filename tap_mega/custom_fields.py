@@ -36,9 +36,9 @@ class CustomFields:
         self._unreadable: collections.Counter[str] = collections.Counter()
 
     @property
-    def columns(self) -> list[str]:
+    def columns(self) -> set[str]:
         """The names of the columns."""
-        return [column(slug) for slug in self._types]
+        return {column(slug) for slug in self._types}
 
     def add_columns(self, schema: Json) -> None:
         """Add the columns to the schema of a lead."""
@@ -47,14 +47,16 @@ class CustomFields:
             plain = {"type": [kind, "null"]}
             schema["properties"][column(slug)] = text if kind in FORMATS else plain
 
-    def fill(self, lead: Json) -> None:
-        """Add the values of the columns to a lead."""
+    def read(self, lead: Json) -> Json:
+        """Return the values of the columns of a lead."""
         fields = lead.get("custom_fields")
         fields = fields if isinstance(fields, dict) else {}
+        columns: Json = {}
         for slug, kind in self._types.items():
             value = fields.get(slug)
-            read = lead[column(slug)] = read_as(kind, value)
+            read = columns[column(slug)] = read_as(kind, value)
             self._unreadable[slug] += value is not None and read is None
+        return columns
 
     def warnings(self) -> Iterator[str]:
         """Yield a line for each field with values that did not fit its type."""

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from sandbox import NO_LIMITS, Fault, Limits, Sandbox
 from testing.clock import FakeClock
-from testing.harness import Command, Run, full_table, part_of
+from testing.harness import Command, Run, as_record, full_table, part_of
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -238,7 +238,8 @@ class AnyDay(RuleBasedStateMachine):
             assert run.code == 0, run.log
             self._load(run)
         for lead in self.sandbox.leads.all():
-            assert self.table.rows.get(lead["id"]) == lead or not self._matches(lead)
+            row = self.table.rows.get(lead["id"])
+            assert row == as_record(lead) or not self._matches(lead)
 
     @rule(
         script=scripts,
@@ -280,7 +281,7 @@ class AnyDay(RuleBasedStateMachine):
         assert run.code == 0, run.log
         assert ("ACTIVATE_VERSION" in run.stdout) == bool(self._ids())
         self._load(run)
-        source = {lead["id"]: lead for lead in self.sandbox.leads.all()}
+        source = {lead["id"]: as_record(lead) for lead in self.sandbox.leads.all()}
         assert self.table.rows == source or not source
 
     def _honest_totals(self, answered: int) -> int:

@@ -104,7 +104,7 @@ def test_a_column_contains_only_its_type(kind: str, value: object) -> None:
     fields = custom_fields.CustomFields({"x": kind})
     fields.add_columns(schema)
     lead: Json = {"custom_fields": {"x": value}}
-    fields.fill(lead)
+    lead |= fields.read(lead)
     validator = Draft202012Validator(schema, format_checker=FormatChecker())
     written = serialize_json({"custom_field_x": lead["custom_field_x"]})
     assert validator.is_valid(json.loads(written))
@@ -138,7 +138,7 @@ def test_columns_are_added_to_schema_and_records(
         "format": "date",
     }
     columns = [f"custom_field_{slug}" for slug in types]
-    for record, lead in zip(run.records, sandbox.leads.all(), strict=True):
+    for record, lead in zip(run.leads, sandbox.leads.all(), strict=True):
         read = {name: record.pop(name) for name in columns}
         assert record == lead
         written = lead["custom_fields"].get("budget")
@@ -178,7 +178,7 @@ def test_missing_custom_fields_become_null(
     sandbox.script(Fault("body", body=json.dumps(page)))
     config = {**sandbox.config(), "custom_field_types": {"budget": "number"}}
     run = tap(config=config, clock=clock)
-    assert run.records == [{**lead, **given, "custom_field_budget": None}]
+    assert run.leads == [{**lead, **given, "custom_field_budget": None}]
     assert "The custom field" not in run.log
 
 
@@ -206,7 +206,7 @@ def test_a_catalog_without_the_columns_logs_a_warning(
     config = {**sandbox.config(), "custom_field_types": {"bedrooms": "integer"}}
     run = tap(config=config, catalog=catalog, clock=clock)
     assert "the schema does not have them: 'custom_field_bedrooms'" in run.log
-    assert run.records == sandbox.leads.all()
+    assert run.leads == sandbox.leads.all()
 
 
 def test_without_the_setting_no_column_is_filled(
