@@ -65,8 +65,9 @@ class CustomFields:
                 name, kind = column(slug), self._types[slug]
                 yield (
                     f"The custom field '{slug}' is not a valid '{kind}' in {count} "
-                    f"leads, so '{name}' is null there. Change its type in the setting "
-                    "'custom_field_types', or correct the values in MEGA"
+                    f"leads, so '{name}' is null there. Correct the values in MEGA, or "
+                    "change the type in the setting 'custom_field_types'. If the table "
+                    "exists, drop the column before, and run a full refresh after that"
                 )
 
 

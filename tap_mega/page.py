@@ -18,6 +18,12 @@ if t.TYPE_CHECKING:
 
     Lead: t.TypeAlias = dict[str, t.Any]
 
+MAX_KEY_LENGTH = 255
+"""Longer texts are no key. Databases such as MySQL need a limit for one.
+
+The vendor's document has none, and does not promise UUIDs.
+"""
+
 MAX_TOTAL = 2**63
 """No total is as large as this."""
 
@@ -115,7 +121,7 @@ def _problem(lead: t.Any) -> str:
 
 def _has_id(lead: Lead) -> bool:
     key = lead.get("id")
-    return isinstance(key, str) and key != ""
+    return isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH
 
 
 class CursorPaginator(BaseAPIPaginator[str | None]):

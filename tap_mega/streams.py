@@ -34,7 +34,7 @@ from tap_mega.custom_fields import CustomFields
 from tap_mega.customers import CustomerAuthenticator, CustomerLogger
 from tap_mega.drift import Conformer, add_column
 from tap_mega.openapi import DOCUMENT
-from tap_mega.page import CursorPaginator
+from tap_mega.page import MAX_KEY_LENGTH, CursorPaginator
 from tap_mega.rate_limit import RateLimiter
 from tap_mega.reader import Reader
 from tap_mega.records import Columns, is_plain
@@ -121,6 +121,8 @@ class LeadsStream(RESTStream[str | None]):
             del schema["properties"]["custom_fields"]
         self._custom_fields.add_columns(schema)
         add_column(schema)
+        for name in self.primary_keys:
+            schema["properties"][name]["maxLength"] = MAX_KEY_LENGTH
         return schema
 
     @property

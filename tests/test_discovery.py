@@ -48,7 +48,7 @@ def test_the_schema_matches_the_vendors_document(tap: Command) -> None:
     *names, last = emitted["properties"]
     assert (names, last) == (list(schemas["Lead"]["properties"]), "rescued_data")
     assert emitted["required"] == schemas["Lead"]["required"]
-    assert emitted["properties"]["id"] == {"type": "string"}
+    assert emitted["properties"]["id"] == {"type": "string", "maxLength": 255}
     for name, written in schemas["Lead"]["properties"].items():
         if "$ref" in written:
             written = schemas[written["$ref"].rpartition("/")[2]]  # noqa: PLW2901

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 from singer_sdk.singerlib.json import serialize_json
 
-from demo.pipeline import temporary_schema
+from demo.pipeline import ROOT, temporary_schema
 from sandbox import Fault, Sandbox
 from tap_mega import drift
 from tap_mega.drift import Conformer
@@ -228,6 +228,16 @@ def test_a_property_that_the_api_no_longer_sends_is_null(
     assert {record[it] for it in ("status", "created_at", "rescued_data")} == {None}
 
 
+def test_a_key_is_as_long_as_a_database_allows(run: t.Callable[..., Run]) -> None:
+    """An `id` may be longer than a UUID. One that is no key is left out, and named."""
+    good, bad = ({**LEAD, "id": "x" * length} for length in (255, 256))
+    done = run(good, bad)
+    assert done.leads == [good]
+    assert done.code == 1
+    assert "(no usable 'id': lead 2 of page 1)" in done.errors[0]
+    Draft7Validator(done.schema["schema"]).validate(done.records[0])
+
+
 def deselected(catalog: Json, *names: str) -> Json:
     """Return a catalog without some columns, or parts of them."""
     catalog = copy.deepcopy(catalog)
@@ -348,7 +358,8 @@ def test_a_batch_has_the_column(run: t.Callable[..., Run], tmp_path: Path) -> No
 
 def test_the_customer_of_a_lead_is_always_known(tap: Command) -> None:
     """With `customers` it is in the key: a wrong one is rescued, and replaced."""
-    sent = ({**LEAD, "customer_id": it} for it in (5, {}))
+    wrong = (5, "x" * 256)
+    sent = ({**LEAD, "customer_id": it} for it in wrong)
     pages = [{"leads": [it], "next_cursor": None, "total": 1} for it in sent]
     bodies = [json.dumps(page) for page in pages]
     with Sandbox(leads=0, customers=2) as api:
@@ -356,10 +367,8 @@ def test_the_customer_of_a_lead_is_always_known(tap: Command) -> None:
         done = tap(config=api.config(), clock=FakeClock())
     ids = [it.customer_id for it in api.customers]
     assert [it["customer_id"] for it in done.records] == ids
-    assert [it["rescued_data"] for it in done.records] == [
-        {"customer_id": 5},
-        {"customer_id": {}},
-    ]
+    rescued = [it["rescued_data"] for it in done.records]
+    assert rescued == [{"customer_id": it} for it in wrong]
 
 
 SCHEMA = DOCUMENT.get_schema("Lead", key_properties=("id",))
@@ -445,12 +454,12 @@ SCHEMA_NAME = "mega_drift"
 
 @pytest.mark.slow
 def test_every_drift_loads(
-    run: t.Callable[..., Run], database_url: str, tmp_path: Path
+    run: t.Callable[..., Run], catalog: Json, database_url: str, tmp_path: Path
 ) -> None:
     """Each row of the table above is in PostgreSQL, next to leads that fit.
 
     The loader validates here, unlike in `meltano.yml`. In a second run the API is as
-    before, and `rescued_data` is NULL again.
+    before, and `rescued_data` is NULL again. The table is older than the column.
     """
     changes = [
         *DRIFTS,
@@ -460,13 +469,19 @@ def test_every_drift_loads(
         {**LEAD, "id": str(number), name: value}
         for number, (name, value, *_) in enumerate(changes)
     ]
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    query: t.Any = page.split("```sql\n")[1].split("```")[0]
+    query = query.replace("mega.leads", "leads")
     (loader,) = (it for it in LOADERS if it.name == "target-postgres")
     loader.install()
     with temporary_schema(database_url, SCHEMA_NAME) as table:
         place = Place(tmp_path, database_url, table)
+        del catalog["streams"][0]["schema"]["properties"]["rescued_data"]
+        loader.load(run(LEAD, catalog=catalog).stdout, place)
         odd = run(*sent)
         loader.load(odd.stdout, place, validate_records=True)
         rows = {row["id"]: row for row in loader.read(place)}
+        assert len(table.select(query)) == len(DRIFTS)
         for record in odd.records:
             row = rows[record["id"]]
             assert {name: row[name] for name in record} == loader.stored(record)
