@@ -101,7 +101,7 @@ def test_a_run_stops_before_the_request_that_would_be_too_late(
     assert len(first.records) == 200
     assert "the setting 'max_run_seconds' allows. About 50 leads are left" in first.log
     rest = tap(config=config, state=first.state, clock=clock)
-    assert first.records + rest.leads == sandbox.leads.all()
+    assert first.leads + rest.leads == sandbox.leads.all()
 
 
 def test_a_run_does_not_wait_past_its_end(

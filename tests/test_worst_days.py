@@ -254,7 +254,7 @@ def test_a_stop_resumes_with_its_cursor(
     sandbox.script()
     rest = tap(config=config, state=first.state, clock=clock)
     assert sandbox.requests[2].query["cursor"]
-    assert first.records + rest.leads == sandbox.leads.all()
+    assert first.leads + rest.leads == sandbox.leads.all()
     assert "unfinished" not in part_of(rest.state)
     assert bookmark_of(rest.state) == sandbox.leads.all()[-1]["updated_at"]
 
