@@ -40,9 +40,9 @@ class CustomFields:
         self._slugs: set[str] = set()
 
     @property
-    def columns(self) -> list[str]:
+    def columns(self) -> set[str]:
         """The names of the columns."""
-        return [column(slug) for slug in self._types]
+        return {column(slug) for slug in self._types}
 
     def add_columns(self, schema: Json) -> None:
         """Add the columns to the schema of a lead."""
@@ -51,16 +51,18 @@ class CustomFields:
             plain = {"type": [kind, "null"]}
             schema["properties"][column(slug)] = text if kind in FORMATS else plain
 
-    def fill(self, lead: Json) -> None:
-        """Add the values of the columns to a lead."""
+    def read(self, lead: Json) -> Json:
+        """Return the values of the columns of a lead."""
         fields = lead.get("custom_fields")
         fields = fields if isinstance(fields, dict) else {}
         if self._types:
             self._slugs.update(fields)
+        columns: Json = {}
         for slug, kind in self._types.items():
             value = fields.get(slug)
-            read = lead[column(slug)] = read_as(kind, value)
+            read = columns[column(slug)] = read_as(kind, value)
             self._unreadable[slug] += value is not None and read is None
+        return columns
 
     def without_column(self) -> str:
         """Return a line about the fields that have no column; empty if all have one."""
@@ -82,8 +84,9 @@ class CustomFields:
                 name, kind = column(slug), self._types[slug]
                 yield (
                     f"The custom field '{slug}' is not a valid '{kind}' in {count} "
-                    f"leads, so '{name}' is null there. Change its type in the setting "
-                    "'custom_field_types', or correct the values in MEGA"
+                    f"leads, so '{name}' is null there. Correct the values in MEGA, or "
+                    "change the type in the setting 'custom_field_types'. If the table "
+                    "exists, drop the column before, and run a full refresh after that"
                 )
 
 

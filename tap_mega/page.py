@@ -21,6 +21,12 @@ if t.TYPE_CHECKING:
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
+MAX_KEY_LENGTH = 255
+"""Longer texts are no key. Databases such as MySQL need a limit for one.
+
+The vendor's document has none, and does not promise UUIDs.
+"""
+
 MAX_TOTAL = 2**63
 """No total is as large as this."""
 
@@ -125,7 +131,7 @@ def _name(lead: t.Any) -> str:
 
 def _has_id(lead: Lead) -> bool:
     key = lead.get("id")
-    return isinstance(key, str) and key != ""
+    return isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH
 
 
 class CursorPaginator(BaseAPIPaginator[str | None]):

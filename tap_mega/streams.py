@@ -34,12 +34,13 @@ from tap_mega.config.customers import customers_of
 from tap_mega.config.schema import LEADS_ARE_GONE
 from tap_mega.custom_fields import CustomFields
 from tap_mega.customers import CustomerAuthenticator, CustomerLogger
+from tap_mega.drift import Conformer, add_column
 from tap_mega.full_refresh import FullRefresh
 from tap_mega.openapi import DOCUMENT
-from tap_mega.page import CursorPaginator
+from tap_mega.page import MAX_KEY_LENGTH, CursorPaginator
 from tap_mega.rate_limit import RateLimiter
 from tap_mega.reader import Reader
-from tap_mega.records import Columns, Conformer, is_plain
+from tap_mega.records import Columns, is_plain
 from tap_mega.redaction import Redactor
 from tap_mega.run import Run
 from tap_mega.session import new_session
@@ -109,6 +110,8 @@ class LeadsStream(RESTStream[str | None]):
         self._state_writer = tap.state_writer
         self._default_user_agent = f"{tap.name}/{tap.plugin_version}"
         self._version: int | None = None
+        self._customer_id = ""
+        """The customer whose leads are being read."""
         if tap.config.get("customers"):
             self.primary_keys = ("customer_id", "id")
 
@@ -119,9 +122,15 @@ class LeadsStream(RESTStream[str | None]):
     def schema(self) -> dict[str, t.Any]:
         """The vendor's model `Lead`, resolved once: the SDK looks at it per lead."""
         schema = DOCUMENT.get_schema("Lead", key_properties=self.primary_keys)
-        if not self.config["include_custom_fields"]:
+        if self.config["include_custom_fields"]:
+            # A loader that validates would stop at a list in a custom field.
+            del schema["properties"]["custom_fields"]["additionalProperties"]
+        else:
             del schema["properties"]["custom_fields"]
         self._custom_fields.add_columns(schema)
+        add_column(schema)
+        for name in self.primary_keys:
+            schema["properties"][name]["maxLength"] = MAX_KEY_LENGTH
         return schema
 
     @property
@@ -231,7 +240,8 @@ class LeadsStream(RESTStream[str | None]):
         for sync, page in run.pages():
             if self._marks_rows:
                 self._version = int(page.requested_at)
-            yield from sync.leads_of(page)
+            self._customer_id = sync.customer_id
+            yield from page.leads
             sync.checkpoint(page)
             self._write_state()
 
@@ -320,9 +330,9 @@ class LeadsStream(RESTStream[str | None]):
 
     @override
     def post_process(self, row: Lead, context: Context | None = None) -> Lead:
-        """Add the columns of custom fields to a lead, and make it fit the schema."""
-        self._custom_fields.fill(row)
-        self._conformer.conform(row)
+        """Make a lead fit the schema, and add its columns of custom fields."""
+        columns = self._custom_fields.read(row)
+        self._conformer.conform(row, columns, self._customer_id)
         return row
 
     @override
@@ -381,7 +391,9 @@ class LeadsStream(RESTStream[str | None]):
 
     @functools.cached_property
     def _conformer(self) -> Conformer:
-        return Conformer(self.effective_schema)
+        columns = self._custom_fields.columns
+        document = DOCUMENT.get_schema("Lead")
+        return Conformer(self.effective_schema, document, self.mask, columns)
 
     @functools.cached_property
     def _selected_changes(self) -> list[LeadChangesStream]:

@@ -13,7 +13,7 @@ if t.TYPE_CHECKING:
 
     from tap_mega.bookmark import Bookmark, Start
     from tap_mega.full_refresh import FullRefresh
-    from tap_mega.page import Lead, Page
+    from tap_mega.page import Page
     from tap_mega.reader import Reader, Wait
 
 MAX_LISTED_LEADS = 10
@@ -72,13 +72,6 @@ class CustomerSync:
     def sample(self, count: int) -> Iterator[Page | Wait]:
         """Yield some of the pages, and the waits between them."""
         return self.reader.sample(self._start.since, count)
-
-    def leads_of(self, page: Page) -> Iterator[Lead]:
-        """Return the leads of a page, each of which says whose it is."""
-        for lead in page.leads:
-            if not lead.get("customer_id"):
-                lead["customer_id"] = self.customer_id
-        return iter(page.leads)
 
     def checkpoint(self, page: Page) -> None:
         """Move the bookmark to the end of a page whose leads are written.

@@ -60,6 +60,14 @@ class Run:
         ]
 
     @property
+    def leads(self) -> list[Json]:
+        """The records as the API sends leads: without `rescued_data` if it is null."""
+        return [
+            {k: v for k, v in it.items() if k != "rescued_data" or v is not None}
+            for it in self.records
+        ]
+
+    @property
     def states(self) -> list[Json]:
         """The values of the STATE messages."""
         return [it["value"] for it in self.messages if it["type"] == "STATE"]
@@ -87,6 +95,11 @@ class Run:
             for line in self.log.splitlines()
             if " | ERROR " in line
         ]
+
+
+def as_record(lead: Json) -> Json:
+    """Return the record of a lead that the vendor's document describes."""
+    return {**lead, "rescued_data": None}
 
 
 def part_of(state: Json) -> Json:

@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from tap_mega.config.schema import CREDENTIALS, SETTINGS, properties_of
+from tap_mega.drift import COLUMN
 from tap_mega.lead_changes import COLUMNS
 from tap_mega.openapi import DOCUMENT
 from tap_mega.streams import LeadsStream
@@ -80,6 +81,7 @@ MEANINGS = {
     "created_at": "When the lead was created.",
     "updated_at": "When the lead last changed: the replication key.",
     "custom_fields": "The custom fields of the lead, by their slugs.",
+    "rescued_data": "What the API sent that the vendor's document does not describe.",
 }
 """The meanings of the columns: the vendor's document describes only a few."""
 
@@ -118,7 +120,7 @@ def rows(schema: Json, prefix: str = "") -> Iterator[str]:
 
 
 def columns() -> Iterator[tuple[str, str, str]]:
-    """Yield the name, type and meaning of each property of a lead."""
+    """Yield the name, type and meaning of each column."""
     lead = VENDOR["Lead"]
     for name, it in lead["properties"].items():
         schema = VENDOR[it["$ref"].rpartition("/")[2]] if "$ref" in it else it
@@ -129,6 +131,7 @@ def columns() -> Iterator[tuple[str, str, str]]:
         word = f"{word.replace('string', 'text')}{parts and f' of {parts}'}"
         nullable = name not in lead["required"] or "null" in names
         yield f"`{name}`", word + ", or null" * nullable, MEANINGS[name]
+    yield f"`{COLUMN}`", "object, or null", MEANINGS[COLUMN]
 
 
 def models() -> str:

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from sandbox import NO_LIMITS, Fault, Limits, Sandbox
 from testing.clock import FakeClock
-from testing.harness import Command, Run, cut, full_table, part_of
+from testing.harness import Command, Run, as_record, cut, full_table, part_of
 from testing.table import Table
 
 if t.TYPE_CHECKING:
@@ -219,7 +219,8 @@ class AnyDay(RuleBasedStateMachine):
             assert run.code == 0, run.log
             self._load(run)
         for lead in self.sandbox.leads.all():
-            assert self.table.rows.get(lead["id"]) == lead or not self._matches(lead)
+            row = self.table.rows.get(lead["id"])
+            assert row == as_record(lead) or not self._matches(lead)
 
     @rule(
         script=scripts,
@@ -264,7 +265,7 @@ class AnyDay(RuleBasedStateMachine):
             assert run.code == 0 or resumes, run.log
             self._load(run)
         assert ('"ACTIVATE_VERSION"' in run.stdout) == bool(self._ids())
-        source = {lead["id"]: lead for lead in self.sandbox.leads.all()}
+        source = {lead["id"]: as_record(lead) for lead in self.sandbox.leads.all()}
         assert self.table.rows == source or not source
 
     def _honest_totals(self, answered: int) -> int:

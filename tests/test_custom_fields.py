@@ -7,18 +7,23 @@ import decimal
 import json
 import typing as t
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 from singer_sdk.singerlib.json import serialize_json
 
+from demo.pipeline import ROOT, temporary_schema, with_scheme
 from sandbox import Fault
 from tap_mega import custom_fields
 from tap_mega.config.schema import FIELD_TYPES
 from testing.harness import stream_of
+from tests.loaders import LOADERS, Place
 
 if t.TYPE_CHECKING:
+    from pathlib import Path
+
     from sandbox import Sandbox
     from testing.clock import FakeClock
     from testing.harness import Command
@@ -105,7 +110,7 @@ def test_a_column_contains_only_its_type(kind: str, value: object) -> None:
     fields = custom_fields.CustomFields({"x": kind})
     fields.add_columns(schema)
     lead: Json = {"custom_fields": {"x": value}}
-    fields.fill(lead)
+    lead |= fields.read(lead)
     validator = Draft202012Validator(schema, format_checker=FormatChecker())
     written = serialize_json({"custom_field_x": lead["custom_field_x"]})
     assert validator.is_valid(json.loads(written))
@@ -139,7 +144,7 @@ def test_columns_are_added_to_schema_and_records(
         "format": "date",
     }
     columns = [f"custom_field_{slug}" for slug in types]
-    for record, lead in zip(run.records, sandbox.leads.all(), strict=True):
+    for record, lead in zip(run.leads, sandbox.leads.all(), strict=True):
         read = {name: record.pop(name) for name in columns}
         assert record == lead
         written = lead["custom_fields"].get("budget")
@@ -197,7 +202,7 @@ def test_missing_custom_fields_become_null(
     sandbox.script(Fault("body", body=json.dumps(page)))
     config = {**sandbox.config(), "custom_field_types": {"budget": "number"}}
     run = tap(config=config, clock=clock)
-    assert run.records == [{**lead, **given, "custom_field_budget": None}]
+    assert run.leads == [{**lead, **given, "custom_field_budget": None}]
     assert "The custom field" not in run.log
 
 
@@ -225,7 +230,37 @@ def test_a_catalog_without_the_columns_logs_a_warning(
     config = {**sandbox.config(), "custom_field_types": {"bedrooms": "integer"}}
     run = tap(config=config, catalog=catalog, clock=clock)
     assert "the schema does not have them: 'custom_field_bedrooms'" in run.log
-    assert run.records == sandbox.leads.all()
+    assert run.leads == sandbox.leads.all()
+
+
+@pytest.mark.slow
+def test_a_type_can_be_changed_as_the_page_says(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, database_url: str, tmp_path: Path
+) -> None:
+    """A changed type stops the loader; without the old column, all rows are filled."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    drop = page.split("```sql\n")[-1].split("```")[0].replace("mega.leads", "leads")
+    (loader,) = (it for it in LOADERS if it.name == "target-postgres")
+    loader.install()
+    with temporary_schema(database_url, "mega_types") as table:
+        place = Place(tmp_path, database_url, table)
+        number, text = (
+            tap(
+                config={**sandbox.config(), "custom_field_types": {"budget": kind}},
+                clock=clock,
+            )
+            for kind in ("number", "string")
+        )
+        loader.load(number.stdout, place)
+        with pytest.raises(AssertionError, match="Altering columns is not supported"):
+            loader.load(text.stdout, place)
+        with psycopg.connect(with_scheme("postgresql", database_url)) as connection:
+            connection.execute("SET search_path TO mega_types")
+            connection.execute(drop.encode())
+        loader.load(text.stdout, place)
+        rows = {row["id"]: row["custom_field_budget"] for row in loader.read(place)}
+    assert rows == {it["id"]: it["custom_field_budget"] for it in text.records}
+    assert any(rows.values())
 
 
 def test_without_the_setting_no_column_is_filled(

@@ -137,7 +137,7 @@ def test_leads_that_change_during_a_sync_are_read_again(
     sandbox.script(Fault(at=page, before=change), Fault(at=page + 1, before=change))
     run = tap(config=sandbox.config(), clock=clock)
     rest = tap(config=sandbox.config(), state=run.state, clock=clock)
-    read = {lead["id"]: lead for lead in run.records + rest.records}
+    read = {lead["id"]: lead for lead in run.leads + rest.leads}
     assert read == {lead["id"]: lead for lead in sandbox.leads.all()}
 
 
@@ -154,7 +154,7 @@ def test_leads_that_disappear_during_a_sync_hide_no_others(
     sandbox.script(Fault(at=2, before=vanish))
     run = tap(config=sandbox.config(), clock=clock)
     rest = tap(config=sandbox.config(), state=run.state, clock=clock)
-    read = {lead["id"]: lead for lead in run.records + rest.records}
+    read = {lead["id"]: lead for lead in run.leads + rest.leads}
     for lead in sandbox.leads.all():
         assert read[lead["id"]] == lead
 
@@ -308,7 +308,7 @@ def test_a_state_of_another_api_starts_over(
     with Sandbox(leads=120, clock=clock.time) as other:
         run = tap(config=other.config(), state=first.state, clock=clock)
         assert run.code == 0
-        assert run.records == other.leads.all()
+        assert run.leads == other.leads.all()
         assert "Starting over: the state was made with another 'api_url'" in run.log
         again = tap(config=other.config(), state=run.state, clock=clock)
         assert len(again.records) < 5

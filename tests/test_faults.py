@@ -72,7 +72,7 @@ def test_a_transient_fault_is_retried(
     sandbox.script(fault)
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 0
-    assert run.records == sandbox.leads.all()
+    assert run.leads == sandbox.leads.all()
     assert len(sandbox.requests) == 3 + 2
 
 
@@ -127,7 +127,7 @@ def test_a_timeout_is_retried(tap: Command, sandbox: Sandbox, clock: FakeClock) 
     sandbox.script(Fault("hang", at=2))
     run = tap(config={**sandbox.config(), "request_timeout": 0.2}, clock=clock)
     assert run.code == 0
-    assert run.records == sandbox.leads.all()
+    assert run.leads == sandbox.leads.all()
     assert "Try 1 of 10 failed: no complete response within 0.2 s" in run.log
 
 
@@ -223,7 +223,7 @@ def test_an_empty_page_with_a_cursor_is_not_the_last(
     sandbox.script(Fault("empty_page", at=1), Fault("empty_page", at=3, times=2))
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 0
-    assert run.records == sandbox.leads.all()
+    assert run.leads == sandbox.leads.all()
     assert len(sandbox.requests) == 6
 
 

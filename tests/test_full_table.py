@@ -9,7 +9,7 @@ import typing as t
 import pytest
 
 from sandbox import Fault, Sandbox
-from testing.harness import Run, cut, full_table, part_of
+from testing.harness import Run, as_record, cut, full_table, part_of
 from testing.table import Table
 
 if t.TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_it_resumes_after_kills(refresh: Refresh, sandbox: Sandbox) -> None:
     assert len(table.rows) == 250
     last = refresh(state)
     table.load(last)
-    assert table.rows == {lead["id"]: lead for lead in sandbox.leads.all()}
+    assert table.rows == {lead["id"]: as_record(lead) for lead in sandbox.leads.all()}
     assert len(activated(last)) == 1
 
 

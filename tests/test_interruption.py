@@ -277,7 +277,7 @@ def test_a_kill_at_any_time_loses_nothing(
         killed = Run(-9, "".join(it for it in lines if it.endswith("\n")), "")
         state = killed.states[-1] if killed.states else None
         rest = tap(config=config, state=state, clock=clock)
-        read = {lead["id"]: lead for lead in killed.records + rest.records}
+        read = {lead["id"]: lead for lead in killed.leads + rest.leads}
         assert read == every
         repeated = len(killed.records) + len(rest.records) - len(every)
         assert repeated <= page_size + max(lookback, 5)

@@ -33,7 +33,7 @@ def test_only_leads_before_the_end_date_are_read(
     """Paging stops there, and the bookmark is that of the last lead read."""
     run = tap(config={**sandbox.config(), "end_date": middle}, clock=clock)
     assert run.code == 0
-    assert run.records == sandbox.leads.all()[:149]
+    assert run.leads == sandbox.leads.all()[:149]
     assert len(sandbox.requests) == 2
     assert bookmark_of(run.state) == run.records[-1]["updated_at"]
     assert "unfinished" not in part_of(run.state)
@@ -101,7 +101,7 @@ def test_a_run_stops_before_the_request_that_would_be_too_late(
     assert len(first.records) == 200
     assert "the setting 'max_run_seconds' allows. About 50 leads are left" in first.log
     rest = tap(config=config, state=first.state, clock=clock)
-    assert first.records + rest.records == sandbox.leads.all()
+    assert first.leads + rest.leads == sandbox.leads.all()
 
 
 def test_a_run_does_not_wait_past_its_end(

@@ -180,7 +180,7 @@ def test_retry_after_of_a_429_is_obeyed(
     run = tap(config={**sandbox.config(), "backoff_max_tries": 1}, clock=clock)
     assert run.code == 0
     assert clock.sleeps == [40]
-    assert run.records == sandbox.leads.all()
+    assert run.leads == sandbox.leads.all()
 
 
 def test_a_retry_after_date_is_by_the_clock_of_the_api(
@@ -201,7 +201,7 @@ def test_any_number_of_429s_is_waited_out(
     sandbox.script(Fault("error", 2, 100, status=429, retry_after=30))
     run = tap(config={**sandbox.config(), "backoff_max_tries": 1}, clock=clock)
     assert run.code == 0
-    assert run.records == sandbox.leads.all()
+    assert run.leads == sandbox.leads.all()
     assert sum(clock.sleeps) >= 3000
 
 
@@ -237,7 +237,7 @@ def test_quota_that_another_run_spent_is_waited_for(
     sandbox.requests.clear()
     run = tap(config={**sandbox.config(), **off}, clock=clock)
     assert run.code == 0
-    assert run.records == sandbox.leads.all()
+    assert run.leads == sandbox.leads.all()
     assert [it.status for it in sandbox.requests].count(429) == 1
 
 
@@ -340,7 +340,7 @@ def test_the_maximum_wait_can_be_set(
     run = tap(config={**sandbox.config(), "max_wait_seconds": 7200}, clock=clock)
     assert run.code == 0
     assert sum(clock.sleeps) == 7200
-    assert run.records == sandbox.leads.all()
+    assert run.leads == sandbox.leads.all()
 
 
 def test_the_maximum_wait_does_not_limit_retries(
@@ -350,7 +350,7 @@ def test_the_maximum_wait_does_not_limit_retries(
     sandbox.script(Fault("error", 2, 3))
     run = tap(config={**sandbox.config(), "max_wait_seconds": 0}, clock=clock)
     assert run.code == 0
-    assert run.records == sandbox.leads.all()
+    assert run.leads == sandbox.leads.all()
 
 
 def test_a_lower_limit_is_kept(tap: Command, clock: FakeClock) -> None:

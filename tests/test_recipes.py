@@ -105,7 +105,7 @@ def test_a_deselected_field_is_absent(
     for lead in leads:
         del lead["contact_name"]
         (lead["owner"] or {}).pop("name", None)
-    assert run.records == leads
+    assert run.leads == leads
 
 
 def test_a_dropped_field_is_absent(
@@ -121,7 +121,7 @@ def test_a_dropped_field_is_absent(
     for lead in leads:
         del lead["contact_name"]
         lead["owner_id"] = (lead.pop("owner") or {"id": None})["id"]
-    assert run.records == leads
+    assert run.leads == leads
 
 
 def test_email_and_phone_are_hashed(
@@ -228,7 +228,7 @@ def test_a_filter_of_the_api_saves_requests(
     """A filter of the API selects the matching leads, and saves requests."""
     config = {**sandbox.config(), **recipe("Keep only some leads")}
     run = tap(config=config, clock=clock)
-    assert run.records == [it for it in sandbox.leads.all() if it["status"] == "won"]
+    assert run.leads == [it for it in sandbox.leads.all() if it["status"] == "won"]
     assert len(sandbox.requests) == 1
 
 
@@ -240,7 +240,7 @@ def test_a_filter_of_the_stream_map_is_exact(
     run = tap(config=config, clock=clock)
     matching = [it for it in sandbox.leads.all() if it["source_platform"] in ADS]
     assert 0 < len(matching) < 250
-    assert run.records == matching
+    assert run.leads == matching
     assert len(sandbox.requests) == 3
     assert "('google_ads', 'meta_ads')" in run.log
 
@@ -280,7 +280,7 @@ def test_a_renamed_stream_keeps_its_bookmark(
     config = {**sandbox.config(), **recipe("Rename the stream")}
     first = tap(config=config, clock=clock)
     check_stream(first, "crm_leads")
-    assert first.records == sandbox.leads.all()
+    assert first.leads == sandbox.leads.all()
     assert list(first.state["bookmarks"]) == ["leads"]
     clock.sleep(600)
     (changed,) = sandbox.leads.change(1)

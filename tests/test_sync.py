@@ -56,7 +56,7 @@ def test_a_full_sync_reads_every_lead_once(tap: Command, clock: FakeClock) -> No
         run = tap(config=sandbox.config(), clock=clock)
         assert run.code == 0
         assert len(sandbox.requests) == 24
-        assert run.records == sandbox.leads.all()
+        assert run.leads == sandbox.leads.all()
         assert len(run.records) == 2345
 
 
@@ -84,11 +84,11 @@ def test_a_poll_reads_what_changed(
     clock.sleep(600)
     changed = sandbox.leads.change(137)
     poll = tap(config=sandbox.config(), state=first.state, clock=clock)
-    read = by_id(poll.records)
+    read = by_id(poll.leads)
     assert set(changed) <= set(read)
     assert len(read) < 137 + 10
     assert len(sandbox.requests) == 2
-    assert {**by_id(first.records), **read} == by_id(sandbox.leads.all())
+    assert {**by_id(first.leads), **read} == by_id(sandbox.leads.all())
 
 
 def test_each_request_has_all_parameters(
@@ -297,7 +297,7 @@ def test_a_full_table_sync_ignores_the_state(
     """A FULL_TABLE sync reads all leads and does not move the bookmark."""
     catalog = full_table(tap)
     run = tap(config=sandbox.config(), catalog=catalog, state=STATE, clock=clock)
-    assert run.records == sandbox.leads.all()
+    assert run.leads == sandbox.leads.all()
     assert run.bookmark == BOOKMARK
 
 
@@ -333,20 +333,21 @@ def test_values_leave_as_the_api_sent_them(
 def test_a_number_of_many_digits_is_not_rounded(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A decimal keeps its digits even if no float can hold them."""
+    """A decimal keeps its digits even if no float can hold them, and is rescued."""
     number = "1234567890.12345678901234567890"
     lead = json.dumps(sandbox.leads.all()[0])[:-1] + f', "score": {number}}}'
     body = f'{{"leads": [{lead}], "next_cursor": null, "total": 1}}'
     sandbox.script(Fault("body", body=body))
     run = tap(config=sandbox.config(), clock=clock)
     record = json.loads(run.stdout.splitlines()[1], parse_float=decimal.Decimal)
-    assert record["record"]["score"] == decimal.Decimal(number)
+    assert record["record"]["score"] is None
+    assert record["record"]["rescued_data"] == {"score": decimal.Decimal(number)}
 
 
-def test_an_undocumented_property_is_left_out(
+def test_an_undocumented_property_is_rescued(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """A property that is not in the schema is left out of records and objects."""
+    """A property that is not in the schema leaves in `rescued_data` only."""
     lead = {**sandbox.leads.all()[0], "shoe_size": 44}
     lead["current_stage"] = {"id": "1", "shelf": "top"}
     page = {"leads": [lead], "next_cursor": None, "total": 1}
@@ -355,6 +356,8 @@ def test_an_undocumented_property_is_left_out(
     assert run.code == 0
     assert set(run.records[0]) <= set(run.schema["schema"]["properties"])
     assert run.records[0]["current_stage"] == {"id": "1"}
+    rescued = {"shoe_size": 44, "current_stage": {"shelf": "top"}}
+    assert run.records[0]["rescued_data"] == rescued
 
 
 @pytest.mark.parametrize("depth", [0, 1, 5])

@@ -684,4 +684,4 @@ def test_a_late_response_is_not_that_to_the_next_request(
     sandbox.script(Fault("late", at=2, seconds=0.1))
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 0
-    assert run.records == sandbox.leads.all()
+    assert run.leads == sandbox.leads.all()

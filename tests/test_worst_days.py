@@ -212,7 +212,7 @@ def test_leads_that_leave_a_tie_cause_no_gap(tap: Command, clock: FakeClock) -> 
         config = {**sandbox.config(), "page_size": 10, "requests_per_minute": 0}
         run = tap(config=config, clock=clock)
         assert run.code == 0
-        newest = {lead["id"]: lead for lead in run.records}
+        newest = {lead["id"]: lead for lead in run.leads}
         assert newest == {lead["id"]: lead for lead in sandbox.leads.all()}
 
 
@@ -239,7 +239,7 @@ def test_leads_that_move_to_the_end_hide_none(
             runs.append(tap(config=config, state=state, clock=clock))
             assert runs[-1].code == 0
             state = runs[-1].state
-        newest = {lead["id"]: lead for run in runs for lead in run.records}
+        newest = {lead["id"]: lead for run in runs for lead in run.leads}
         assert newest == {lead["id"]: lead for lead in sandbox.leads.all()}
 
 
@@ -254,7 +254,7 @@ def test_a_stop_resumes_with_its_cursor(
     sandbox.script()
     rest = tap(config=config, state=first.state, clock=clock)
     assert sandbox.requests[2].query["cursor"]
-    assert first.records + rest.records == sandbox.leads.all()
+    assert first.leads + rest.leads == sandbox.leads.all()
     assert "unfinished" not in part_of(rest.state)
     assert bookmark_of(rest.state) == sandbox.leads.all()[-1]["updated_at"]
 
@@ -310,7 +310,7 @@ def test_an_impossible_lead_blocks_no_other(
     sandbox.script(Fault("raw_lead", page, lead=lead))
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 1
-    assert run.records == sandbox.leads.all()
+    assert run.leads == sandbox.leads.all()
     assert len(sandbox.requests) == 3
     assert bookmark_of(run.state) == sandbox.leads.all()[-1]["updated_at"]
     number = 51 if page == 3 else 101
