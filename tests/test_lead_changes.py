@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from demo.pipeline import Pipeline, temporary_schema
 from sandbox import NO_LIMITS, Fault, Sandbox
 from testing.clock import FakeClock
-from testing.harness import Command, part_of, selecting, stream_of
+from testing.harness import Command, as_record, part_of, selecting, stream_of
 from tests.tables import VENDOR
 from tests.test_full_refresh import Warehouse
 
@@ -105,7 +105,7 @@ def test_each_version_is_written(
     run = tap(config=sandbox.config(), clock=clock, catalog=selecting(tap, *BOTH))
     assert run.code == 0
     assert len(sandbox.requests) == 3
-    assert run.records_of("leads") == sandbox.leads.all()
+    assert run.records_of("leads") == [as_record(it) for it in sandbox.leads.all()]
     assert run.records_of(CHANGES) == [version_of(it) for it in sandbox.leads.all()]
 
 
