@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -102,9 +103,16 @@ class Pipeline:
     def install(self) -> None:
         """Run `meltano install`, unless it has already run with the same files.
 
+        Only one process does it at a time: tests run in several.
+
         Raises:
             CommandError: The command failed.
         """
+        with (ROOT / ".meltano" / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._install()
+
+    def _install(self) -> None:
         stamp = ROOT / ".meltano" / "made-from"
         digest = hashlib.sha256(f"{sys.version}{ROOT}".encode())
         for name in INSTALL_INPUTS:

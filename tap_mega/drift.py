@@ -10,11 +10,13 @@ import collections
 import datetime as dt
 import decimal
 import re
+import sys
 import typing as t
 
 import msgspec
 
 from tap_mega.custom_fields import MAX_INTEGER
+from tap_mega.progress import counted
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
@@ -47,6 +49,9 @@ DATE_LENGTH = len("2026-07-01T18:20:00")
 
 MAX_DEPTH = 32
 """Levels of a rescued value. Parsers have a limit: Python's is about a thousand."""
+
+MORE_CALLS = 100 + 2 * MAX_DEPTH
+"""More than the calls between the parser and `as_json`."""
 
 MAX_NAMES = 20
 
@@ -311,14 +316,30 @@ def storable(value: t.Any, depth: int = MAX_DEPTH) -> t.Any:
     if not isinstance(value, (dict, list)):
         return value
     if not depth:
-        return to_json(value).decode()
+        return as_json(value)
     if isinstance(value, list):
         return [storable(item, depth - 1) for item in value]
     return {name: storable(item, depth - 1) for name, item in value.items()}
 
 
+def as_json(value: object) -> str:
+    """Return a value as text.
+
+    What could be parsed can be written, but up to Python 3.11 the calls so far count
+    towards the limit of levels, and there may be more of them now.
+    """
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + MORE_CALLS)
+    try:
+        return to_json(value).decode()
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 def format_counts(counts: collections.Counter[str]) -> str:
     """Return names, each with its number of leads, the most frequent ones first."""
-    some = [f"'{name}' in {n:,} leads" for name, n in counts.most_common(MAX_NAMES)]
+    some = [
+        f"'{name}' in {counted(n, 'lead')}" for name, n in counts.most_common(MAX_NAMES)
+    ]
     more = len(counts) - len(some)
     return ", ".join(some) + (f", and {more:,} more" if more else "")

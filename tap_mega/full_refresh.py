@@ -12,6 +12,7 @@ import typing as t
 
 from tap_mega.bookmark import Start
 from tap_mega.position import Position
+from tap_mega.progress import counted
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
@@ -24,6 +25,9 @@ if t.TYPE_CHECKING:
 
 MAX_DELETED_SHARE = 0.01
 """The share of leads that may be deleted during a sync. The rest must be read."""
+
+DATE_PRECISION = dt.timedelta(seconds=1)
+"""The header `Date` has whole seconds."""
 
 
 class FullRefresh:
@@ -113,10 +117,7 @@ class FullRefresh:
     def advance(self, page: Page, reader: Reader) -> None:
         """Move to the end of a page that the reader has just yielded."""
         self._last_page = page
-        if page.sent_at is not None:
-            sent_at = dt.datetime.fromtimestamp(page.sent_at, dt.UTC)
-            started_at = min(self._began_at, sent_at)
-            self._state["started_at"] = format_timestamp(started_at)
+        self._compare_clocks(page)
         self._ids.update(hash(lead["id"]) for lead in self._countable(page))
         self._state["read"] = self._earlier["read"] + len(self._ids)
         self._state["rejected"] = self._earlier["rejected"] + len(reader.rejected)
@@ -128,6 +129,13 @@ class FullRefresh:
             self._state["is_read"] = True
         elif position := reader.position.to_state():
             self._state["unfinished"] = {**position, "cursor": page.next_cursor}
+
+    def _compare_clocks(self, page: Page) -> None:
+        """Go by the clock of the API if ours is ahead."""
+        if page.sent_at is not None:
+            sent_at = dt.datetime.fromtimestamp(page.sent_at, dt.UTC)
+            if sent_at + DATE_PRECISION <= self._began_at:
+                self._state["started_at"] = format_timestamp(sent_at)
 
     @property
     def _began_at(self) -> dt.datetime:
@@ -177,14 +185,15 @@ class FullRefresh:
         """Return why some leads may not have been read; empty if all were."""
         read, total = self._state["read"], self._state["total"]
         if rejected := self._state["rejected"]:
-            return f"{rejected} leads could not be read"
+            return f"{counted(rejected, 'lead')} could not be read"
         if total is None:
             return "the API did not say how many leads there are"
         if not read:
             return "the API sent no lead"
         too_few = abs(total - read) > total * MAX_DELETED_SHARE
         if too_few or self._state.get("left"):
-            return f"{read} different leads were read, and the API said {total}"
+            read_leads = counted(read, "different lead")
+            return f"{read_leads} were read, and the API said {total:,}"
         return ""
 
     def drop_if_incomplete(self) -> str:

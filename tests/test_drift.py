@@ -185,9 +185,9 @@ def test_one_warning_counts_what_was_rescued(run: t.Callable[..., Run]) -> None:
     done = run(odd, {**LEAD, "score": "secret"}, {**LEAD, "a@example.com": 1})
     (line,) = [it for it in done.log.splitlines() if "WARNING" in it]
     assert "'score' in 2 leads, " in line
-    assert "'new' in 1 leads" in line
-    assert "'owner.x' in 1 leads" in line
-    assert "'…' in 1 leads" in line
+    assert "'new' in 1 lead" in line
+    assert "'owner.x' in 1 lead" in line
+    assert "'…' in 1 lead" in line
     assert "It is in 'rescued_data'" in line
     assert line.endswith("The API has changed: update tap-mega")
     assert "secret" not in done.log
@@ -297,7 +297,7 @@ def test_without_the_column_no_loader_stops_either(
     (record,) = done.records
     assert record == {**LEAD, "score": None, "owner": {"id": None, "name": None}}
     assert "'rescued_data' is not selected: make the catalog again" in done.log
-    assert "'score' in 1 leads" in done.log
+    assert "'score' in 1 lead" in done.log
 
 
 def test_a_type_of_the_catalog_counts(run: t.Callable[..., Run], catalog: Json) -> None:

@@ -111,7 +111,7 @@ def test_a_lead_that_was_left_out_is_remembered(
     sandbox.script()
     last = refresh(first.state)
     assert (last.code, activated(last)) == (0, [])
-    assert "No ACTIVATE_VERSION: 1 leads could not be read" in last.log
+    assert "No ACTIVATE_VERSION: 1 lead could not be read" in last.log
     assert len(refresh(last.state).records) == 250
 
 
