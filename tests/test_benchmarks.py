@@ -11,8 +11,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import contenders, customers, quota, report
+from benchmarks import contenders, customers, latency, quota, report
 from benchmarks.runs import MIB, NO_PACING, Cost, config_file, measure
+from demo.pipeline import Pipeline
 from sandbox import NO_LIMITS, Sandbox
 from testing.environments import make_environment
 from testing.least_times import least_moments_sliding
@@ -40,6 +41,7 @@ ROUNDS = 2
 SECTIONS = {
     "cost": "benchmarks",
     "customers": "benchmarks.customers",
+    "latency": "benchmarks.latency",
     "memory": "benchmarks.memory",
     "postgres": "benchmarks.postgres",
     "quota": "benchmarks.quota",
@@ -182,6 +184,14 @@ def test_a_load_of_customers_is_measured() -> None:
     assert two.statuses == [200] * 2 * customers.LOADED_PAGES
     assert two.seconds <= 1.05 * one.seconds
     assert customers.run_load(1, latency=2).seconds >= 2 * customers.LOADED_PAGES
+
+
+def test_stored_pages_are_measured(database_url: str, tmp_path: Path) -> None:
+    """Each page has the time until its rows were visible and its state was stored."""
+    Pipeline(tmp_path, {}, database_url, "").install()
+    rows, states = latency.measure(database_url, 300, speed=20, batch=150, wait=0)
+    assert len(rows) == len(states) == 3
+    assert min(rows + states) > 0
 
 
 def test_the_plot_shows_the_least_time_and_the_syncs() -> None:
