@@ -21,7 +21,7 @@ if t.TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-    from testing.clock import FakeClock
+    from tap_mega.clock import Clock
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -154,7 +154,7 @@ class Command:
         config: Json | None = None,
         state: object = None,
         catalog: Json | None = None,
-        clock: FakeClock | None = None,
+        clock: Clock | None = None,
         tap: type[TapMega] = TapMega,
     ) -> Run:
         """Run the command. Configuration, state and catalog go into files."""
@@ -162,7 +162,7 @@ class Command:
         options = [self._option(*it) for it in files.items() if it[1] is not None]
         attributes = {"clock": clock} if clock else {}
         command = t.cast("type[TapMega]", type(tap.__name__, (tap,), attributes))
-        written = Written() if self.keeps_stdout else Discarded()
+        written = self.new_stdout()
         log = io.StringIO()
         out = io.TextIOWrapper(written, encoding="utf-8")
         with (
@@ -173,6 +173,10 @@ class Command:
             code = _exit_code(command, [*arguments, *options])
         out.seek(0)
         return Run(code, out.read(), log.getvalue(), written.writes)
+
+    def new_stdout(self) -> Written:
+        """Return what takes the messages of a run."""
+        return Written() if self.keeps_stdout else Discarded()
 
     def _option(self, name: str, content: object) -> str:
         path = self.folder / f"{name}.json"

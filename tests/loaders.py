@@ -39,6 +39,25 @@ names = [column[0] for column in table.description]
 rows = [dict(zip(names, row)) for row in table.fetchall()]
 print(json.dumps(rows, default=str))
 """
+# fakesnow answers in the place of Snowflake, in the process of the loader, from files.
+READ_SNOWFLAKE = """
+import json, sys
+import fakesnow, snowflake.connector
+settings = json.loads(sys.argv[2])
+with fakesnow.patch(db_path=sys.argv[1]):
+    cursor = snowflake.connector.connect(**settings).cursor()
+    cursor.execute("SELECT * FROM leads")
+    names = [column[0].lower() for column in cursor.description]
+    rows = [dict(zip(names, row)) for row in cursor.fetchall()]
+print(json.dumps(rows, default=str))
+"""
+SNOWFLAKE = {
+    "account": "fake",
+    "user": "fake",
+    "password": "fake",
+    "database": "WAREHOUSE",
+    "schema": "MEGA",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +90,8 @@ class Loader:
     """Whether a full-table load removes leads that it does not contain."""
     pip_url: str = ""
     """The requirement of a loader that is not in `meltano.yml`."""
+    command: tuple[str, ...] = ()
+    """The program and its arguments, if the loader is not in `meltano.yml`."""
     constrained: bool = True
     """Whether it works with the versions in `constraints-loaders.txt`."""
     newest_python: tuple[int, int] = (3, 99)
@@ -105,9 +126,10 @@ class Loader:
         config = {**plugin.get("config", {}), **self.settings(place), **settings}
         file = place.folder / "target.json"
         file.write_text(json.dumps(config))
-        program = plugin.get("executable", "target-postgres")
+        command = self.command or (plugin["executable"],)
+        program = self.environment / "bin" / command[0]
         run = subprocess.run(
-            [self.environment / "bin" / program, "--config", file],
+            [program, *command[1:], "--config", file],
             input=messages,
             cwd=place.folder,
             capture_output=True,
@@ -165,6 +187,24 @@ def read_duckdb(place: Place) -> list[Json]:
 def with_objects(row: Json, names: tuple[str, ...]) -> Json:
     """Return a row with some columns parsed as JSON."""
     return {**row, **{name: row[name] and json.loads(row[name]) for name in names}}
+
+
+def in_snowflake(lead: Json) -> Json:
+    """Return the row of target-snowflake, which drops the zones of timestamps."""
+    return with_times(lead, lambda text: str(as_written(text)))
+
+
+def read_snowflake(place: Place) -> list[Json]:
+    """Return the rows of the table with parsed VARIANT columns."""
+    python = HOME / "target-snowflake" / "bin" / "python"
+    run = subprocess.run(
+        [python, "-c", READ_SNOWFLAKE, place.folder, json.dumps(SNOWFLAKE)],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    rows: list[Json] = json.loads(run.stdout)
+    return [with_objects(row, (*PARTS, "custom_fields")) for row in rows]
 
 
 def read_jsonl(place: Place) -> list[Json]:
@@ -264,7 +304,18 @@ LOADERS = (
         read=read_postgres,
         stored=in_pipelinewise,
         pip_url="pipelinewise-target-postgres==2.1.2",
+        command=("target-postgres",),
         constrained=False,
         newest_python=(3, 11),
+    ),
+    Loader(
+        "target-snowflake",
+        settings=lambda _: SNOWFLAKE,
+        read=read_snowflake,
+        stored=in_snowflake,
+        removes=True,
+        pip_url="meltanolabs-target-snowflake==0.20.4 fakesnow==0.12.1",
+        command=("python", str(ROOT / "tests" / "fake_snowflake.py")),
+        constrained=False,
     ),
 )

@@ -13,8 +13,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import contenders, customers, limiters, quota, report
+from benchmarks import contenders, customers, latency, limiters, quota, report
 from benchmarks.runs import MIB, NO_PACING, Cost, config_file, measure
+from demo.pipeline import Pipeline
 from sandbox import NO_LIMITS, Sandbox
 from testing.environments import make_environment
 from testing.harness import as_record
@@ -41,6 +42,7 @@ ROUNDS = 2
 SECTIONS = {
     "cost": "benchmarks",
     "customers": "benchmarks.customers",
+    "latency": "benchmarks.latency",
     "limiters": "benchmarks.limiters",
     "memory": "benchmarks.memory",
     "postgres": "benchmarks.postgres",
@@ -209,6 +211,14 @@ def test_a_library_paces_on_a_virtual_clock() -> None:
         sent = [pacer.send_at(limiters.START) for _ in range(61)]
     assert sent[:60] == [limiters.START] * 60
     assert sent[60] == pytest.approx(limiters.START + 60, abs=0.2)
+
+
+def test_stored_pages_are_measured(database_url: str, tmp_path: Path) -> None:
+    """Each page has the time until its rows were visible and its state was stored."""
+    Pipeline(tmp_path, {}, database_url, "").install()
+    rows, states = latency.measure(database_url, 300, speed=20, batch=150, wait=0)
+    assert len(rows) == len(states) == 3
+    assert min(rows + states) > 0
 
 
 def test_the_plot_shows_the_least_time_and_the_syncs() -> None:

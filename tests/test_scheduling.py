@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import tempfile
 import typing as t
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 
 from demo.pipeline import (
     MELTANO,
+    PLUGINS,
     ROOT,
     CommandError,
     Pipeline,
@@ -22,6 +24,7 @@ from demo.pipeline import (
 from demo.postgres import postgres_server
 from sandbox import Fault, Limits, Sandbox
 from tests import tables
+from tests.loaders import in_utc
 
 if t.TYPE_CHECKING:
     from demo.pipeline import Table
@@ -113,6 +116,55 @@ def test_the_python_code_uses_airflow_and_dagster() -> None:
     assert found == TOOLS
 
 
+def test_kubernetes_stops_as_systemd_does() -> None:
+    """The `preStop` of the page is its `ExecStop`, for the first process."""
+    job = yaml.safe_load(blocks("yaml")[1])["spec"]["jobTemplate"]["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    hook = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert hook == [word.replace("$MAINPID", "1") for word in stop_command()]
+
+
+@pytest.mark.slow
+def test_a_stopped_unit_stores_rows_and_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `ExecStop`, the next run resumes behind what is in the table."""
+    waits = tmp_path / "waits"
+    with (
+        postgres_server() as url,
+        Sandbox(leads=900, limits=Limits(per_minute=6)) as sandbox,
+        temporary_schema(url, SCHEMA) as table,
+    ):
+        sandbox.script(Fault(at=6, before=waits.touch))
+        pipeline = Pipeline(new_folder(tmp_path), sandbox.config(), url, SCHEMA)
+        pipeline.install()
+        job = shlex.join([str(MELTANO), "run", *PLUGINS])
+        with pytest.raises(CommandError) as error:
+            run_in_environment(pipeline, stopping(job, waits), tmp_path, monkeypatch)
+        assert "Stopped by SIGTERM" in error.value.output
+        (stored,) = table.select("SELECT count(*), max(updated_at) FROM leads")
+        assert 500 <= stored["count"] <= 600
+        assert in_utc(pipeline.bookmark()) == stored["max"]
+
+
+def stop_command() -> list[str]:
+    """Return the words of the page's `ExecStop`."""
+    (unit,) = (it for it in blocks("ini") if "[Service]" in it)
+    (command,) = re.findall("^ExecStop=(.*)$", unit, re.MULTILINE)
+    return shlex.split(command)
+
+
+def stopping(job: str, waits: Path) -> str:
+    """Return a script that runs a job, and stops it once a file is there."""
+    return f"""
+{job} &
+export MAINPID=$!
+until [ -f {waits} ]; do sleep 0.1; done
+{shlex.join(stop_command())} &
+wait $MAINPID
+"""
+
+
 @pytest.mark.slow
 def test_one_run_for_all_customers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -179,7 +231,7 @@ def test_a_run_for_each_customer(
 def write_project(folder: Path) -> None:
     """Write `meltano.yml` with the page's customers."""
     content = read_project()
-    (block,) = blocks("yaml")
+    block = blocks("yaml")[0]
     (added,) = yaml.safe_load(block)["plugins"]["extractors"]
     plugins = {it["name"]: it for it in content["plugins"]["extractors"]}
     plugins[added["name"]]["config"] = added["config"]
