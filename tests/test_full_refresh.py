@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import typing as t
@@ -35,7 +36,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
     from demo.pipeline import Table
-    from testing.harness import Command
+    from testing.harness import Command, Json
 
 LEADS = 600
 BATCH = 100
@@ -310,6 +311,59 @@ def test_an_hourly_run_with_versions_needs_no_lock(
         refresh.finish(end)
     assert added in warehouse.live()
     assert warehouse.live() == listed(sandbox)
+
+
+@only_hard
+def test_an_hourly_run_that_began_before_the_refresh(
+    warehouse: Warehouse, sandbox: Sandbox, tap: Command
+) -> None:
+    """A lead has the version of its page: that of the start of the run is too old."""
+    marked = {**sandbox.config(), "emit_activate_version_messages": True}
+    first = tap(config=sandbox.config())
+    warehouse.load(first.stdout)
+    sandbox.leads.change(150)
+    sandbox.script(Fault("error", at=2, status=429, retry_after=2))
+    with hourly_run(warehouse.folder, marked, first.state) as hourly:
+        page = read_page(hourly)
+        hourly.send_signal(signal.SIGSTOP)  # It waits for quota.
+        warehouse.load(page)
+        with refreshing(warehouse, sandbox, tap) as refresh:
+            end = refresh.load_rows()
+            (added,) = sandbox.leads.add(1)
+            hourly.send_signal(signal.SIGCONT)
+            messages, _ = hourly.communicate()
+            (schema,) = [it for it in page.splitlines() if '"SCHEMA"' in it]
+            warehouse.load(f"{schema}\n{messages.decode()}")
+            refresh.finish(end)
+    assert added in warehouse.live()
+    assert warehouse.live() == listed(sandbox)
+
+
+@contextlib.contextmanager
+def hourly_run(
+    folder: Path, settings: Json, state: Json
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start an incremental sync, and kill it at the end."""
+    files = {"hourly": settings, "state": state}
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    options = (f"--config={folder}/hourly.json", f"--state={folder}/state.json")
+    with subprocess.Popen([TAP, *options], stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_page(process: subprocess.Popen[bytes]) -> str:
+    """Return the messages of a run up to the first STATE after a record."""
+    assert process.stdout
+    lines = []
+    for line in process.stdout:
+        lines.append(line.decode())
+        if b'"STATE"' in line and len(lines) > BATCH:
+            break
+    return "".join(lines)
 
 
 @pytest.mark.parametrize("warehouse", ["soft"], indirect=True)
