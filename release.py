@@ -68,7 +68,7 @@ def fill_in_links(readme: str, repository: str, tag: str) -> str:
 
 
 def fill_in_hub(definition: str, repository: str, name: str) -> str:
-    """Return the definition for MeltanoHub with who publishes the package."""
+    """Return the definition for MeltanoHub with the names of the publisher."""
     owner, _, _ = repository.partition("/")
     values = f"variant: {owner.lower()}\nrepo: {FORGE}/{repository}\npip_url: {name}\n"
     definition = re.sub(r"\A(#.*\n)+", "", definition)  # about using it from a clone

@@ -82,8 +82,8 @@ def _first_load(
 def _postpone(wait: Wait, clock: Clock) -> str:
     """Return when to check again.
 
-    A 429 says nothing about the credentials: an API may count requests first, and look
-    at their key then.
+    A 429 says nothing about the credentials: an API may count a request before it
+    checks the token.
 
     Raises:
         FatalAPIError: If a failure is the reason, and not the quota.
@@ -97,7 +97,7 @@ def _postpone(wait: Wait, clock: Clock) -> str:
 def without_long_waits(
     steps: Iterator[Page | Wait], clock: Clock
 ) -> Iterator[Page | Wait]:
-    """Yield pages, and sleep in between. A long wait is yielded, too, and is last."""
+    """Yield pages, and sleep in between. A long wait is yielded, and ends this."""
     for step in steps:
         if not isinstance(step, Wait):
             yield step

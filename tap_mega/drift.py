@@ -28,8 +28,8 @@ if t.TYPE_CHECKING:
 
 COLUMN = "rescued_data"
 
-CHECKED = {("properties", "id"), ("properties", "updated_at")}
-"""No lead lacks these: `page` leaves it out, and the run names it."""
+CHECKED_BY_PAGE = {("properties", "id"), ("properties", "updated_at")}
+"""The module `page` has already left out leads without these."""
 
 Integer = t.Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER - 1)]
 
@@ -107,7 +107,7 @@ class Conformer:
         self._lead = Part(
             schema,
             document,
-            lambda place: mask[place] and place not in CHECKED,
+            lambda place: mask[place] and place not in CHECKED_BY_PAGE,
             added={COLUMN, *columns},
         )
         self._fitting = self._lead.struct()
@@ -242,7 +242,7 @@ class Part:
             record[name] = as_timestamp(value) if name in self.timestamps else None
 
     def fit_timestamp(self, record: Json, name: str, rescued: Json) -> None:
-        """Make a timestamp fit that is one, but perhaps not to each loader.
+        """Rewrite a valid timestamp that some loaders cannot read.
 
         RFC 3339 allows small letters. Python, and loaders that are written in it, do
         not.

@@ -37,8 +37,8 @@ class FullRefresh:
     before it stopped. All these runs are one load, because their rows have the same
     version.
 
-    The sync counts different leads. After an interruption, it does not count a lead
-    that has changed since the sync began: an earlier run may have counted it. The IDs
+    The sync counts different leads. After an interruption, it does not count an older
+    lead that changed after the sync began: an earlier run may have counted it. The IDs
     of one run take about 64 bytes per lead.
     """
 
@@ -142,7 +142,7 @@ class FullRefresh:
         return parse_timestamp(self._state["started_at"])
 
     def _countable(self, page: Page) -> Iterator[Lead]:
-        """Return the leads of a page that no earlier run has counted, for certain."""
+        """Return the leads of a page that certainly no earlier run has counted."""
         if self._resumed is None:
             return iter(page.leads)
         start = self._resumed.repeats(page)
@@ -165,10 +165,10 @@ class FullRefresh:
     # Whether it is complete
 
     def confirm(self, reader: Reader) -> Iterator[Wait]:
-        """Find out how many leads there are in the end, and yield the waits it takes.
+        """Get the total at the end, and yield the waits that this takes.
 
-        The last page says it, unless its total counts only the leads from where the
-        sync was resumed.
+        The last page has it, unless the sync was resumed: its total then counts only
+        the leads from there on.
         """
         if self._is_whole and not self.is_over:
             page = self._last_page
@@ -178,7 +178,7 @@ class FullRefresh:
             if page.total is not None and page.sent_at is not None:
                 at = dt.datetime.fromtimestamp(page.sent_at, dt.UTC)
                 end = {"at": format_timestamp(at), "total": page.total}
-                self._state["end"] = end
+                self._state["end"] = {**end, "columns": self._columns}
         self._state["is_over"] = True
 
     def problem(self) -> str:
@@ -190,10 +190,11 @@ class FullRefresh:
             return "the API did not say how many leads there are"
         if not read:
             return "the API sent no lead"
-        too_few = abs(total - read) > total * MAX_DELETED_SHARE
-        if too_few or self._state.get("left"):
-            read_leads = counted(read, "different lead")
-            return f"{read_leads} were read, and the API said {total:,}"
+        differs = abs(total - read) > total * MAX_DELETED_SHARE
+        if differs or self._state.get("left"):
+            total = max(total, read + self._state.get("left", 0))
+            different = counted(read, "different lead")
+            return f"{different} were read, and the API said {total:,}"
         return ""
 
     def drop_if_incomplete(self) -> str:
@@ -213,8 +214,9 @@ class FullRefresh:
     # Whether another one is needed
 
     def is_due(self, max_age: dt.timedelta) -> bool:
-        """Return whether there is no complete sync that is younger than this."""
-        if "refreshed" not in self._part:
+        """Return whether no complete sync with these columns is younger than this."""
+        last: Json = self._part.get("refreshed", {})
+        if last.get("columns") != self._columns:
             return True
         return self._started_at - self._refreshed_at >= max_age
 
@@ -225,8 +227,8 @@ class FullRefresh:
     def count_gone(self, reader: Reader) -> Iterator[Wait]:
         """Find out how many leads have disappeared, and yield the waits it takes.
 
-        This takes two requests. A lead that was created since, and says that it was
-        created before, hides one that has disappeared.
+        This takes two requests. A lead that was imported since, with an old
+        `created_at`, hides one that has disappeared.
         """
         there = (yield from reader.count()).total
         new = (yield from reader.count(created_since=self._refreshed_at)).total

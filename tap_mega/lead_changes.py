@@ -51,7 +51,8 @@ NO_BATCH = (
 class LeadChangesStream(Stream):
     """The versions of leads. It sends no request: `LeadsStream` adds what it reads.
 
-    As its child, it is selected by itself, but never synced by itself. Its rows have no
+    It is a child stream of `leads`: users select it by itself, and only `LeadsStream`
+    writes its records. Its rows have no
     version and no ACTIVATE_VERSION, so that no loader removes them.
     """
 
@@ -80,7 +81,7 @@ class LeadChangesStream(Stream):
 
     @override
     def apply_catalog(self, catalog: Catalog) -> None:
-        """Take over which properties are selected.
+        """Apply which properties are selected.
 
         Raises:
             ConfigValidationError: If the stream cannot do what the catalog says.

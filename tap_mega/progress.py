@@ -12,11 +12,11 @@ if t.TYPE_CHECKING:
     from tap_mega.clock import Clock
     from tap_mega.sync import CustomerSync
 
-LINE_EVERY_SECONDS = 10
+PROGRESS_INTERVAL_SECONDS = 10
 SECONDS_PER_MINUTE = 60
 MINUTES_PER_HOUR = 60
 HOURS_PER_DAY = 24
-MAX_HOURS = 48
+MAX_DURATION_HOURS = 48
 """A duration that is longer is given in days."""
 
 
@@ -39,7 +39,7 @@ class Progress:
     def line(self) -> str | None:
         """Return a line for the log, about every ten seconds without the waits."""
         now = self._clock.monotonic()
-        if now - self._last_line_at < LINE_EVERY_SECONDS:
+        if now - self._last_line_at < PROGRESS_INTERVAL_SECONDS:
             return None
         self._last_line_at = now
         return f"{self._speed()}{self._customers()}{self._time_left()}"
@@ -120,6 +120,6 @@ def format_duration(seconds: float) -> str:
     if minutes < MINUTES_PER_HOUR:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, MINUTES_PER_HOUR)
-    if hours >= MAX_HOURS:
+    if hours >= MAX_DURATION_HOURS:
         return f"{round(hours / HOURS_PER_DAY):,} days"
     return f"{hours} h {minutes} min"

@@ -28,7 +28,7 @@ MAX_RETRY_WAIT_SECONDS = 61
 
 MIN_LOGGED_WAIT_SECONDS = 5
 
-LINE_EVERY_SECONDS = 60
+WAIT_LOG_INTERVAL_SECONDS = 60
 """During a long wait, a line says that the run is alive."""
 
 
@@ -96,13 +96,13 @@ class Run:
         for turn in take_turns(pages, self._clock.monotonic):
             if not isinstance(turn, Wait):
                 yield turn
-            if reason := self._excess(turn):
+            if reason := self._stop_reason(turn):
                 self._stop(reason)
                 return
             if isinstance(turn, Wait):
                 self._sleep(turn)
 
-    def _excess(self, turn: object) -> str:
+    def _stop_reason(self, turn: object) -> str:
         """Return why the run must stop before its next request; empty if not."""
         wait = turn if isinstance(turn, Wait) else Wait(0, "")
         took = self._clock.monotonic() - self._started_at
@@ -134,8 +134,10 @@ class Run:
         """Sleep. Nothing else in a run sleeps."""
         left = wait.seconds
         while left > 0:
-            is_long = left > LINE_EVERY_SECONDS + MIN_LOGGED_WAIT_SECONDS
-            seconds = LINE_EVERY_SECONDS if is_long and not wait.is_retry else left
+            is_long = left > WAIT_LOG_INTERVAL_SECONDS + MIN_LOGGED_WAIT_SECONDS
+            seconds = (
+                WAIT_LOG_INTERVAL_SECONDS if is_long and not wait.is_retry else left
+            )
             self._log_wait(wait._replace(seconds=left))
             self._progress.add_wait(seconds)
             self._clock.sleep(seconds)
@@ -152,10 +154,10 @@ class Run:
             format_duration(wait.seconds),
             wait.reason,
             f"{until:%H:%M:%S}",
-            self._who_waits(),
+            self._waiting_customers(),
         )
 
-    def _who_waits(self) -> str:
+    def _waiting_customers(self) -> str:
         if len(self._syncs) == 1:
             return ""
         left = sum(not sync.is_finished for sync in self._syncs)

@@ -199,7 +199,7 @@ class LeadsStream(RESTStream[str | None]):
 
     @override
     def apply_catalog(self, catalog: Catalog) -> None:
-        """Take over which properties are selected, and how to replicate.
+        """Apply which properties are selected, and how to replicate.
 
         Raises:
             ConfigValidationError: If the stream cannot do what the catalog says.
@@ -518,7 +518,8 @@ class LeadsStream(RESTStream[str | None]):
         }
         if any(it.has_other_columns for it in refreshes.values()):
             self.logger.warning(
-                "The full-table sync starts over: the columns have changed meanwhile"
+                "The full-table sync starts over: its columns or settings have changed "
+                "since it began"
             )
         return refreshes
 

@@ -91,16 +91,16 @@ class CustomerSync:
         """Stop before the end. It is a failure if the run made no progress."""
         if not self.reader.new:
             self.failure = FatalAPIError(reason)
-        self._add_rejection()
+        self._fail_if_rejected()
 
     def finish(self, error: FatalAPIError | None) -> None:
         """Record how the sync ended: with an error, or after the last page."""
         self.is_finished = True
         self.failure = error or self._check_end()
-        self._add_rejection()
+        self._fail_if_rejected()
 
-    def _add_rejection(self) -> None:
-        """Make a failure of leads that were left out, because the state passes them."""
+    def _fail_if_rejected(self) -> None:
+        """Fail if leads were left out: the next run does not read them again."""
         if self.reader.rejected:
             line = _left_out(self.reader.rejected)
             before = f"{self.failure}. " if self.failure else ""

@@ -50,7 +50,7 @@ class TableRefresh:
         max_age: dt.timedelta,
         log: logging.Logger,
     ) -> bool:
-        """Find out if leads have disappeared, or if nobody knows.
+        """Return whether leads have disappeared, or the counts are not known.
 
         Args:
             run: Sends two requests per customer, unless a sync is under way, or the

@@ -21,10 +21,10 @@ class Table:
     def load(self, run: Run) -> None:
         """Load the messages of a run."""
         for message in run.messages:
-            self.take(message)
+            self.apply(message)
 
-    def take(self, message: Json) -> None:
-        """Take over a message, as target-postgres does."""
+    def apply(self, message: Json) -> None:
+        """Apply a message, as target-postgres does."""
         if message["type"] == "RECORD":
             key = message["record"]["id"]
             self.rows[key] = message["record"]

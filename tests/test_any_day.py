@@ -347,7 +347,7 @@ class AnyDay(RuleBasedStateMachine):
     def _load(self, run: Run) -> None:
         """Keep the records and the last state, as a target does."""
         for message in run.messages:
-            self.table.take(message)
+            self.table.apply(message)
             if message["type"] == "STATE":
                 self._follow(message["value"])
 

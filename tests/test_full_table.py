@@ -133,7 +133,7 @@ def test_it_starts_over_if_the_rows_would_differ(
     sandbox.script()
     last = refresh(first.state, **change)
     assert len(last.records) == 250
-    assert "starts over: the columns have changed meanwhile" in last.log
+    assert "starts over: its columns or settings have changed" in last.log
     assert versions(first).isdisjoint(activated(last))
 
 
@@ -249,6 +249,12 @@ def test_all_leads_are_read_after_some_days(
     clock.sleep(3 * DAY)
     assert when_gone().records == []
     assert len(when_gone(full_refresh_max_age_days=3).records) == 250
+
+
+def test_all_leads_are_read_for_a_new_column(when_gone: Refresh) -> None:
+    """A column that is new gets its values in all rows."""
+    run = when_gone(custom_field_types={"budget": "number"})
+    assert len(run.records) == 250
 
 
 def test_all_leads_are_read_without_a_count(refresh: Refresh) -> None:
