@@ -201,6 +201,19 @@ def test_a_batch_root_that_cannot_be_written_is_one_line(
     check_one_line(run, "Cannot write a BATCH file", "'batch_config'")
 
 
+def test_a_batch_format_that_is_not_installed_is_one_line(
+    tap: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parquet files need pyarrow, which the tap does not install."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    batch = {
+        "encoding": {**ENCODING, "format": "parquet"},
+        "storage": {"root": tap.folder.as_uri()},
+    }
+    run = tap(config={**sandbox.config(), "batch_config": batch})
+    check_one_line(run, "Cannot write a BATCH file", "'batch_config'", "installed")
+
+
 @pytest.mark.parametrize(
     "maps", [{"__else__": "x"}, {"leads": {"__else__": "x"}}, {"leads": {"x": "("}}]
 )

@@ -14,7 +14,7 @@ from singer_sdk.exceptions import FatalAPIError
 from tap_mega.client import BadRequestError, RateLimitedError, TemporaryError
 from tap_mega.page import Page
 from tap_mega.position import Position
-from tap_mega.rate_limit import RateLimiter
+from tap_mega.rate_limit import MARGIN_SECONDS, RateLimiter
 from tap_mega.reader import Reader, Wait
 from testing.clock import FakeClock
 
@@ -255,11 +255,13 @@ def test_cursors_that_repeat_are_fatal(cursors: str) -> None:
     assert len(client.requests) == len(cursors)
 
 
-def test_it_waits_where_the_limit_is_reached() -> None:
-    """The wait comes before the request, and names the limit."""
+@pytest.mark.parametrize("elapsed", [0, 59.9])
+def test_it_waits_where_the_limit_is_reached(elapsed: float) -> None:
+    """The wait comes before the request, however short it is, and names the limit."""
     clock = FakeClock()
     limiter = RateLimiter(per_minute=1, per_hour=0)
     limiter.record(clock.now)
+    clock.sleep(elapsed)
     client = FakeClient(page())
     reader = Reader(
         client,
@@ -272,7 +274,7 @@ def test_it_waits_where_the_limit_is_reached() -> None:
     pages = reader.pages(None)
     wait = next(pages)
     assert isinstance(wait, Wait)
-    assert wait.seconds == pytest.approx(60, abs=0.2)
+    assert wait.seconds == pytest.approx(60 - elapsed + MARGIN_SECONDS)
     assert wait.reason == "the limit of 1 requests per minute is reached"
     assert not client.requests
     clock.sleep(wait.seconds)
