@@ -75,6 +75,14 @@ def test_a_list_is_cut_where_its_items_end(
     assert [json.dumps(json.loads(it)) for it in cut] == list(map(json.dumps, items))
 
 
+def test_a_gap_in_the_list_hides_no_lead() -> None:
+    """Two commas in a row are a lead that cannot be read, between two that can."""
+    lead = json.dumps(LEAD)
+    page = parse_page(f'{{"leads": [{lead}, , {lead}], "next_cursor": null}}'.encode())
+    assert page.leads == [LEAD, LEAD]
+    assert page.rejected == ("too many digits in a number, or not JSON: lead 2",)
+
+
 @pytest.mark.parametrize(
     "body",
     [

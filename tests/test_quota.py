@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import Fault, Limits, Sandbox
-from tap_mega.rate_limit import RateLimiter
+from tap_mega.rate_limit import RESET_MARGIN_SECONDS, RateLimiter
 from testing.clock import FakeClock
 from testing.harness import Command, full_table
 from testing.least_times import (
@@ -59,6 +59,16 @@ def test_a_short_sync_does_not_wait(
     assert run.code == 0
     assert len(sandbox.requests) == 50
     assert clock.sleeps == []
+
+
+def test_a_fixed_window_ends_when_the_api_says(tap: Command) -> None:
+    """The tap waits for the end of the API's minute, not for one of its own."""
+    clock = FakeClock(START + 40)
+    limits = Limits(window="fixed")
+    with Sandbox(leads=PER_MINUTE + 1, clock=clock.time, limits=limits) as sandbox:
+        run = tap(config={**sandbox.config(), "page_size": 1}, clock=clock)
+    assert len(run.records) == PER_MINUTE + 1
+    assert clock.sleeps == [20 + RESET_MARGIN_SECONDS]
 
 
 def test_pacing_can_be_turned_off(
@@ -142,6 +152,22 @@ def test_the_predicted_time_matches_the_schedule() -> None:
     predicted = limiter.seconds_for(2300, now=0)
     assert predicted == pytest.approx(least_seconds_sliding(2300), rel=0.01)
     assert limiter.seconds_for(2300, now=0) == predicted
+
+
+@pytest.mark.parametrize(
+    ("used", "requests", "seconds"),
+    [
+        *((0, 0, 0), (0, 10, 0), (0, 11, 60), (0, 21, 120)),
+        *((9, 1, 0), (9, 2, 40.1), (10, 0, 0), (10, 10, 40.1), (10, 11, 100.1)),
+        *((0, 30, 120), (0, 31, 3600), (0, 45, 3660), (10, 21, 3580.1)),
+    ],
+)
+def test_full_windows_alone_take_time(used: int, requests: int, seconds: float) -> None:
+    """Requests take no time as long as the minute and the hour have room for them."""
+    limiter = RateLimiter(per_minute=10, per_hour=30)
+    for _ in range(used):
+        limiter.record(now=0)
+    assert limiter.seconds_for(requests, now=20) == pytest.approx(seconds)
 
 
 def seconds(clock: FakeClock) -> str:
@@ -255,17 +281,21 @@ def test_the_state_is_written_before_a_wait(
 def test_a_wait_is_logged(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
     """The log gives the length and reason of each wait of more than a few seconds."""
     sandbox.script(
-        Fault("error", 1, status=429, retry_after=4),
+        Fault("error", 1, status=429, retry_after=5),
         Fault("error", 2, status=429, retry_after=1800),
+        Fault("error", 3, status=429, retry_after=6),
     )
     run = tap(config={**sandbox.config(), "requests_per_minute": 4}, clock=clock)
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
     no_quota = "the API answered 429: the key has no quota left"
-    assert lines == [f"Waiting 30 min: {no_quota}. Resuming at 08:30:04 UTC"]
+    assert lines == [
+        f"Waiting 30 min: {no_quota}. Resuming at 08:30:05 UTC",
+        f"Waiting 6 s: {no_quota}. Resuming at 08:30:11 UTC",
+    ]
     run = tap(config={**sandbox.config(), "requests_per_minute": 2}, clock=clock)
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
     limit = "the limit of 2 requests per minute and 1000 per hour is reached"
-    assert lines == [f"Waiting 1 min: {limit}. Resuming at 08:31:04 UTC"]
+    assert lines == [f"Waiting 1 min: {limit}. Resuming at 08:31:11 UTC"]
 
 
 TOO_LONG = Fault("error", 2, None, status=429, retry_after=7200)
