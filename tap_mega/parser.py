@@ -44,10 +44,12 @@ class Parser:
             ValueError: If the text is not JSON.
             RecursionError: If it is nested too deeply.
         """
+        repaired = self.repaired
         try:
             content = Decoder(float_hook=self._number).decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             # msgspec refuses halves of a character, which JSON allows.
+            self.repaired = repaired
             content = json.loads(text, parse_float=self._number, parse_constant=refuse)
             self._has_odd_text = True
         self._has_odd_text |= rb"\u0000" in text
