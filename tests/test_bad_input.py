@@ -175,6 +175,8 @@ ENCODING = {"format": "jsonl", "compression": "none"}
         ({"encoding": ENCODING, "storage": {"root": "a\0"}}, "must be a folder, or"),
         ({"encoding": ENCODING, "storage": {"root": "x"}, "batch_size": 0}, "least 1"),
         ({"encoding": ENCODING, "storage": {"root": "x"}, "rows": 5}, "has no 'rows'"),
+        ({"encoding": {**ENCODING, "x": 5}, "storage": {"root": "x"}}, "has no 'x'"),
+        ({"encoding": ENCODING, "storage": {"root": "x", "y": 5}}, "has no 'y'"),
     ],
     ids=str,
 )

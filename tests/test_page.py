@@ -83,6 +83,16 @@ def test_a_gap_in_the_list_hides_no_lead() -> None:
     assert page.rejected == ("too many digits in a number, or not JSON: lead 2",)
 
 
+@pytest.mark.parametrize("other", ["null", "1" * 5000])
+def test_each_change_of_a_lead_is_counted_once(other: str) -> None:
+    """A warning says how many texts and numbers were changed."""
+    odd = '"a": 1e-20000, "b": 1e20000, "c": "\\ud83d\\u0000", "\\u0000": 0'
+    lead = json.dumps(LEAD).replace("{", "{" + odd + ", ")
+    page = parse_page(f'{{"leads": [{lead}, {other}], "next_cursor": null}}'.encode())
+    assert page.leads == [{**LEAD, "a": 0, "b": None, "c": "\ufffd", "": 0}]
+    assert page.repaired == 4
+
+
 @pytest.mark.parametrize(
     "body",
     [

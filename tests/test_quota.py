@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import Fault, Limits, Sandbox
+from tap_mega.progress import format_duration
 from tap_mega.rate_limit import RESET_MARGIN_SECONDS, RateLimiter
 from testing.clock import FakeClock
 from testing.harness import Command, full_table
@@ -155,19 +156,23 @@ def test_the_predicted_time_matches_the_schedule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("used", "requests", "seconds"),
+    ("used", "requests", "now", "seconds"),
     [
-        *((0, 0, 0), (0, 10, 0), (0, 11, 60), (0, 21, 120)),
-        *((9, 1, 0), (9, 2, 40.1), (10, 0, 0), (10, 10, 40.1), (10, 11, 100.1)),
-        *((0, 30, 120), (0, 31, 3600), (0, 45, 3660), (10, 21, 3580.1)),
+        *((0, 0, 20, 0), (0, 10, 20, 0), (0, 11, 20, 60), (0, 21, 20, 120)),
+        *((9, 1, 20, 0), (9, 2, 20, 40.1), (10, 0, 20, 0), (10, 10, 20, 40.1)),
+        *((10, 11, 20, 100.1), (10, 10, 60.1, 0), (10, 11, 60.1, 60)),
+        *((0, 30, 20, 120), (0, 31, 20, 3600), (0, 45, 20, 3660)),
+        *((10, 21, 20, 3580.1), (10, 20, 20, 100.1)),
     ],
 )
-def test_full_windows_alone_take_time(used: int, requests: int, seconds: float) -> None:
+def test_full_windows_alone_take_time(
+    used: int, requests: int, now: float, seconds: float
+) -> None:
     """Requests take no time as long as the minute and the hour have room for them."""
     limiter = RateLimiter(per_minute=10, per_hour=30)
     for _ in range(used):
         limiter.record(now=0)
-    assert limiter.seconds_for(requests, now=20) == pytest.approx(seconds)
+    assert limiter.seconds_for(requests, now) == pytest.approx(seconds)
 
 
 def seconds(clock: FakeClock) -> str:
@@ -296,6 +301,18 @@ def test_a_wait_is_logged(tap: Command, sandbox: Sandbox, clock: FakeClock) -> N
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
     limit = "the limit of 2 requests per minute and 1000 per hour is reached"
     assert lines == [f"Waiting 1 min: {limit}. Resuming at 08:31:11 UTC"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        *((0, "0 s"), (59, "59 s"), (60, "1 min"), (89, "1 min"), (3569, "59 min")),
+        *((3600, "1 h 0 min"), (7260, "2 h 1 min"), (3.6e6, "1,000 h 0 min")),
+    ],
+)
+def test_a_duration_is_short(seconds: float, words: str) -> None:
+    """It has seconds below a minute, and minutes above."""
+    assert format_duration(seconds) == words
 
 
 TOO_LONG = Fault("error", 2, None, status=429, retry_after=7200)

@@ -116,6 +116,14 @@ def test_it_counts_what_it_has_read() -> None:
     assert reader.position.last == START + dt.timedelta(seconds=3)
 
 
+def test_a_lead_that_cannot_be_read_is_not_left_to_read() -> None:
+    """`left` counts the leads that may still come."""
+    first = page(1, cursor="a", total=5)._replace(rejected=("not an object: lead 2",))
+    reader = reading(FakeClient(first, page(2, total=5)))
+    next(reader.pages(None))
+    assert (reader.read, reader.left) == (1, 3)
+
+
 def test_a_failure_is_a_wait_and_another_try() -> None:
     """The wait comes from the backoff, and says which try failed and why."""
     found = steps(TemporaryError("it broke"), page(1))
@@ -156,6 +164,13 @@ def test_a_429_waits_as_the_api_asks(asked: float | None, waited: float) -> None
     (wait, _) = steps(RateLimitedError("", asked), page())
     reason = "the API answered 429: the key has no quota left"
     assert wait == Wait(waited, reason)
+
+
+def test_it_gives_up_after_four_hours_without_a_new_lead() -> None:
+    """Another program may use the key up."""
+    found, error = outcome(FakeClient(*[RateLimitedError("", 3600)] * 9))
+    assert list(waits(found)) == [3600] * 4
+    assert "0 pages and 4.0 hours of waiting returned no new lead" in str(error)
 
 
 @given(
@@ -207,6 +222,16 @@ def test_a_resumed_position_counts_the_leads_of_its_last_second() -> None:
     assert position.offset == 6
     position.advance(page(10, 10.5))
     assert position.offset == 2
+
+
+def test_it_steps_back_by_the_page_until_it_finds_what_it_has_read() -> None:
+    """Leads before the offset may have left their place."""
+    client = FakeClient(BadRequestError("unknown cursor"), *[page(9)] * 4)
+    reader = reading(client)
+    state = {"updated_at": "2026-07-01T00:00:00.000Z", "id": "x", "offset": 6}
+    reader.position = Position.from_state(state)
+    assert list(reader.pages(None, "a")) == [page(9)]
+    assert [it.get("offset") for it in client.requests] == [None, 5, 3, 1, None]
 
 
 def test_a_refused_cursor_without_progress_is_fatal() -> None:
