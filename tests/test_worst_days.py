@@ -272,9 +272,23 @@ def test_a_stop_that_read_nothing_fails(
     assert second.state == first.state
 
 
+UNFINISHED = {
+    "updated_at": "2026-07-01T00:00:00.000Z",
+    "id": "x",
+    "offset": 1,
+    "cursor": "x",
+    "started_at": "2026-07-02T00:00:00.000Z",
+}
+
+
 @pytest.mark.parametrize(
     "unfinished",
-    [{}, "x", {"cursor": 5}, {"cursor": "x", "updated_at": "soon"}],
+    [
+        *({}, "x"),
+        *({**UNFINISHED, name: "soon"} for name in ("updated_at", "offset")),
+        *({**UNFINISHED, name: None} for name in ("cursor", "started_at")),
+        {name: it for name, it in UNFINISHED.items() if name != "id"},
+    ],
     ids=str,
 )
 def test_a_broken_unfinished_state_falls_back_to_the_lookback(
