@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import typing as t
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,10 @@ from tap_mega.tap import TapMega
 from testing.harness import Run
 
 if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from singer_sdk import Stream
+
     from sandbox import Sandbox
     from testing.clock import FakeClock
     from testing.harness import Command
@@ -384,3 +389,24 @@ def test_an_unexpected_error_is_one_line_with_its_place(tap: Command) -> None:
     assert line.endswith("report this line as a bug of tap-mega")
     assert TOKEN not in run.log
     assert "Traceback" not in run.log
+
+
+class WarningTap(TapMega):
+    """A tap with a library that warns."""
+
+    @override
+    def discover_streams(self) -> Sequence[Stream]:
+        warnings.warn("soon gone", DeprecationWarning, stacklevel=1)
+        return super().discover_streams()
+
+
+def test_a_warning_of_python_is_a_line_of_the_log(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """It has a time and a level like all lines, and does not break off the run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        run = tap(config=sandbox.config(), clock=clock, tap=WarningTap)
+    assert run.code == 0
+    line = next(it for it in run.log.splitlines() if "soon gone" in it)
+    assert " | WARNING  | py.warnings " in line
