@@ -214,6 +214,13 @@ def test_a_refused_cursor_resumes_from_the_last_lead() -> None:
     assert (reader.read, reader.new, reader.total, reader.left) == (4, 3, 3, 0)
 
 
+@pytest.mark.parametrize(("stored", "offset"), [(-1, 1), (0, 1), (1, 1), (5, 5)])
+def test_a_position_counts_at_least_its_own_lead(stored: int, offset: int) -> None:
+    """The offset of a state includes the lead that it names."""
+    state = {"updated_at": "2026-07-01T00:00:00.000Z", "id": "x", "offset": stored}
+    assert Position.from_state(state).offset == offset
+
+
 def test_a_resumed_position_counts_the_leads_of_its_last_second() -> None:
     """What an earlier run read counts as long as it is within this second."""
     state = {"updated_at": "2026-07-01T00:00:00.000Z", "id": "x", "offset": 5}
