@@ -221,6 +221,16 @@ def test_a_position_counts_at_least_its_own_lead(stored: int, offset: int) -> No
     assert Position.from_state(state).offset == offset
 
 
+def test_a_lead_that_comes_again_is_the_last_one() -> None:
+    """It counts once, at its new place."""
+    position = Position()
+    position.advance(page(1, 1.5))
+    again = page(2)._replace(leads=[{"id": "1"}])
+    assert position.advance(again) == 0
+    assert position.to_state()["id"] == "1"
+    assert position.offset == 2
+
+
 def test_a_resumed_position_counts_the_leads_of_its_last_second() -> None:
     """What an earlier run read counts as long as it is within this second."""
     state = {"updated_at": "2026-07-01T00:00:00.000Z", "id": "x", "offset": 5}
