@@ -21,7 +21,8 @@ MAX_EXPONENT = 307
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 """NUL, and halves of characters such as an emoji that was cut in two."""
 
-TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},]', re.DOTALL)
+TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|["\[\]{},]', re.DOTALL)
+"""A text, or a quote that no other one follows, or a bracket or comma."""
 
 
 class Parser:
@@ -143,6 +144,13 @@ def _find_list(text: bytes, name: str) -> int:
 
 
 def _tokens(text: bytes, start: int) -> Iterator[tuple[bytes, int]]:
-    """Yield each text, bracket and comma, and where it is."""
+    """Yield each text, bracket and comma, and where it is.
+
+    Raises:
+        ValueError: If a text does not end.
+    """
     for match in TOKEN.finditer(text, start):
+        if match[0] == b'"':
+            msg = "a text does not end"
+            raise ValueError(msg)
         yield match[0], match.start()

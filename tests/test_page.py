@@ -6,7 +6,7 @@ import json
 import typing as t
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tap_mega.page import parse_page
@@ -35,6 +35,7 @@ bodies = st.fixed_dictionaries(
 )
 
 
+@example(body=b'{"next_cursor": null, "leads": ["{}]}')
 @given(body=st.binary() | bodies.map(lambda it: json.dumps(it).encode()))
 def test_any_body_is_a_page_or_is_not(body: bytes) -> None:
     """Nothing but ValueError is raised, and what comes is in order."""
@@ -81,6 +82,16 @@ def test_a_gap_in_the_list_hides_no_lead() -> None:
     page = parse_page(f'{{"leads": [{lead}, , {lead}], "next_cursor": null}}'.encode())
     assert page.leads == [LEAD, LEAD]
     assert page.rejected == ("too many digits in a number, or not JSON: lead 2",)
+
+
+@pytest.mark.parametrize(
+    ("total", "read"),
+    [(0, 0), (2**63 - 1, 2**63 - 1), (2**63, None), (-1, None), (True, None)],
+)
+def test_a_total_that_cannot_be_is_none(total: object, read: int | None) -> None:
+    """The API then says nothing about how many leads there are."""
+    body = json.dumps({"leads": [], "next_cursor": None, "total": total})
+    assert parse_page(body.encode()).total == read
 
 
 @pytest.mark.parametrize("other", ["null", "1" * 5000])
