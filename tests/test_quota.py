@@ -83,6 +83,13 @@ def test_pacing_can_be_turned_off(
     assert clock.sleeps == []
 
 
+def test_a_request_within_the_limits_does_not_wait() -> None:
+    """Only a window without room delays a request."""
+    limiter = RateLimiter(per_minute=2, per_hour=0)
+    limiter.record(now=0)
+    assert limiter.delay(now=0) == 0
+
+
 @given(
     per_minute=st.integers(1, 8),
     per_hour=st.integers(1, 30),
@@ -124,6 +131,16 @@ def test_a_reset_belongs_to_one_window_only() -> None:
         limiter.update(rate_limit_headers(1000, 10), now=0)
     assert minute.delay(0) == pytest.approx(20, abs=1.1)
     assert hour.delay(0) == pytest.approx(10, abs=1.1)
+
+
+def test_a_reset_in_a_minute_is_one_of_the_minute() -> None:
+    """Only a longer one can be that of the hour."""
+    hour = RateLimiter(0, 1)
+    hour.record(0)
+    hour.update(rate_limit_headers(60, 60), now=0)
+    assert hour.delay(0) == pytest.approx(3600, abs=0.2)
+    hour.update(rate_limit_headers(1000, 61), now=0)
+    assert hour.delay(0) == 62
 
 
 def test_a_reset_has_a_margin() -> None:

@@ -237,6 +237,8 @@ def test_a_resumed_position_counts_the_leads_of_its_last_second() -> None:
     position = Position.from_state(state)
     position.advance(page(0.5))
     assert position.offset == 6
+    position.advance(page(1))
+    assert position.offset == 7
     position.advance(page(10, 10.5))
     assert position.offset == 2
 
