@@ -78,7 +78,6 @@ def take_turns(
         ready_at, _, key, wait = waiting[0]
         if wait and (seconds := ready_at - now()) > 0:
             yield wait._replace(seconds=seconds)
-            continue
         heapq.heappop(waiting)
         step = _next_step(readers[key])
         if isinstance(step, Wait):

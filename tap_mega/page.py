@@ -81,6 +81,7 @@ def _parse_body(parser: Parser, body: bytes) -> t.Any:
     try:
         return parser.parse(body)
     except (ValueError, RecursionError):
+        parser.repaired = 0
         rest, leads = split_list(body, "leads")
         return {**parser.parse(rest), "leads": [_parse(parser, it) for it in leads]}
 

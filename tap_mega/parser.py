@@ -21,7 +21,8 @@ MAX_EXPONENT = 307
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 """NUL, and halves of characters such as an emoji that was cut in two."""
 
-TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},]', re.DOTALL)
+TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|["\[\]{},]', re.DOTALL)
+"""A text, or a quote that no other one follows, or a bracket or comma."""
 
 
 class Parser:
@@ -44,10 +45,12 @@ class Parser:
             ValueError: If the text is not JSON.
             RecursionError: If it is nested too deeply.
         """
+        repaired = self.repaired
         try:
             content = Decoder(float_hook=self._number).decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             # msgspec refuses halves of a character, which JSON allows.
+            self.repaired = repaired
             content = json.loads(text, parse_float=self._number, parse_constant=refuse)
             self._has_odd_text = True
         self._has_odd_text |= rb"\u0000" in text
@@ -141,6 +144,13 @@ def _find_list(text: bytes, name: str) -> int:
 
 
 def _tokens(text: bytes, start: int) -> Iterator[tuple[bytes, int]]:
-    """Yield each text, bracket and comma, and where it is."""
+    """Yield each text, bracket and comma, and where it is.
+
+    Raises:
+        ValueError: If a text does not end.
+    """
     for match in TOKEN.finditer(text, start):
+        if match[0] == b'"':
+            msg = "a text does not end"
+            raise ValueError(msg)
         yield match[0], match.start()

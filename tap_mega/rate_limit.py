@@ -52,9 +52,8 @@ class Window:
 
     def reset(self, at: float) -> None:
         """Let no request that was sent so far count after `at`."""
-        if self._expiries and self._expiries[-1] > at:
-            expiries = (min(expiry, at) for expiry in self._expiries)
-            self._expiries = deque(expiries, self.limit)
+        expiries = (min(expiry, at) for expiry in self._expiries)
+        self._expiries = deque(expiries, self.limit)
 
     def used(self, now: float) -> int:
         """Return how many requests count `now`."""

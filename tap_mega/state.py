@@ -36,6 +36,7 @@ KEPT = (
 
 TIMESTAMP = {"type": "string", "format": "date-time"}
 COUNT = {"type": "integer", "minimum": 0}
+VERSION = {"type": "integer", "minimum": 1}
 POSITION = {
     "type": "object",
     "required": ["updated_at", "id", "offset", "cursor"],
@@ -53,13 +54,13 @@ END = {
     "properties": {"at": TIMESTAMP, "total": COUNT},
 }
 SHAPES: dict[str, Json] = {
-    "version": COUNT,
+    "version": VERSION,
     "unfinished": {**POSITION, "required": [*POSITION["required"], "started_at"]},
     "refresh": {
         "type": "object",
         "required": ["version", "columns", "started_at", "read", "rejected", "total"],
         "properties": {
-            "version": COUNT,
+            "version": VERSION,
             "started_at": TIMESTAMP,
             "read": COUNT,
             "rejected": COUNT,

@@ -17,8 +17,11 @@ import contextlib
 import copy
 import dataclasses
 import importlib.util
+import io
 import itertools
+import multiprocessing
 import os
+import pickle
 import queue
 import random
 import shutil
@@ -30,6 +33,8 @@ import time
 import typing as t
 from pathlib import Path
 
+import coverage
+import pytest
 from typing_extensions import override
 
 if t.TYPE_CHECKING:
@@ -38,14 +43,18 @@ if t.TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tap_mega"
 
-FIRST = ("reader", "bookmark", "sync", "worst_days", "faults", "disorder", "quota")
-"""The tests that notice most. The others follow, apart from those of the sandbox."""
-
 OPTIONS = (
-    *("-x", "-q", "-m", "not slow", "-p", "no:cacheprovider"),
+    *("-x", "-q", "-p", "no:cacheprovider"),
     *("-o", "faulthandler_timeout=30", "-o", "faulthandler_exit_on_timeout=true"),
 )
 MAX_RUN_SECONDS = 600
+
+SLOW = ["tests/test_stopping.py", "tests/test_interruption.py", "tests/test_any_day.py"]
+"""The slow tests that run for each survivor. They see what happens in a process."""
+
+FORK = multiprocessing.get_context("fork")
+AT_IMPORT = ""
+"""The name that coverage gives to what runs outside of any test."""
 
 OPERATORS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -217,6 +226,67 @@ CHANGES: dict[type[ast.AST], Sequence[Callable[[t.Any], Iterator[str]]]] = {
 }
 
 
+# Which tests a change may break
+
+
+class Recorder:
+    """A plugin of pytest: which tests run a line, and how long each test takes."""
+
+    def __init__(self, folder: Path) -> None:
+        """Measure the tap in a folder."""
+        self.folder = folder
+        self.seconds: dict[str, float] = {}
+        self.coverage = coverage.Coverage(
+            data_file=None, config_file=False, source=[str(folder / PACKAGE.name)]
+        )
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Measure a test with its fixtures. What runs in other processes is missed."""
+        self.coverage.switch_context(item.nodeid)
+        started_at = time.monotonic()
+        result = yield
+        self.seconds[item.nodeid] = time.monotonic() - started_at
+        self.coverage.switch_context(AT_IMPORT)
+        return result
+
+    def lines(self) -> dict[str, dict[int, list[str]]]:
+        """Return the tests of each line of each file."""
+        data = self.coverage.get_data()
+        return {
+            str(Path(file).relative_to(self.folder)): data.contexts_by_lineno(file)
+            for file in data.measured_files()
+        }
+
+
+class Record(t.NamedTuple):
+    """What the tests do without any change."""
+
+    seconds: dict[str, float]
+    """How long each test takes."""
+    lines: dict[str, dict[int, list[str]]]
+    """The tests that run each line of each file."""
+
+    def split(self, mutant: Mutant) -> tuple[list[str], list[str]]:
+        """Return the tests that run a mutant, and the others.
+
+        Those of its module come first, and then the fastest. Python does not report
+        all lines of a statement. If it did not report that of the mutant, the one
+        before counts. What runs at import concerns the whole file.
+        """
+        lines = self.lines.get(str(mutant.path), {})
+        line = max((it for it in lines if it <= mutant.line), default=0)
+        tests = set(lines.get(line, [AT_IMPORT]))
+        if AT_IMPORT in tests:
+            tests = set().union(*lines.values())
+        own = f"tests/test_{mutant.path.stem}.py"
+        ordered = sorted(
+            self.seconds, key=lambda it: (not it.startswith(own), self.seconds[it])
+        )
+        first = [it for it in ordered if it in tests]
+        return first, [it for it in ordered if it not in tests]
+
+
 # Whether a test notices
 
 
@@ -231,11 +301,17 @@ class Tree:
         for name in filter(lambda it: (ROOT / it).is_file(), names):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-        modules = sorted((folder / "tests").glob("test_*.py"), key=_order)
-        tests = [it for it in modules if not it.stem.startswith("test_sandbox")]
-        self._command = [sys.executable, "-m", "pytest", *OPTIONS, *map(str, tests)]
 
-    def survives(self, mutant: Mutant) -> bool:
+    def record(self) -> Record:
+        """Run the fast tests without any change, and return what they do."""
+        modules = sorted((self.folder / "tests").glob("test_*.py"))
+        tests = [str(it) for it in modules if not it.stem.startswith("test_sandbox")]
+        file = self.folder / "record.pickle"
+        if not self._passes(["-m", "not slow", *tests], file):
+            sys.exit("The tests fail without any change.")
+        return Record(*pickle.loads(file.read_bytes()))  # noqa: S301 - it is our own
+
+    def survives(self, mutant: Mutant, record: Record) -> bool:
         """Return whether all tests pass with a mutant."""
         path = self.folder / mutant.path
         source = path.read_bytes()
@@ -243,44 +319,64 @@ class Tree:
         try:
             path.write_bytes(mutant.apply(source))
             cached.unlink(missing_ok=True)
-            return self.passes()
+            first, others = record.split(mutant)
+            return all(self._passes(it) for it in (first, others, SLOW) if it)
         finally:
             path.write_bytes(source)
             cached.unlink(missing_ok=True)
 
-    def passes(self) -> bool:
-        """Return whether all tests pass. Tests that do not end do not."""
-        with subprocess.Popen(
-            self._command,
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(self.folder)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as process:
-            try:
-                return process.wait(MAX_RUN_SECONDS) == 0
-            except subprocess.TimeoutExpired:
-                return False
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+    def _passes(self, tests: Sequence[str], record: Path | None = None) -> bool:
+        """Return whether tests pass. Tests that do not end do not."""
+        process = FORK.Process(target=_run_tests, args=(self.folder, tests, record))
+        process.start()
+        process.join(MAX_RUN_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(t.cast("int", process.pid), signal.SIGKILL)
+        process.join()
+        return process.exitcode == 0
 
 
-def _order(path: Path) -> tuple[int, str]:
-    name = path.stem.removeprefix("test_")
-    return FIRST.index(name) if name in FIRST else len(FIRST), name
+def _import_libraries() -> None:
+    """Import what the tests import, apart from the project.
+
+    A process that is forked from this one starts its tests at once.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["--collect-only", *OPTIONS, str(ROOT / "tests")])
+    project = {it.parent.name for it in ROOT.glob("*/__init__.py")}
+    for name in list(sys.modules):
+        if name.partition(".")[0] in project:
+            del sys.modules[name]
+
+
+def _run_tests(folder: Path, tests: Sequence[str], record: Path | None) -> t.NoReturn:
+    """Run tests in a process that was forked, and end it."""
+    os.setsid()
+    os.chdir(folder)
+    os.environ["PYTHONPATH"] = str(folder)
+    sys.path.insert(0, str(folder))
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+    if record is None:
+        os._exit(pytest.main([*OPTIONS, *tests]))
+    recorder = Recorder(folder)
+    with recorder.coverage.collect():
+        code = pytest.main([*OPTIONS, *tests], plugins=[recorder])
+    record.write_bytes(pickle.dumps((recorder.seconds, recorder.lines())))
+    os._exit(code)
 
 
 def run(mutants: Sequence[Mutant], workers: int) -> list[Mutant]:
     """Test mutants, several at once, and return those that survive."""
     trees: queue.Queue[Tree] = queue.Queue()
     survivors = []
+    _import_libraries()
 
     def survives(mutant: Mutant) -> bool:
         tree = trees.get()
         try:
-            return tree.survives(mutant)
+            return tree.survives(mutant, record)
         finally:
             trees.put(tree)
 
@@ -290,8 +386,7 @@ def run(mutants: Sequence[Mutant], workers: int) -> list[Mutant]:
     ):
         for number in range(workers):
             trees.put(Tree(Path(folder) / str(number)))
-        if not trees.queue[0].passes():
-            sys.exit("The tests fail without any change.")
+        record = trees.queue[0].record()
         for mutant, survived in zip(mutants, pool.map(survives, mutants), strict=True):
             print("SURVIVED" if survived else "caught  ", mutant, flush=True)
             survivors += [mutant] * survived

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import typing as t
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,10 @@ from tap_mega.tap import TapMega
 from testing.harness import Run
 
 if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from singer_sdk import Stream
+
     from sandbox import Sandbox
     from testing.clock import FakeClock
     from testing.harness import Command
@@ -175,6 +180,8 @@ ENCODING = {"format": "jsonl", "compression": "none"}
         ({"encoding": ENCODING, "storage": {"root": "a\0"}}, "must be a folder, or"),
         ({"encoding": ENCODING, "storage": {"root": "x"}, "batch_size": 0}, "least 1"),
         ({"encoding": ENCODING, "storage": {"root": "x"}, "rows": 5}, "has no 'rows'"),
+        ({"encoding": {**ENCODING, "x": 5}, "storage": {"root": "x"}}, "has no 'x'"),
+        ({"encoding": ENCODING, "storage": {"root": "x", "y": 5}}, "has no 'y'"),
     ],
     ids=str,
 )
@@ -199,6 +206,19 @@ def test_a_batch_root_that_cannot_be_written_is_one_line(
     batch = {"encoding": ENCODING, "storage": storage}
     run = tap(config={**sandbox.config(), "batch_config": batch}, clock=clock)
     check_one_line(run, "Cannot write a BATCH file", "'batch_config'")
+
+
+def test_a_batch_format_that_is_not_installed_is_one_line(
+    tap: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parquet files need pyarrow, which the tap does not install."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    batch = {
+        "encoding": {**ENCODING, "format": "parquet"},
+        "storage": {"root": tap.folder.as_uri()},
+    }
+    run = tap(config={**sandbox.config(), "batch_config": batch})
+    check_one_line(run, "Cannot write a BATCH file", "'batch_config'", "installed")
 
 
 @pytest.mark.parametrize(
@@ -427,3 +447,24 @@ def test_an_unexpected_error_is_one_line_with_its_place(tap: Command) -> None:
     assert line.endswith("report this line as a bug of tap-mega")
     assert TOKEN not in run.log
     assert "Traceback" not in run.log
+
+
+class WarningTap(TapMega):
+    """A tap with a library that warns."""
+
+    @override
+    def discover_streams(self) -> Sequence[Stream]:
+        warnings.warn("soon gone", DeprecationWarning, stacklevel=1)
+        return super().discover_streams()
+
+
+def test_a_warning_of_python_is_a_line_of_the_log(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """It has a time and a level like all lines, and does not break off the run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        run = tap(config=sandbox.config(), clock=clock, tap=WarningTap)
+    assert run.code == 0
+    line = next(it for it in run.log.splitlines() if "soon gone" in it)
+    assert " | WARNING  | py.warnings " in line

@@ -6,14 +6,16 @@ import datetime as dt
 import typing as t
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from singer_sdk.exceptions import ConfigValidationError
 
 from tap_mega.bookmark import Bookmark, Source, source_of
 from tap_mega.config.customers import Customer
+from tap_mega.full_refresh import FullRefresh
 from tap_mega.position import Position
 from tap_mega.state import usable_state
+from tap_mega.table_refresh import TableRefresh
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 Json: t.TypeAlias = dict[str, t.Any]
@@ -56,6 +58,7 @@ def test_a_state_of_the_same_source_is_used() -> None:
         ({"filters": "another digest"}, "filters"),
         ({"replication_key": "created_at"}, "'updated_at'"),
         ({"replication_key_value": "2130-01-01"}, "future"),
+        ({"replication_key_value": "2026-07-01T12:05:01Z"}, "future"),
     ],
     ids=str,
 )
@@ -79,6 +82,33 @@ def test_other_filters_start_over() -> None:
         _, (warning,) = usable_state(state(part(made_with)), [used_by], NOW)
         assert "was made with other filters" in warning
     assert usable_state(state(part(filtered)), [filtered], NOW)[1] == []
+
+
+def test_the_order_of_filters_does_not_matter() -> None:
+    """A program that writes the settings may sort them differently each time."""
+    filters = {"status": "won", "lead_line": "buyer"}
+    one, other = (
+        SOURCE._replace(filters=dict(items))
+        for items in (filters.items(), reversed(filters.items()))
+    )
+    assert usable_state(state(part(one)), [other], NOW) == (state(part(one)), [])
+
+
+@pytest.mark.parametrize("version", [True, False, 0, -1, 1.5, "1", None], ids=str)
+def test_what_is_not_a_version_is_dropped(version: object) -> None:
+    """The bookmark beside it stays."""
+    used, warnings = usable_state(state(part(version=version)), [SOURCE], NOW)
+    assert (used, warnings) == (state(part()), [])
+
+
+def test_the_version_of_the_last_load_is_kept() -> None:
+    """The next one is larger, even if the clock was put back."""
+    kept = state(part(version=1))
+    assert usable_state(kept, [SOURCE], NOW) == (kept, [])
+    content = part(version=int(NOW.timestamp()) + 5)
+    refresh = TableRefresh([FullRefresh(content, NOW, "", is_whole=True)])
+    refresh.begin(NOW)
+    assert refresh.version == content["version"] == int(NOW.timestamp()) + 6
 
 
 def test_the_state_does_not_reveal_the_filters() -> None:
@@ -156,6 +186,7 @@ def test_a_bookmark_that_is_not_a_date_is_an_error(value: object) -> None:
     assert "'replication_key_value'" in error.value.errors[0]
 
 
+@example(ahead=dt.timedelta(minutes=5))
 @given(ahead=st.timedeltas(dt.timedelta(0), dt.timedelta(minutes=5)))
 def test_a_bookmark_a_little_ahead_becomes_now(ahead: dt.timedelta) -> None:
     """Another machine's clock made it."""
@@ -179,3 +210,40 @@ def test_a_bookmark_never_moves_back_nor_past_the_start(
         position.last = move
         bookmark.advance(position, None)
     assert bookmark.value == max((min(it, started_at) for it in moves), default=None)
+
+
+def unfinished(started_at: dt.datetime, last: dt.datetime) -> Json:
+    """Return a part whose sync stopped at a lead."""
+    rest = {
+        "updated_at": format_timestamp(last),
+        "id": "x",
+        "offset": 1,
+        "cursor": "c",
+        "started_at": format_timestamp(started_at),
+    }
+    return part(unfinished=rest)
+
+
+def test_a_resumed_sync_started_when_the_first_part_of_it_did() -> None:
+    """A change since then may be on a page that was read before."""
+    started_at = NOW - dt.timedelta(hours=1)
+    bookmark = Bookmark(unfinished(started_at, started_at), NOW)
+    position = Position()
+    position.last = NOW
+    bookmark.advance(position, None)
+    assert bookmark.value == started_at
+
+
+@pytest.mark.parametrize(
+    ("seconds", "resumes"), [(None, True), (-1, True), (0, True), (1, False)], ids=str
+)
+def test_a_sync_resumes_unless_the_start_date_is_later(
+    seconds: float | None, *, resumes: bool
+) -> None:
+    """Leads before the new `start_date` are not wanted any more."""
+    last = NOW - dt.timedelta(hours=1)
+    earliest = None if seconds is None else last + dt.timedelta(seconds=seconds)
+    start = Bookmark(unfinished(NOW, last), NOW).start(earliest, lookback_seconds=60)
+    assert (start.cursor == "c") == resumes
+    if not resumes:
+        assert start.since == earliest

@@ -77,6 +77,10 @@ WRONG: dict[str, tuple[Json, str]] = {
         {"customers": [{**PAIRS[0], "name": "x"}]},
         "'customers' (position 1) has no 'name', only customer_id, auth_token",
     ),
+    "no-id": (
+        {"customers": [{"auth_token": TOKENS[0]}]},
+        "'customers' (position 1) lacks 'customer_id'",
+    ),
     "no-uuid": (
         {"customers": [PAIRS[0], {**PAIRS[1], "customer_id": "acme"}]},
         "'customers.customer_id' (position 2) must be a UUID",

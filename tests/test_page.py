@@ -6,7 +6,7 @@ import json
 import typing as t
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tap_mega.page import parse_page
@@ -35,16 +35,18 @@ bodies = st.fixed_dictionaries(
 )
 
 
+@example(body=b'{"next_cursor": null, "leads": ["{}]}')
 @given(body=st.binary() | bodies.map(lambda it: json.dumps(it).encode()))
 def test_any_body_is_a_page_or_is_not(body: bytes) -> None:
-    """Nothing but ValueError is raised, and what comes is in order."""
+    """Nothing but ValueError is raised, and only a lead may be broken JSON."""
     try:
         page = parse_page(body)
     except ValueError:
         return
-    content = json.loads(body)
     assert len(page.leads) == len(page.timestamps)
-    assert len(page.leads) + len(page.rejected) == len(content["leads"])
+    rest, items = split_list(body, "leads")
+    assert json.loads(rest)["leads"] == []
+    assert len(page.leads) + len(page.rejected) == len(items)
     assert all(isinstance(lead["id"], str) and lead["id"] for lead in page.leads)
     assert page.total is None or 0 <= page.total < 2**63
     json.dumps(page.leads, default=str).encode()
@@ -73,6 +75,34 @@ def test_a_list_is_cut_where_its_items_end(
     rest, cut = split_list(json.dumps(content).encode(), "leads")
     assert json.dumps(json.loads(rest)) == json.dumps({**content, "leads": []})
     assert [json.dumps(json.loads(it)) for it in cut] == list(map(json.dumps, items))
+
+
+def test_a_gap_in_the_list_hides_no_lead() -> None:
+    """Two commas in a row are a lead that cannot be read, between two that can."""
+    lead = json.dumps(LEAD)
+    page = parse_page(f'{{"leads": [{lead}, , {lead}], "next_cursor": null}}'.encode())
+    assert page.leads == [LEAD, LEAD]
+    assert page.rejected == ("too many digits in a number, or not JSON: lead 2",)
+
+
+@pytest.mark.parametrize(
+    ("total", "read"),
+    [(0, 0), (2**63 - 1, 2**63 - 1), (2**63, None), (-1, None), (True, None)],
+)
+def test_a_total_that_cannot_be_is_none(total: object, read: int | None) -> None:
+    """The API then says nothing about how many leads there are."""
+    body = json.dumps({"leads": [], "next_cursor": None, "total": total})
+    assert parse_page(body.encode()).total == read
+
+
+@pytest.mark.parametrize("other", ["null", "1" * 5000])
+def test_each_change_of_a_lead_is_counted_once(other: str) -> None:
+    """A warning says how many texts and numbers were changed."""
+    odd = '"a": 1e-20000, "b": 1e20000, "c": "\\ud83d\\u0000", "\\u0000": 0'
+    lead = json.dumps(LEAD).replace("{", "{" + odd + ", ")
+    page = parse_page(f'{{"leads": [{lead}, {other}], "next_cursor": null}}'.encode())
+    assert page.leads == [{**LEAD, "a": 0, "b": None, "c": "\ufffd", "": 0}]
+    assert page.repaired == 4
 
 
 @pytest.mark.parametrize(

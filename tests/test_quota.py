@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import Fault, Limits, Sandbox
-from tap_mega.rate_limit import RateLimiter
+from tap_mega.progress import format_duration
+from tap_mega.rate_limit import RESET_MARGIN_SECONDS, RateLimiter
 from testing.clock import FakeClock
 from testing.harness import Command, full_table
 from testing.least_times import (
@@ -61,6 +62,16 @@ def test_a_short_sync_does_not_wait(
     assert clock.sleeps == []
 
 
+def test_a_fixed_window_ends_when_the_api_says(tap: Command) -> None:
+    """The tap waits for the end of the API's minute, not for one of its own."""
+    clock = FakeClock(START + 40)
+    limits = Limits(window="fixed")
+    with Sandbox(leads=PER_MINUTE + 1, clock=clock.time, limits=limits) as sandbox:
+        run = tap(config={**sandbox.config(), "page_size": 1}, clock=clock)
+    assert len(run.records) == PER_MINUTE + 1
+    assert clock.sleeps == [20 + RESET_MARGIN_SECONDS]
+
+
 def test_pacing_can_be_turned_off(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
@@ -70,6 +81,13 @@ def test_pacing_can_be_turned_off(
     assert tap(config={**sandbox.config(), **off}, clock=clock).code == 0
     assert len(sandbox.requests) == 250
     assert clock.sleeps == []
+
+
+def test_a_request_within_the_limits_does_not_wait() -> None:
+    """Only a window without room delays a request."""
+    limiter = RateLimiter(per_minute=2, per_hour=0)
+    limiter.record(now=0)
+    assert limiter.delay(now=0) == 0
 
 
 @given(
@@ -115,6 +133,16 @@ def test_a_reset_belongs_to_one_window_only() -> None:
     assert hour.delay(0) == pytest.approx(10, abs=1.1)
 
 
+def test_a_reset_in_a_minute_is_one_of_the_minute() -> None:
+    """Only a longer one can be that of the hour."""
+    hour = RateLimiter(0, 1)
+    hour.record(0)
+    hour.update(rate_limit_headers(60, 60), now=0)
+    assert hour.delay(0) == pytest.approx(3600, abs=0.2)
+    hour.update(rate_limit_headers(1000, 61), now=0)
+    assert hour.delay(0) == 62
+
+
 def test_a_reset_has_a_margin() -> None:
     """`RateLimit-Reset` is in whole seconds, so a second more is waited."""
     limiter = RateLimiter(1, 0)
@@ -142,6 +170,26 @@ def test_the_predicted_time_matches_the_schedule() -> None:
     predicted = limiter.seconds_for(2300, now=0)
     assert predicted == pytest.approx(least_seconds_sliding(2300), rel=0.01)
     assert limiter.seconds_for(2300, now=0) == predicted
+
+
+@pytest.mark.parametrize(
+    ("used", "requests", "now", "seconds"),
+    [
+        *((0, 0, 20, 0), (0, 10, 20, 0), (0, 11, 20, 60), (0, 21, 20, 120)),
+        *((9, 1, 20, 0), (9, 2, 20, 40.1), (10, 0, 20, 0), (10, 10, 20, 40.1)),
+        *((10, 11, 20, 100.1), (10, 10, 60.1, 0), (10, 11, 60.1, 60)),
+        *((0, 30, 20, 120), (0, 31, 20, 3600), (0, 45, 20, 3660)),
+        *((10, 21, 20, 3580.1), (10, 20, 20, 100.1)),
+    ],
+)
+def test_full_windows_alone_take_time(
+    used: int, requests: int, now: float, seconds: float
+) -> None:
+    """Requests take no time as long as the minute and the hour have room for them."""
+    limiter = RateLimiter(per_minute=10, per_hour=30)
+    for _ in range(used):
+        limiter.record(now=0)
+    assert limiter.seconds_for(requests, now) == pytest.approx(seconds)
 
 
 def seconds(clock: FakeClock) -> str:
@@ -295,6 +343,18 @@ def test_the_time_left_knows_the_wait(
     assert "Read 10 of 250 leads (4 %), about 33 min left." in first
     assert not others
     assert clock.now == pytest.approx(START + 1800 + 3 * MINUTE, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        *((0, "0 s"), (59, "59 s"), (60, "1 min"), (89, "1 min"), (3569, "59 min")),
+        *((3600, "1 h 0 min"), (7260, "2 h 1 min"), (3.6e6, "42 days")),
+    ],
+)
+def test_a_duration_is_short(seconds: float, words: str) -> None:
+    """It has seconds below a minute, and minutes above."""
+    assert format_duration(seconds) == words
 
 
 TOO_LONG = Fault("error", 2, None, status=429, retry_after=7200)

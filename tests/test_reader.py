@@ -14,7 +14,7 @@ from singer_sdk.exceptions import FatalAPIError
 from tap_mega.client import BadRequestError, RateLimitedError, TemporaryError
 from tap_mega.page import Page
 from tap_mega.position import Position
-from tap_mega.rate_limit import RateLimiter
+from tap_mega.rate_limit import MARGIN_SECONDS, RateLimiter
 from tap_mega.reader import Reader, Wait
 from testing.clock import FakeClock
 
@@ -116,6 +116,14 @@ def test_it_counts_what_it_has_read() -> None:
     assert reader.position.last == START + dt.timedelta(seconds=3)
 
 
+def test_a_lead_that_cannot_be_read_is_not_left_to_read() -> None:
+    """`left` counts the leads that may still come."""
+    first = page(1, cursor="a", total=5)._replace(rejected=("not an object: lead 2",))
+    reader = reading(FakeClient(first, page(2, total=5)))
+    next(reader.pages(None))
+    assert (reader.read, reader.left) == (1, 3)
+
+
 def test_a_failure_is_a_wait_and_another_try() -> None:
     """The wait comes from the backoff, and says which try failed and why."""
     found = steps(TemporaryError("it broke"), page(1))
@@ -156,6 +164,13 @@ def test_a_429_waits_as_the_api_asks(asked: float | None, waited: float) -> None
     (wait, _) = steps(RateLimitedError("", asked), page())
     reason = "the API answered 429: the key has no quota left"
     assert wait == Wait(waited, reason)
+
+
+def test_it_gives_up_after_four_hours_without_a_new_lead() -> None:
+    """Another program may use the key up."""
+    found, error = outcome(FakeClient(*[RateLimitedError("", 3600)] * 9))
+    assert list(waits(found)) == [3600] * 4
+    assert "0 pages and 4.0 hours of waiting returned no new lead" in str(error)
 
 
 @given(
@@ -199,14 +214,43 @@ def test_a_refused_cursor_resumes_from_the_last_lead() -> None:
     assert (reader.read, reader.new, reader.total, reader.left) == (4, 3, 3, 0)
 
 
+@pytest.mark.parametrize(("stored", "offset"), [(-1, 1), (0, 1), (1, 1), (5, 5)])
+def test_a_position_counts_at_least_its_own_lead(stored: int, offset: int) -> None:
+    """The offset of a state includes the lead that it names."""
+    state = {"updated_at": "2026-07-01T00:00:00.000Z", "id": "x", "offset": stored}
+    assert Position.from_state(state).offset == offset
+
+
+def test_a_lead_that_comes_again_is_the_last_one() -> None:
+    """It counts once, at its new place."""
+    position = Position()
+    position.advance(page(1, 1.5))
+    again = page(2)._replace(leads=[{"id": "1"}])
+    assert position.advance(again) == 0
+    assert position.to_state()["id"] == "1"
+    assert position.offset == 2
+
+
 def test_a_resumed_position_counts_the_leads_of_its_last_second() -> None:
     """What an earlier run read counts as long as it is within this second."""
     state = {"updated_at": "2026-07-01T00:00:00.000Z", "id": "x", "offset": 5}
     position = Position.from_state(state)
     position.advance(page(0.5))
     assert position.offset == 6
+    position.advance(page(1))
+    assert position.offset == 7
     position.advance(page(10, 10.5))
     assert position.offset == 2
+
+
+def test_it_steps_back_by_the_page_until_it_finds_what_it_has_read() -> None:
+    """Leads before the offset may have left their place."""
+    client = FakeClient(BadRequestError("unknown cursor"), *[page(9)] * 4)
+    reader = reading(client)
+    state = {"updated_at": "2026-07-01T00:00:00.000Z", "id": "x", "offset": 6}
+    reader.position = Position.from_state(state)
+    assert list(reader.pages(None, "a")) == [page(9)]
+    assert [it.get("offset") for it in client.requests] == [None, 5, 3, 1, None]
 
 
 def test_a_refused_cursor_without_progress_is_fatal() -> None:
@@ -255,11 +299,13 @@ def test_cursors_that_repeat_are_fatal(cursors: str) -> None:
     assert len(client.requests) == len(cursors)
 
 
-def test_it_waits_where_the_limit_is_reached() -> None:
-    """The wait comes before the request, and names the limit."""
+@pytest.mark.parametrize("elapsed", [0, 59.9])
+def test_it_waits_where_the_limit_is_reached(elapsed: float) -> None:
+    """The wait comes before the request, however short it is, and names the limit."""
     clock = FakeClock()
     limiter = RateLimiter(per_minute=1, per_hour=0)
     limiter.record(clock.now)
+    clock.sleep(elapsed)
     client = FakeClient(page())
     reader = Reader(
         client,
@@ -272,7 +318,7 @@ def test_it_waits_where_the_limit_is_reached() -> None:
     pages = reader.pages(None)
     wait = next(pages)
     assert isinstance(wait, Wait)
-    assert wait.seconds == pytest.approx(60, abs=0.2)
+    assert wait.seconds == pytest.approx(60 - elapsed + MARGIN_SECONDS)
     assert wait.reason == "the limit of 1 request per minute is reached"
     assert not client.requests
     clock.sleep(wait.seconds)

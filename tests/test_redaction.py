@@ -231,3 +231,15 @@ def test_many_taps_in_a_process_add_one_filter() -> None:
 def test_no_name_survives(text: str, kept: str) -> None:
     """A capitalized word that no error message begins with may be of a name."""
     assert Redactor(64 * "0", {}).redact(text) == kept
+
+
+def test_a_short_token_is_removed_as_a_whole() -> None:
+    """A part of it may be a word."""
+    assert redact("a sword", token="sword") == f"a {MARK}"  # noqa: S106 - made up
+    assert redact("a word", token="sword") == "a word"  # noqa: S106 - made up
+
+
+def test_seven_characters_of_a_token_stay() -> None:
+    """Shorter runs would hide words."""
+    assert redact("defghij", token="abcdefghij") == "defghij"  # noqa: S106 - made up
+    assert redact("cdefghij", token="abcdefghij") == MARK  # noqa: S106 - made up

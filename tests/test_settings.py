@@ -82,6 +82,10 @@ INVALID: list[tuple[dict[str, t.Any], str]] = [
     ({"api_url": "https://host.example?x=1"}, "'api_url' must be an https URL"),
     ({"api_url": "https://host.example:port"}, "'api_url' must be an https URL"),
     ({"api_url": "https://host .example"}, "'api_url' must be an https URL"),
+    (
+        {"api_url": "https://127.0.0.1:9/a b", "backoff_max_tries": 1},
+        "'api_url' must be an https URL",
+    ),
     ({"api_url": "https://"}, "'api_url' must be an https URL"),
     ({"api_url": "app.gomega.ai"}, "'api_url' must be an https URL"),
     ({"api_url": "https://a..b"}, "'api_url' must be an https URL"),

@@ -50,6 +50,16 @@ def earlier(timestamp: str, **duration: float) -> str:
     return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+@pytest.mark.parametrize("mode", ["incremental", "full_table"])
+def test_the_log_says_how_a_sync_replicates(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, mode: str
+) -> None:
+    """The line of the SDK stays; only its errors have lines of our own."""
+    catalog = full_table(tap) if mode == "full_table" else None
+    run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
+    assert f"Beginning sync of 'leads' in {mode} mode" in run.log
+
+
 def test_a_full_sync_reads_every_lead_once(tap: Command, clock: FakeClock) -> None:
     """A sync of 2,345 leads sends 24 requests and reads each lead once, unchanged."""
     with Sandbox(leads=2345, clock=clock.time) as sandbox:

@@ -272,9 +272,23 @@ def test_a_stop_that_read_nothing_fails(
     assert second.state == first.state
 
 
+UNFINISHED = {
+    "updated_at": "2026-07-01T00:00:00.000Z",
+    "id": "x",
+    "offset": 1,
+    "cursor": "x",
+    "started_at": "2026-07-02T00:00:00.000Z",
+}
+
+
 @pytest.mark.parametrize(
     "unfinished",
-    [{}, "x", {"cursor": 5}, {"cursor": "x", "updated_at": "soon"}],
+    [
+        *({}, "x"),
+        *({**UNFINISHED, name: "soon"} for name in ("updated_at", "offset")),
+        *({**UNFINISHED, name: None} for name in ("cursor", "started_at")),
+        {name: it for name, it in UNFINISHED.items() if name != "id"},
+    ],
     ids=str,
 )
 def test_a_broken_unfinished_state_falls_back_to_the_lookback(
@@ -315,7 +329,8 @@ def test_an_impossible_lead_blocks_no_other(
     assert bookmark_of(run.state) == sandbox.leads.all()[-1]["updated_at"]
     number = 51 if page == 3 else 101
     assert len(run.errors) == 1
-    assert f"{why}" in run.errors[0]
+    assert run.errors[0].startswith("Left out 1 lead that cannot be read (")
+    assert why in run.errors[0]
     assert f"lead {number} of page {page}" in run.errors[0]
 
 
@@ -346,16 +361,19 @@ def test_an_impossible_lead_is_named_if_the_run_ends_early(
     assert ("leads are left for the next run" in run.log) == (status == 429)
 
 
+@pytest.mark.parametrize(
+    ("count", "end"), [(10, ")"), (11, ", and 1 more)"), (50, ", and 40 more)")]
+)
 def test_many_impossible_leads_are_one_short_line(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    tap: Command, sandbox: Sandbox, clock: FakeClock, count: int, end: str
 ) -> None:
     """The first ten are named."""
-    page = {"leads": [None] * 50, "next_cursor": None, "total": 50}
+    page = {"leads": [None] * count, "next_cursor": None, "total": count}
     sandbox.script(Fault("body", body=json.dumps(page)))
     run = tap(config=sandbox.config(), clock=clock)
     assert run.code == 1
-    assert "Left out 50 leads" in run.errors[0]
-    assert "lead 10 of page 1, and 40 more" in run.errors[0]
+    assert f"Left out {count} leads" in run.errors[0]
+    assert f"lead 10 of page 1{end}" in run.errors[0]
     assert len(run.errors[0]) < 700
 
 
