@@ -88,6 +88,11 @@ class FullRefresh:
         """Whether it is also known how many leads there were in the end."""
         return bool(self._state.get("is_over"))
 
+    @property
+    def began_at(self) -> dt.datetime:
+        """When the sync began, by the clock of the API if ours was ahead."""
+        return parse_timestamp(self._state["started_at"])
+
     def begin(self, version: int) -> None:
         """Begin the sync with this version, or resume it."""
         if not self.is_under_way(version):
@@ -134,26 +139,22 @@ class FullRefresh:
         """Go by the clock of the API if ours is ahead."""
         if page.sent_at is not None:
             sent_at = dt.datetime.fromtimestamp(page.sent_at, dt.UTC)
-            if sent_at + DATE_PRECISION <= self._began_at:
+            if sent_at + DATE_PRECISION <= self.began_at:
                 self._state["started_at"] = format_timestamp(sent_at)
-
-    @property
-    def _began_at(self) -> dt.datetime:
-        return parse_timestamp(self._state["started_at"])
 
     def _countable(self, page: Page) -> Iterator[Lead]:
         """Return the leads of a page that certainly no earlier run has counted."""
         if self._resumed is None:
             return iter(page.leads)
         start = self._resumed.repeats(page)
-        changed = max(start, bisect.bisect_left(page.timestamps, self._began_at))
+        changed = max(start, bisect.bisect_left(page.timestamps, self.began_at))
         created = filter(self._is_new, page.leads[changed:])
         return itertools.chain(page.leads[start:changed], created)
 
     def _is_new(self, lead: Lead) -> bool:
         """Return whether a lead was created after the sync began."""
         try:
-            return parse_timestamp(lead["created_at"]) >= self._began_at
+            return parse_timestamp(lead["created_at"]) >= self.began_at
         except (KeyError, TypeError, ValueError):
             return False
 
@@ -205,10 +206,16 @@ class FullRefresh:
             del self._part["refresh"]
         return problem
 
-    def end(self) -> None:
-        """End a complete sync, and keep how many leads there were."""
-        if "end" in self._state:
-            self._part["refreshed"] = self._state["end"]
+    def end(self, *, is_activated: bool) -> None:
+        """End a complete sync.
+
+        If the loader has removed all other rows, keep how many there are: as many as
+        leads were read, although some may have been deleted meanwhile.
+        """
+        if is_activated and "end" in self._state:
+            end = self._state["end"]
+            rows = max(end["total"], self._state["read"])
+            self._part["refreshed"] = {**end, "total": rows}
         del self._part["refresh"]
 
     # Whether another one is needed

@@ -107,9 +107,10 @@ class Run:
         wait = turn if isinstance(turn, Wait) else Wait(0, "")
         took = self._clock.monotonic() - self._started_at
         if took + wait.seconds >= self._max_run_seconds:
+            due = format_duration(took + wait.seconds)
             return (
-                f"Stopped: the run has taken {format_duration(took)}, and may take no "
-                "longer than the setting 'max_run_seconds' allows"
+                f"Stopped: the next request is due {due} after the start, later than "
+                "the setting 'max_run_seconds' allows"
             )
         minimum = MAX_RETRY_WAIT_SECONDS if wait.is_retry else 0
         if wait.seconds <= max(self._max_wait_seconds, minimum):

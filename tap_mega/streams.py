@@ -38,6 +38,7 @@ from tap_mega.drift import Conformer, add_column
 from tap_mega.full_refresh import FullRefresh
 from tap_mega.openapi import DOCUMENT
 from tap_mega.page import MAX_KEY_LENGTH, CursorPaginator
+from tap_mega.progress import counted
 from tap_mega.rate_limit import RateLimiter
 from tap_mega.reader import Reader
 from tap_mega.records import Columns, is_plain
@@ -75,6 +76,11 @@ PARTIAL_SETTINGS = ("start_date", "end_date", "filters", "batch_config")
 
 ROW_SETTINGS = (*PARTIAL_SETTINGS, "stream_maps", "flattening_enabled")
 """A full-table sync starts over if one of these, or the schema, has changed."""
+
+RESUMING = (
+    "Resuming the full-table sync that began at %s. If another job writes into the "
+    "same table, its rows need a version, too: see docs/full-refresh.md"
+)
 
 MAX_BACKOFF_SECONDS = 60
 
@@ -228,6 +234,8 @@ class LeadsStream(RESTStream[str | None]):
         refresh = TableRefresh(self._refreshes.values())
         syncs = self.new_syncs()
         run = Run(syncs, self.config, self._clock, self.logger)
+        if began_at := refresh.resumed_from():
+            self.logger.info(RESUMING, format_timestamp(began_at))
         if self._is_needed(refresh, run, syncs):
             refresh.begin(self._started_at)
             yield from self._read(run, refresh.version)
@@ -252,9 +260,10 @@ class LeadsStream(RESTStream[str | None]):
             FatalAPIError: As `get_records`.
         """
         self._log_warnings(syncs)
-        is_complete = refresh.end(syncs, warns=self._replaces_table)
-        if is_complete and self._replaces_table:
-            self._activate(refresh.version)
+        if refresh.is_complete(syncs, warns=self._replaces_table):
+            if self._replaces_table:
+                self._activate(refresh.version)
+            refresh.end(is_activated=self._replaces_table)
         self._write_state()
         self._log_requests(syncs)
         raise_failures(syncs)
@@ -542,7 +551,21 @@ class LeadsStream(RESTStream[str | None]):
                 "still exist",
                 "' and '".join(self._partial_settings),
             )
-        return not self._partial_settings
+        if others := self._customers_left_out():
+            self.logger.warning(
+                "No ACTIVATE_VERSION: the loader would remove the leads of %s that the "
+                "settings leave out, and the state has: see docs/scheduling.md",
+                counted(others, "customer"),
+            )
+        return not (self._partial_settings or others)
+
+    def _customers_left_out(self) -> int:
+        """Return how many other customers have rows in the table, by the state."""
+        names = {
+            source_of(it, self.config).customer_id for it in customers_of(self.config)
+        }
+        parts = self.stream_state.get("partitions", ())
+        return sum(it["context"]["customer_id"] not in names for it in parts)
 
     def _is_needed(
         self, refresh: TableRefresh, run: Run, syncs: Sequence[CustomerSync]
@@ -567,6 +590,7 @@ class LeadsStream(RESTStream[str | None]):
 
     def _activate(self, version: int) -> None:
         """Let the loader remove the rows that were not in this load."""
+        self.logger.info("All leads were read: the loader may remove all other rows")
         for name in sorted(self._replaced_streams):
             self._writer.write_message(ActivateVersionMessage(name, version=version))
 

@@ -29,9 +29,18 @@ class TableRefresh:
         self._refreshes = refreshes
         self.version = max((it.last_version for it in refreshes), default=0)
         """The version of the sync, or of the last one before `begin`."""
-        self._is_under_way = any(it.is_under_way(self.version) for it in refreshes)
+        last = [it for it in refreshes if it.last_version == self.version]
+        # If it has ended for some customers, the loader may have removed rows for it.
+        self._is_under_way = all(it.is_under_way(self.version) for it in last)
+        self._is_under_way &= bool(last)
         if self._is_under_way:
             self._begin()
+
+    def resumed_from(self) -> dt.datetime | None:
+        """Return when the sync began that this run resumes; None if it begins one."""
+        if not self._is_under_way:
+            return None
+        return min(it.began_at for it in self._refreshes)
 
     def begin(self, now: dt.datetime) -> None:
         """Begin a sync, unless one is under way. Its version is the largest so far."""
@@ -77,8 +86,8 @@ class TableRefresh:
             log.info("No lead has disappeared: there is nothing to refresh")
         return gone > 0
 
-    def end(self, syncs: Sequence[CustomerSync], *, warns: bool) -> bool:
-        """End the sync, and return whether it is complete: all leads were read.
+    def is_complete(self, syncs: Sequence[CustomerSync], *, warns: bool) -> bool:
+        """Return whether all leads of all customers were read.
 
         A customer that was not complete starts over in the next run. One that stopped
         or failed resumes.
@@ -89,11 +98,16 @@ class TableRefresh:
         """
         problems = [_drop_if_incomplete(sync, warns=warns) for sync in syncs]
         failed = any(problems) or any(sync.failure for sync in syncs)
-        if failed or not all(it.is_over for it in self._refreshes):
-            return False
+        return not failed and all(it.is_over for it in self._refreshes)
+
+    def end(self, *, is_activated: bool) -> None:
+        """End a complete sync.
+
+        Args:
+            is_activated: Whether the loader has removed the rows that were not in it.
+        """
         for refresh in self._refreshes:
-            refresh.end()
-        return True
+            refresh.end(is_activated=is_activated)
 
 
 def _drop_if_incomplete(sync: CustomerSync, *, warns: bool) -> str:

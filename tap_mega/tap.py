@@ -233,7 +233,14 @@ class TapMega(Tap):
     @classmethod
     @override
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
-        """Check the credentials, unless `--test=schema` asks for something else."""
+        """Check the credentials, unless `--test=schema` asks for something else.
+
+        Raises:
+            BadParameter: If the value is another one: the SDK would print a lead.
+        """
+        if value not in {it.value for it in CliTestOptionValue}:
+            msg = "use --test or --test=schema"
+            raise click.BadParameter(msg, ctx, param)
         if value != CliTestOptionValue.All.value:
             super().cb_test(ctx, param, value)
             return

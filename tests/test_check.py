@@ -132,3 +132,11 @@ def test_all_that_is_missing_is_named(tap: Command) -> None:
     run = tap("--test", config={})
     assert run.code == 1
     assert [it.split("'")[1] for it in run.errors] == ["auth_token", "customer_id"]
+
+
+def test_another_value_is_refused(tap: Command, sandbox: Sandbox) -> None:
+    """A typo in `--test=schema` prints no lead."""
+    run = tap("--test=shema", config=sandbox.config())
+    assert (run.code, run.stdout, len(run.errors)) == (1, "", 1)
+    assert "use --test or --test=schema" in run.errors[0]
+    assert sandbox.requests == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import math
 import typing as t
@@ -9,6 +10,9 @@ import typing as t
 import pytest
 
 from sandbox import Fault, Sandbox
+from tap_mega.full_refresh import FullRefresh
+from tap_mega.progress import counted
+from tap_mega.table_refresh import TableRefresh
 from testing.harness import Run, as_record, cut, full_table, part_of
 from testing.table import Table
 
@@ -63,6 +67,8 @@ def test_it_resumes_under_the_same_version(refresh: Refresh, sandbox: Sandbox) -
     assert [len(run.records) for run in runs] == [100, 100, 50, 0]
     assert [run.code for run in runs] == [0, 0, 0, 0]
     assert versions(*runs) == set(activated(runs[-1]))
+    assert "Resuming the full-table sync that began at 2027-01-15T08:0" in runs[1].log
+    assert "All leads were read" in runs[-1].log
     assert "refresh" not in part_of(runs[-1].state)
     answered = [it for it in sandbox.requests if it.status == 200]
     # One more than pages: the last total counts only what was left.
@@ -197,6 +203,39 @@ def test_a_failing_customer_keeps_the_rows_of_all(
     assert versions(first, last) == set(activated(last))
 
 
+def test_the_rows_of_a_customer_that_is_left_out_stay(
+    tap: Command, clock: FakeClock
+) -> None:
+    """The message speaks for the whole table, and the state has another customer."""
+    with Sandbox(customers=2, leads=[50, 70], clock=clock.time) as sandbox:
+        config = {**sandbox.config(), "emit_activate_version_messages": True}
+        catalog = full_table(tap, config)
+        first = tap(config=config, catalog=catalog, clock=clock)
+        config["customers"] = config["customers"][:1]
+        last = tap(config=config, catalog=catalog, state=first.state, clock=clock)
+    assert len(activated(first)) == 1
+    assert (last.code, len(last.records), activated(last)) == (0, 50, [])
+    assert "the leads of 1 customer that the settings leave out" in last.log
+
+
+def test_a_version_that_has_ended_for_some_is_not_resumed() -> None:
+    """The loader may have removed rows for it, so it is not a load any more."""
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    parts: list[Json] = [{}, {}]
+
+    def refreshes() -> list[FullRefresh]:
+        return [FullRefresh(part, now, "", is_whole=True) for part in parts]
+
+    first = TableRefresh(refreshes())
+    first.begin(now)
+    assert TableRefresh(refreshes()).resumed_from() == now
+    del parts[0]["refresh"]
+    last = TableRefresh(refreshes())
+    assert last.resumed_from() is None
+    last.begin(now)
+    assert last.version == first.version + 1
+
+
 # Only when it is needed
 
 
@@ -280,6 +319,32 @@ def test_a_sync_that_stopped_is_no_count(refresh: Refresh, sandbox: Sandbox) -> 
     last = refresh(first.state, full_refresh_when="leads_are_gone")
     assert len(first.records) + len(last.records) == 250
     assert len(activated(last)) == 1
+
+
+def test_a_lead_that_was_deleted_between_two_runs_is_gone(
+    refresh: Refresh, sandbox: Sandbox
+) -> None:
+    """Its row has the version of the sync, so the next check has to find it."""
+    gone = {"full_refresh_when": "leads_are_gone"}
+    sandbox.script(Fault("error", 3, None, status=429, retry_after=7200))
+    first = refresh(**gone)
+    deleted = sandbox.leads.delete(2)
+    stale = [it for it in first.records if it["id"] in deleted]
+    assert stale
+    sandbox.script()
+    second = refresh(first.state, **gone)
+    assert len(activated(second)) == 1
+    third = refresh(second.state, **gone)
+    assert len(third.records) == 248
+    assert f"{counted(len(stale), 'lead')} ha" in third.log
+    assert refresh(third.state, **gone).records == []
+
+
+def test_a_sync_that_removed_no_row_leaves_no_count(refresh: Refresh) -> None:
+    """Rows of leads that are gone are still there, so the next sync reads all."""
+    gone = {"full_refresh_when": "leads_are_gone"}
+    first = refresh(emit_activate_version_messages=False, **gone)
+    assert len(refresh(first.state, **gone).records) == 250
 
 
 def test_no_quota_for_the_count_is_a_failure(

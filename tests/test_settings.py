@@ -211,6 +211,7 @@ UNKNOWN = {
     "STREAM_MAP": "; did you mean 'TAP_MEGA_STREAM_MAPS'?",
     "FILTERS__STATUS": "; did you mean 'TAP_MEGA_FILTERS_STATUS'?",
     "loglevel": "; did you mean 'TAP_MEGA_LOGLEVEL'?",
+    "FULL_REFRESH_WHN": "; did you mean 'TAP_MEGA_FULL_REFRESH_WHEN'?",
     "COLOUR": "",
 }
 

@@ -18,8 +18,11 @@ if t.TYPE_CHECKING:
 
 PREFIX = "TAP_MEGA_"
 
-PREFIXES_OF_MELTANO = ("TAP_MEGA__", "TAP_MEGA_FULL_")
-"""Its extras, such as `TAP_MEGA__SELECT`, and the plugin `tap-mega-full`."""
+MELTANO_EXTRA = "TAP_MEGA__"
+"""How variables of Meltano's extras begin, such as `TAP_MEGA__SELECT`."""
+
+FULL = "TAP_MEGA_FULL_"
+"""How variables of the plugin `tap-mega-full` in `meltano.yml` begin."""
 
 TRUTHY = ("true", "1", "yes", "on")
 FALSY = ("false", "0", "no", "off")
@@ -56,9 +59,11 @@ def find_unknown_variables(schema: Schema) -> list[str]:
     names = [
         name
         for name in os.environ
-        if name.upper().startswith(PREFIX) and not name.startswith(PREFIXES_OF_MELTANO)
+        if name.upper().startswith(PREFIX) and not name.startswith(MELTANO_EXTRA)
     ]
-    known = [*_variables(schema), LEVEL_VARIABLES[0]]
+    variables = list(_variables(schema))
+    of_full = [it.replace(PREFIX, FULL, 1) for it in variables]
+    known = [*variables, *of_full, LEVEL_VARIABLES[0]]
     return [
         f"The variable '{name}' does not exist and is ignored{hint}"
         for name, hint in unknown_names(names, known, PREFIX.lower())
