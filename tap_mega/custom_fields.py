@@ -13,7 +13,7 @@ import math
 import typing as t
 
 from tap_mega.config.environment import parse_boolean
-from tap_mega.redaction import plain
+from tap_mega.redaction import safe_name
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
@@ -66,7 +66,7 @@ class CustomFields:
 
     def without_column(self) -> str:
         """Return a line about the fields that have no column; empty if all have one."""
-        slugs = sorted(plain(slug) for slug in self._slugs - self._types.keys())
+        slugs = sorted({safe_name(it) for it in self._slugs - self._types.keys()})
         if not slugs:
             return ""
         names = "', '".join(slugs[:MAX_LISTED_SLUGS])

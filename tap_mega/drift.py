@@ -17,6 +17,7 @@ import msgspec
 
 from tap_mega.custom_fields import MAX_INTEGER
 from tap_mega.progress import counted
+from tap_mega.redaction import safe_name
 from tap_mega.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
@@ -54,9 +55,6 @@ MORE_CALLS = 100 + 2 * MAX_DEPTH
 """More than the calls between the parser and `as_json`."""
 
 MAX_NAMES = 20
-
-NAME = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
-"""A name that a log may show. Any other may be data, such as an e-mail address."""
 
 CHANGED = (
     "The vendor's document does not describe what the API sent: {names}. {place}. The "
@@ -260,7 +258,7 @@ class Part:
             if part and isinstance(value, dict):
                 yield from part.names(value, f"{prefix}{name}.")
             else:
-                yield prefix + (name if NAME.fullmatch(name) else "…")
+                yield prefix + safe_name(name)
 
 
 def python_type(schema: Json) -> t.Any:

@@ -66,6 +66,11 @@ class FullRefresh:
         self._ids: set[int] = set()
         self._earlier: Json = {}
         self._last_page: Page | None = None
+        self._rejected = 0
+        self._left = 0
+        self._end: Json = {}
+        self.is_over = False
+        """Whether all pages were read, and the total at the end is known."""
         self.gone: int | None = None
         """How many leads have disappeared since the last complete sync, if known."""
 
@@ -77,16 +82,6 @@ class FullRefresh:
     def is_under_way(self, version: int) -> bool:
         """Return whether an earlier run began the sync with this version."""
         return self._state.get("version") == version
-
-    @property
-    def is_read(self) -> bool:
-        """Whether the last page was read."""
-        return bool(self._state.get("is_read"))
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it is also known how many leads there were in the end."""
-        return bool(self._state.get("is_over"))
 
     @property
     def began_at(self) -> dt.datetime:
@@ -124,16 +119,25 @@ class FullRefresh:
         self._last_page = page
         self._compare_clocks(page)
         self._ids.update(hash(lead["id"]) for lead in self._countable(page))
-        self._state["read"] = self._earlier["read"] + len(self._ids)
-        self._state["rejected"] = self._earlier["rejected"] + len(reader.rejected)
-        self._state["left"] = reader.left
-        if self._resumed is None:
-            self._add_total(reader.total)
-        self._state.pop("unfinished", None)
-        if page.next_cursor is None:
-            self._state["is_read"] = True
-        elif position := reader.position.to_state():
-            self._state["unfinished"] = {**position, "cursor": page.next_cursor}
+        self._rejected = self._earlier["rejected"] + len(reader.rejected)
+        self._left = reader.left
+        if reader.since is None:
+            self._add_total(page.total)
+        position = reader.position.to_state()
+        if page.next_cursor is not None and position:
+            # The last page is not kept. So a run that resumes reads it again, and with
+            # it what has changed meanwhile.
+            self._part["refresh"] = self._state = {
+                **self._state,
+                "read": self._read,
+                "rejected": self._rejected,
+                "unfinished": {**position, "cursor": page.next_cursor},
+            }
+
+    @property
+    def _read(self) -> int:
+        """How many different leads were read, in all runs."""
+        return t.cast("int", self._earlier["read"]) + len(self._ids)
 
     def _compare_clocks(self, page: Page) -> None:
         """Go by the clock of the API if ours is ahead."""
@@ -152,11 +156,13 @@ class FullRefresh:
         return itertools.chain(page.leads[start:changed], created)
 
     def _is_new(self, lead: Lead) -> bool:
-        """Return whether a lead was created after the sync began."""
+        """Return whether a lead did not exist when an earlier run was there."""
+        position = t.cast("Position", self._resumed)
         try:
-            return parse_timestamp(lead["created_at"]) >= self.began_at
+            created_at = parse_timestamp(lead["created_at"])
         except (KeyError, TypeError, ValueError):
             return False
+        return position.last is not None and created_at > position.last
 
     def _add_total(self, total: int | None) -> None:
         """Take the largest total that the API ever says: any of them may be wrong."""
@@ -171,29 +177,30 @@ class FullRefresh:
         The last page has it, unless the sync was resumed: its total then counts only
         the leads from there on.
         """
-        if self._is_whole and not self.is_over:
+        if self._is_whole:
             page = self._last_page
             if page is None or reader.since is not None:
                 page = yield from reader.count()
             self._add_total(page.total)
             if page.total is not None and page.sent_at is not None:
                 at = dt.datetime.fromtimestamp(page.sent_at, dt.UTC)
-                end = {"at": format_timestamp(at), "total": page.total}
-                self._state["end"] = {**end, "columns": self._columns}
-        self._state["is_over"] = True
+                rows = max(page.total, self._read)  # Some may be deleted by now.
+                end = {"at": format_timestamp(at), "total": rows}
+                self._end = {**end, "columns": self._columns}
+        self.is_over = True
 
     def problem(self) -> str:
         """Return why some leads may not have been read; empty if all were."""
-        read, total = self._state["read"], self._state["total"]
-        if rejected := self._state["rejected"]:
-            return f"{counted(rejected, 'lead')} could not be read"
+        read, total = self._read, self._state["total"]
+        if self._rejected:
+            return f"{counted(self._rejected, 'lead')} could not be read"
         if total is None:
             return "the API did not say how many leads there are"
         if not read:
             return "the API sent no lead"
         differs = abs(total - read) > total * MAX_DELETED_SHARE
-        if differs or self._state.get("left"):
-            total = max(total, read + self._state.get("left", 0))
+        if differs or self._left:
+            total = max(total, read + self._left)
             different = counted(read, "different lead")
             return f"{different} were read, and the API said {total:,}"
         return ""
@@ -209,13 +216,10 @@ class FullRefresh:
     def end(self, *, is_activated: bool) -> None:
         """End a complete sync.
 
-        If the loader has removed all other rows, keep how many there are: as many as
-        leads were read, although some may have been deleted meanwhile.
+        If the loader has removed all other rows, keep how many there are.
         """
-        if is_activated and "end" in self._state:
-            end = self._state["end"]
-            rows = max(end["total"], self._state["read"])
-            self._part["refreshed"] = {**end, "total": rows}
+        if is_activated and self._end:
+            self._part["refreshed"] = self._end
         del self._part["refresh"]
 
     # Whether another one is needed

@@ -21,6 +21,8 @@ An API that compares `updated_since` with rounded timestamps would lose a lead t
 shares its `updated_at` with the last one.
 """
 
+FIRST = dt.datetime.min.replace(tzinfo=dt.UTC)
+
 
 class Position:
     """The last lead that was read, and the leads from the second before it.
@@ -66,7 +68,7 @@ class Position:
     @property
     def since(self) -> dt.datetime | None:
         """The `updated_since` with which to start without a cursor."""
-        return self.last and self.last - STEP_BACK
+        return self.last and _step_back(self.last)
 
     @property
     def offset(self) -> int:
@@ -103,7 +105,7 @@ class Position:
             del self._recent[key]
         last = page.timestamps[-1]
         self.last = last if self.last is None else max(self.last, last)
-        since = self.last - STEP_BACK
+        since = _step_back(self.last)
         self._forget(since)
         start = bisect.bisect_left(page.timestamps, since)
         self._recent.update(zip(keys[start:], page.timestamps[start:], strict=True))
@@ -116,3 +118,8 @@ class Position:
         old = itertools.takewhile(lambda it: it[1] < since, self._recent.items())
         for key, _ in list(old):
             del self._recent[key]
+
+
+def _step_back(timestamp: dt.datetime) -> dt.datetime:
+    """Return the timestamp a second before, or the first one that there is."""
+    return max(timestamp, FIRST + STEP_BACK) - STEP_BACK

@@ -42,6 +42,9 @@ NO_NAME = re.compile(
 OBJECT = re.compile(r"\{.*")
 """The rest of a text from the first brace on: it may be a lead."""
 
+NAME = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
+"""A name that a log may show."""
+
 
 class Redactor:
     """Removes the secrets of one customer, and what leads are known by, from a text."""
@@ -76,6 +79,11 @@ class Redactor:
             for needle in needles:
                 for start in _occurrences(needle, folded):
                     yield places[start], places[start + len(needle) - 1] + 1
+
+
+def safe_name(name: str) -> str:
+    """Return a name that the API sends, or `…` if it may be data, such as an e-mail."""
+    return name if NAME.fullmatch(name) else "…"
 
 
 def plain(text: str) -> str:

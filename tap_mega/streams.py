@@ -74,7 +74,12 @@ TIMESTAMP_FILTERS = ("created_since",)
 PARTIAL_SETTINGS = ("start_date", "end_date", "filters", "batch_config")
 """Settings with which the records of a full-table sync are not all leads."""
 
-ROW_SETTINGS = (*PARTIAL_SETTINGS, "stream_maps", "flattening_enabled")
+ROW_SETTINGS = (
+    *PARTIAL_SETTINGS,
+    "stream_maps",
+    "stream_map_config",
+    "flattening_enabled",
+)
 """A full-table sync starts over if one of these, or the schema, has changed."""
 
 RESUMING = (
@@ -515,7 +520,8 @@ class LeadsStream(RESTStream[str | None]):
         if self.replication_method == REPLICATION_INCREMENTAL:
             return {}
         settings = {name: self.config.get(name) for name in ROW_SETTINGS}
-        columns = digest({"schema": self.effective_schema, **settings})
+        rows = {"schema": self.effective_schema, "versions": self._replaces_table}
+        columns = digest({**rows, **settings})
         refreshes = {
             customer: FullRefresh(
                 self._part_of(customer),

@@ -56,13 +56,9 @@ class CustomerSync:
 
     def pages(self) -> Iterator[Page | Wait]:
         """Yield the pages, and the waits between them."""
-        pages = self.reader.pages(self._start.since, self._start.cursor)
-        if self.refresh is None:
-            yield from pages
-            return
-        if not self.refresh.is_read:
-            yield from pages
-        yield from self.refresh.confirm(self.reader)
+        yield from self.reader.pages(self._start.since, self._start.cursor)
+        if self.refresh:
+            yield from self.refresh.confirm(self.reader)
 
     def count_gone(self) -> Iterator[Wait]:
         """Let the full-table sync count the leads that have disappeared."""

@@ -13,7 +13,7 @@ from sandbox import Fault, Sandbox
 from tap_mega.full_refresh import FullRefresh
 from tap_mega.progress import counted
 from tap_mega.table_refresh import TableRefresh
-from testing.harness import Run, as_record, cut, full_table, part_of
+from testing.harness import Run, as_record, cut, full_table, part_of, selecting
 from testing.table import Table
 
 if t.TYPE_CHECKING:
@@ -62,10 +62,10 @@ def test_it_resumes_under_the_same_version(refresh: Refresh, sandbox: Sandbox) -
     """Runs that stop for quota are one load: each page is requested once."""
     runs: list[Run] = []
     while not runs or not activated(runs[-1]):
-        sandbox.script(NO_QUOTA)
+        sandbox.script(Fault("error", 3, None, status=429, retry_after=7200))
         runs.append(refresh(runs[-1].state if runs else None))
-    assert [len(run.records) for run in runs] == [100, 100, 50, 0]
-    assert [run.code for run in runs] == [0, 0, 0, 0]
+    assert [len(run.records) for run in runs] == [200, 50]
+    assert [run.code for run in runs] == [0, 0]
     assert versions(*runs) == set(activated(runs[-1]))
     assert "Resuming the full-table sync that began at 2027-01-15T08:0" in runs[1].log
     assert "All leads were read" in runs[-1].log
@@ -155,22 +155,61 @@ def test_it_starts_over_for_another_api(
     assert "was made with another 'api_url'" in last.log
 
 
-def test_it_resumes_when_only_the_end_is_missing(
+def test_it_reads_its_last_page_again_if_the_end_is_missing(
     refresh: Refresh, sandbox: Sandbox
 ) -> None:
-    """If a run is killed after its last page, the next one only counts."""
+    """So the rows that another job has written meanwhile have the version, too."""
     whole = refresh()
     kinds = [it["type"] for it in whole.messages]
     lines = whole.lines[: kinds.index("ACTIVATE_VERSION")]
     killed = Run(-9, "\n".join(lines), "")
+    sandbox.leads.add(2)
     last = refresh(killed.state)
-    assert last.records == []
+    assert len(last.records) == 52
     assert activated(last) == activated(whole)
-    assert sandbox.requests[-1].query["limit"] == "1"
+
+
+@pytest.mark.parametrize("names", [["leads"], ["lead_changes"]], ids=str)
+def test_rows_without_a_version_are_no_part_of_it(
+    refresh: Refresh, sandbox: Sandbox, tap: Command, clock: FakeClock, names: list[str]
+) -> None:
+    """If an earlier run wrote no versions, or no leads, the sync starts over."""
+    sandbox.script(NO_QUOTA)
+    emit = names != ["leads"]
+    config = {**sandbox.config(), "emit_activate_version_messages": emit}
+    catalog = selecting(tap, *names)
+    for entry in catalog["streams"]:
+        entry["replication_method"] = "FULL_TABLE"
+    first = tap(config=config, catalog=catalog, clock=clock)
+    assert len(first.records) == 100
+    sandbox.script()
+    last = refresh(first.state)
+    assert len(last.records) == 250
+    assert len(activated(last)) == 1
+
+
+def test_a_refused_cursor_does_not_count_leads_twice(
+    refresh: Refresh, sandbox: Sandbox
+) -> None:
+    """Leads that change after they were read do not raise the total."""
+    read = [lead["id"] for lead in refresh().records[:5]]
+
+    def change() -> None:
+        for key in read:
+            sandbox.leads.update(key, status="won")
+
+    sandbox.script(Fault("refuse_cursor", 2, before=change))
+    assert len(activated(refresh())) == 1
+
+
+def test_a_lead_of_year_one_is_read(refresh: Refresh, sandbox: Sandbox) -> None:
+    """Nothing lies a second before the first timestamp."""
+    sandbox.leads.add(3, updated_at="0001-01-01T00:00:00Z")
+    assert len(refresh(page_size=1).records) == 253
 
 
 def test_customers_resume_apart(tap: Command, clock: FakeClock) -> None:
-    """A customer that is complete waits for the others, and is not read again."""
+    """A customer that is complete waits for the others, and reads one page again."""
     with Sandbox(customers=2, leads=[50, 250], clock=clock.time) as sandbox:
         config = {**sandbox.config(), "emit_activate_version_messages": True}
         catalog = full_table(tap, config)
@@ -183,7 +222,7 @@ def test_customers_resume_apart(tap: Command, clock: FakeClock) -> None:
         sandbox.script()
         clock.sleep(60)
         last = tap(config=config, catalog=catalog, state=first.state, clock=clock)
-    assert len(last.records) == 150
+    assert len(last.records) == 50 + 150
     assert versions(first, last) == set(activated(last))
 
 
@@ -199,7 +238,7 @@ def test_a_failing_customer_keeps_the_rows_of_all(
         assert (first.code, activated(first)) == (1, [])
         sandbox.script()
         last = tap(config=config, catalog=catalog, state=first.state, clock=clock)
-    assert (last.code, len(last.records)) == (0, 150)
+    assert (last.code, len(last.records)) == (0, 50 + 150)
     assert versions(first, last) == set(activated(last))
 
 
