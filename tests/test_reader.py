@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from singer_sdk.exceptions import FatalAPIError
 
 from tap_mega.client import BadRequestError, RateLimitedError, TemporaryError
+from tap_mega.full_refresh import Completeness
 from tap_mega.page import Page
 from tap_mega.position import Position
 from tap_mega.rate_limit import MARGIN_SECONDS, RateLimiter
@@ -122,6 +123,19 @@ def test_a_lead_that_cannot_be_read_is_not_left_to_read() -> None:
     reader = reading(FakeClient(first, page(2, total=5)))
     next(reader.pages(None))
     assert (reader.read, reader.left) == (1, 3)
+
+
+@pytest.mark.parametrize(("read", "problem"), [(99, False), (98, True)])
+def test_one_lead_in_a_hundred_may_be_deleted_meanwhile(
+    read: int, *, problem: bool
+) -> None:
+    """If the last total agrees, all leads that are left were read."""
+    pages = [page(*range(read), cursor="a", total=100), page(total=read)]
+    reader = reading(FakeClient(*pages))
+    completeness = Completeness(reader)
+    for step in reader.pages(None):
+        completeness.add(t.cast("Page", step))
+    assert bool(completeness.problem()) == problem
 
 
 def test_a_failure_is_a_wait_and_another_try() -> None:
