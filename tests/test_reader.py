@@ -206,10 +206,11 @@ def test_it_gives_up_at_the_fiftieth_page_without_a_new_lead() -> None:
 
 def test_the_end_is_exclusive() -> None:
     """A lead that changed exactly then is left out, and no page is requested more."""
-    client = FakeClient(page(1, 2, cursor="a", total=9))
+    rejected = ("not an object: lead 1",)
+    client = FakeClient(page(1, 2, cursor="a", total=9)._replace(rejected=rejected))
     reader = reading(client, until=START + dt.timedelta(seconds=2))
-    assert list(reader.pages(None)) == [page(1)]
-    assert (reader.read, reader.total, reader.left) == (1, 1, 0)
+    assert list(reader.pages(None)) == [page(1)._replace(rejected=rejected)]
+    assert (reader.read, reader.total, reader.left) == (1, 2, 0)
 
 
 @given(
