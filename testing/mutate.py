@@ -2,7 +2,8 @@
 
     python3 dev.py python -m testing.mutate [--sample N] [--seed N] [FILE …]
 
-A change that survives is either one that makes no difference, or a missing test.
+A change that survives is either one that makes no difference, or a missing test. Each
+change first meets the tests that run its line: most need a second, a survivor minutes.
 
 mutmut does not change functions that have a decorator, which here are most of those
 that the SDK calls, nor constants of a module. cosmic-ray changes the files in place.

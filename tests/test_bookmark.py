@@ -135,6 +135,15 @@ def test_other_customers_keep_their_parts() -> None:
     assert (used, warnings) == (state(other, part()), [])
 
 
+def test_a_customer_that_was_added_has_no_warning() -> None:
+    """It has no part yet. One that starts over for another reason is named."""
+    added = SOURCE._replace(customer_id=OTHER)
+    assert usable_state(state(part()), [SOURCE, added], NOW)[1] == []
+    moved = state(part(), part(added, api_url="https://mega.example"))
+    (warning,) = usable_state(moved, [SOURCE, added], NOW)[1]
+    assert warning.startswith(f"Starting over for customer {OTHER}: ")
+
+
 def test_the_same_customer_in_capitals_is_the_same() -> None:
     """A UUID is the same UUID in capital letters."""
     config = {"api_url": "https://app.gomega.ai/"}

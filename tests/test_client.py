@@ -82,6 +82,7 @@ def envelope(message: object) -> dict[str, t.Any]:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
+        (300, FatalAPIError),
         (302, FatalAPIError),
         (400, BadRequestError),
         (401, FatalAPIError),

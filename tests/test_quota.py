@@ -115,6 +115,12 @@ def rate_limit_headers(limit: int, reset: int) -> dict[str, str]:
     return {"RateLimit-Limit": str(limit), "RateLimit-Reset": str(reset)}
 
 
+def test_a_limit_of_one_delays_the_second_request() -> None:
+    """The first one takes no time."""
+    limiter = RateLimiter(per_minute=1, per_hour=0)
+    assert [limiter.seconds_for(it, now=0) for it in range(4)] == [0, 0, 60, 120]
+
+
 def test_a_reset_belongs_to_one_window_only() -> None:
     """A reset of the minute leaves the hour as it is, and the other way round."""
     minute, hour = RateLimiter(2, 0), RateLimiter(0, 2)
@@ -178,7 +184,7 @@ def test_the_predicted_time_matches_the_schedule() -> None:
         *((0, 0, 20, 0), (0, 10, 20, 0), (0, 11, 20, 60), (0, 21, 20, 120)),
         *((9, 1, 20, 0), (9, 2, 20, 40.1), (10, 0, 20, 0), (10, 10, 20, 40.1)),
         *((10, 11, 20, 100.1), (10, 10, 60.1, 0), (10, 11, 60.1, 60)),
-        *((0, 30, 20, 120), (0, 31, 20, 3600), (0, 45, 20, 3660)),
+        *((0, 30, 20, 120), (0, 31, 20, 3600), (0, 40, 20, 3600), (0, 41, 20, 3660)),
         *((10, 21, 20, 3580.1), (10, 20, 20, 100.1)),
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from singer_sdk.exceptions import FatalAPIError
 
 from tap_mega.client import BadRequestError, RateLimitedError, TemporaryError
+from tap_mega.full_refresh import FullRefresh
 from tap_mega.page import Page
 from tap_mega.position import Position
 from tap_mega.rate_limit import MARGIN_SECONDS, RateLimiter
@@ -51,15 +52,18 @@ class FakeClient:
         return response
 
 
-def reading(client: FakeClient, clock: FakeClock | None = None) -> Reader:
+def reading(
+    client: FakeClient, page_size: int = PAGE_SIZE, until: dt.datetime | None = None
+) -> Reader:
     """Return a reader that gives up after three tries."""
     return Reader(
         client,
         RateLimiter(per_minute=0, per_hour=0),
-        page_size=PAGE_SIZE,
+        page_size=page_size,
+        until=until,
         backoff=lambda: iter((1.0, 2.0, 4.0)),
         max_tries=MAX_TRIES,
-        now=(clock or FakeClock()).monotonic,
+        now=FakeClock().monotonic,
     )
 
 
@@ -124,6 +128,20 @@ def test_a_lead_that_cannot_be_read_is_not_left_to_read() -> None:
     assert (reader.read, reader.left) == (1, 3)
 
 
+@pytest.mark.parametrize(("read", "problem"), [(99, False), (98, True)])
+def test_one_lead_in_a_hundred_may_be_deleted_meanwhile(
+    read: int, *, problem: bool
+) -> None:
+    """If the last total agrees, all leads that are left were read."""
+    pages = [page(*range(read), cursor="a", total=100), page(total=read)]
+    reader = reading(FakeClient(*pages))
+    refresh = FullRefresh({}, START, "", is_whole=True)
+    refresh.begin(1)
+    for step in reader.pages(None):
+        refresh.advance(t.cast("Page", step), reader)
+    assert bool(refresh.problem()) == problem
+
+
 def test_a_failure_is_a_wait_and_another_try() -> None:
     """The wait comes from the backoff, and says which try failed and why."""
     found = steps(TemporaryError("it broke"), page(1))
@@ -166,11 +184,34 @@ def test_a_429_waits_as_the_api_asks(asked: float | None, waited: float) -> None
     assert wait == Wait(waited, reason)
 
 
-def test_it_gives_up_after_four_hours_without_a_new_lead() -> None:
+@pytest.mark.parametrize(
+    ("seconds", "count", "hours"), [(3600, 4, 4.0), (14_399, 2, 8.0), (14_400, 1, 4.0)]
+)
+@pytest.mark.parametrize("first", [[], [page(1, cursor="a")]], ids=["start", "later"])
+def test_it_gives_up_after_four_hours_without_a_new_lead(
+    first: list[Page], seconds: float, count: int, hours: float
+) -> None:
     """Another program may use the key up."""
-    found, error = outcome(FakeClient(*[RateLimitedError("", 3600)] * 9))
-    assert list(waits(found)) == [3600] * 4
-    assert "0 pages and 4.0 hours of waiting returned no new lead" in str(error)
+    client = FakeClient(*first, *[RateLimitedError("", seconds)] * 9)
+    found, error = outcome(client)
+    assert list(waits(found)) == [seconds] * count
+    assert f"0 pages and {hours} hours of waiting returned no new lead" in str(error)
+
+
+def test_it_gives_up_at_the_fiftieth_page_without_a_new_lead() -> None:
+    """Such pages may go on for ever."""
+    found, error = outcome(FakeClient(*(page(cursor=str(it)) for it in range(99))))
+    assert len(found) == 49
+    assert "50 pages and 0.0 hours of waiting returned no new lead" in str(error)
+
+
+def test_the_end_is_exclusive() -> None:
+    """A lead that changed exactly then is left out, and no page is requested more."""
+    rejected = ("not an object: lead 1",)
+    client = FakeClient(page(1, 2, cursor="a", total=9)._replace(rejected=rejected))
+    reader = reading(client, until=START + dt.timedelta(seconds=2))
+    assert list(reader.pages(None)) == [page(1)._replace(rejected=rejected)]
+    assert (reader.read, reader.total, reader.left) == (1, 2, 0)
 
 
 @given(
@@ -241,6 +282,23 @@ def test_a_resumed_position_counts_the_leads_of_its_last_second() -> None:
     assert position.offset == 7
     position.advance(page(10, 10.5))
     assert position.offset == 2
+
+
+@pytest.mark.parametrize(
+    ("page_size", "read", "offset"), [(10, 20, 15), (1, 20, 19), (10, 2, None)]
+)
+def test_half_a_page_comes_again_after_a_refused_cursor(
+    page_size: int, read: int, offset: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lead that has moved is on it. A warning says what happened."""
+    known = Page([{"id": "x"}], [START], None, None)
+    client = FakeClient(BadRequestError("unknown cursor"), known)
+    reader = reading(client, page_size)
+    state = {"updated_at": "2026-07-01T00:00:00.000Z", "id": "x", "offset": read}
+    reader.position = Position.from_state(state)
+    assert list(reader.pages(None, "a")) == [known]
+    assert client.requests[1].get("offset") == offset
+    assert "The API refused a cursor: starting a new one" in caplog.text
 
 
 def test_it_steps_back_by_the_page_until_it_finds_what_it_has_read() -> None:

@@ -816,3 +816,16 @@ def test_a_batch_equals_the_messages(
     assert [json.loads(line) for line in lines] == expected
     assert "owner__id" in expected[0]
     assert "contact_email" not in expected[0]
+
+
+def test_each_lead_says_whose_it_is(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """A lead without `customer_id` is one of the customer that was read."""
+    lead = {"id": "a", "updated_at": "2026-07-01T00:00:00Z"}
+    leads = [lead, {**lead, "customer_id": None}, {**lead, "customer_id": "other"}]
+    page = {"leads": leads, "next_cursor": None, "total": 3}
+    sandbox.script(Fault("body", body=json.dumps(page)))
+    run = tap(config=sandbox.config(), clock=clock)
+    owners = [record["customer_id"] for record in run.records]
+    assert owners == [sandbox.customer_id, sandbox.customer_id, "other"]

@@ -107,6 +107,17 @@ def test_no_leads_despite_a_total_is_an_error(
     assert "The API says that there are 250 leads, and sent none" in run.errors[0]
 
 
+@pytest.mark.parametrize(("total", "warned"), [(350, False), (351, True)])
+def test_pages_may_end_a_page_early(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, total: int, *, warned: bool
+) -> None:
+    """Leads may be deleted during a sync."""
+    sandbox.script(Fault("total", 1, None, value=str(total)))
+    run = tap(config=sandbox.config(), clock=clock)
+    assert (run.code, len(run.records)) == (0, 250)
+    assert ("leads too early" in run.log) == warned
+
+
 def test_pages_that_end_early_are_a_warning(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
