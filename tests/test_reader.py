@@ -205,6 +205,16 @@ def test_it_gives_up_at_the_fiftieth_page_without_a_new_lead() -> None:
     assert "50 pages and 0.0 hours of waiting returned no new lead" in str(error)
 
 
+@pytest.mark.parametrize(("count", "warned"), [(24, False), (25, True)])
+def test_half_of_the_pages_without_a_new_lead_are_a_warning(
+    count: int, *, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A person can look before the reader gives up."""
+    pages = [*(page(cursor=str(it)) for it in range(count)), page()]
+    assert len(steps(*pages)) == count + 1
+    assert ("No progress: 25 pages" in caplog.text) == warned
+
+
 def test_the_end_is_exclusive() -> None:
     """A lead that changed exactly then is left out, and no page is requested more."""
     rejected = ("not an object: lead 1",)
