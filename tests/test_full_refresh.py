@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import typing as t
 from concurrent import futures
 from pathlib import Path
@@ -322,9 +323,11 @@ def test_an_hourly_run_that_began_before_the_refresh(
     first = tap(config=sandbox.config())
     warehouse.load(first.stdout)
     sandbox.leads.change(150)
-    sandbox.script(Fault("error", at=2, status=429, retry_after=2))
+    refused = threading.Event()
+    sandbox.script(Fault("error", at=2, status=429, retry_after=2, before=refused.set))
     with hourly_run(warehouse.folder, marked, first.state) as hourly:
         page = read_page(hourly)
+        assert refused.wait(10)
         hourly.send_signal(signal.SIGSTOP)  # It waits for quota.
         warehouse.load(page)
         with refreshing(warehouse, sandbox, tap) as refresh:
