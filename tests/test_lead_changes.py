@@ -471,7 +471,7 @@ def test_odd_parts_of_a_lead_are_null(
 def test_a_full_refresh_keeps_every_version(
     database_url: str, tmp_path: Path, tap: Command, clock: FakeClock
 ) -> None:
-    """723 versions are still 723 after the weekly job, which deletes gone leads.
+    """723 versions are still 723 after the refresh, which deletes gone leads.
 
     The key has the name that docs/scheduling.md gives it.
     """
