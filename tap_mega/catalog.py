@@ -22,7 +22,8 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from jsonschema import ValidationError
-    from singer_sdk.singerlib import CatalogEntry, MetadataMapping
+    from singer_sdk import Stream
+    from singer_sdk.singerlib import Catalog, CatalogEntry, MetadataMapping
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -116,19 +117,26 @@ def _format_error(error: ValidationError) -> str:
     return f"{place} {problem}: make it with --discover"
 
 
-def complete_entry(
-    entry: CatalogEntry, key_properties: Sequence[str], replication_key: str
-) -> list[str]:
-    """Select what each record of a stream must have, and return warnings.
+def complete_stream(stream: Stream, catalog: Catalog, replication_key: str) -> None:
+    """Select what each record of a stream must have, and log what was deselected.
 
     Args:
-        entry: The stream's entry in the catalog. It changes in place.
-        key_properties: The key of the stream.
+        stream: The stream.
+        catalog: The catalog. It changes in place.
         replication_key: The only replication key that works.
 
     Raises:
-        ConfigValidationError: If the stream cannot do what the entry says.
+        ConfigValidationError: If the stream cannot do what its entry says.
     """
+    if entry := catalog.get_stream(stream.name):
+        for line in _complete_entry(entry, stream.primary_keys, replication_key):
+            stream.logger.warning(line)
+
+
+def _complete_entry(
+    entry: CatalogEntry, key_properties: Sequence[str], replication_key: str
+) -> list[str]:
+    """Select what each record must have, and return warnings."""
     if not entry.metadata:  # Then the SDK selects everything.
         entry.metadata.root.selected = True
     required = list(dict.fromkeys([*key_properties, replication_key]))

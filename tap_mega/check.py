@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
 from tap_mega.no_leads import why_no_leads
-from tap_mega.progress import counted, format_duration
 from tap_mega.reader import Wait
 from tap_mega.sync import raise_failures
+from tap_mega.timestamps import from_epoch
+from tap_mega.words import counted, format_duration
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tap_mega.clock import Clock
     from tap_mega.page import Page
@@ -34,16 +34,27 @@ def check_credentials(stream: LeadsStream, clock: Clock) -> None:
     Raises:
         FatalAPIError: If it refuses those of some customers, with a line each.
     """
+
+    def check(sync: CustomerSync) -> None:
+        sync.reader.advice = ADVICE
+        line = _check(sync, stream.config, clock)
+        stream.logger.info("Customer %s: %s", sync.customer_id, line)
+
     syncs = stream.new_syncs()
+    try_each(syncs, check)
+    raise_failures(syncs)
+
+
+def try_each(
+    syncs: Sequence[CustomerSync], action: Callable[[CustomerSync], None]
+) -> None:
+    """Do something with each customer, at a few tries, and keep the failures."""
     for sync in syncs:
         sync.reader.max_tries = min(sync.reader.max_tries, MAX_TRIES)
-        sync.reader.advice = ADVICE
         try:
-            line = _check(sync, stream.config, clock)
-            stream.logger.info("Customer %s: %s", sync.customer_id, line)
+            action(sync)
         except FatalAPIError as error:
             sync.failure = error
-    raise_failures(syncs)
 
 
 def _check(sync: CustomerSync, config: Mapping[str, t.Any], clock: Clock) -> str:
@@ -68,7 +79,7 @@ def _first_load(
     if reader.total is None:
         return ""
     if not reader.total:
-        now = dt.datetime.fromtimestamp(clock.time(), dt.UTC)
+        now = from_epoch(clock.time())
         return f". {why_no_leads(config, [reader.since], now)}"
     requests = -(-reader.total // reader.page_size)
     by_quota = reader.rate_limiter.seconds_for(requests, clock.monotonic())
@@ -110,7 +121,7 @@ def without_long_waits(
 
 def postpone(what: str, wait: Wait, clock: Clock) -> str:
     """Return what could not be done because of a wait, and when to run again."""
-    time = dt.datetime.fromtimestamp(clock.time() + wait.seconds, dt.UTC)
+    time = from_epoch(clock.time() + wait.seconds)
     return (
         f"{what}: {wait.reason}. Run again at {time:%H:%M} UTC, in "
         f"{format_duration(wait.seconds)}"

@@ -57,7 +57,7 @@ class MegaCommand(SingerCommand):
             return end.code if sys.stdout is stdout else BROKEN_PIPE_EXIT_CODE
 
     def _clean_up(self, stop: Stopped) -> None:
-        """Write what is left to write. No error changes the exit code any more."""
+        """Write the rest. An error does not change the exit code now."""
         try:
             stop.clean_up()
         except FatalSyncError as error:

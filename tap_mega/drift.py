@@ -16,9 +16,9 @@ import typing as t
 import msgspec
 
 from tap_mega.custom_fields import MAX_INTEGER
-from tap_mega.progress import counted
 from tap_mega.redaction import safe_name
 from tap_mega.timestamps import format_timestamp, parse_timestamp
+from tap_mega.words import counted, listed
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -336,8 +336,5 @@ def as_json(value: object) -> str:
 
 def format_counts(counts: collections.Counter[str]) -> str:
     """Return names, each with its number of leads, the most frequent ones first."""
-    some = [
-        f"'{name}' in {counted(n, 'lead')}" for name, n in counts.most_common(MAX_NAMES)
-    ]
-    more = len(counts) - len(some)
-    return ", ".join(some) + (f", and {more:,} more" if more else "")
+    items = [f"'{name}' in {counted(n, 'lead')}" for name, n in counts.most_common()]
+    return listed(items, MAX_NAMES)

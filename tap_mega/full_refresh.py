@@ -12,8 +12,8 @@ import typing as t
 
 from tap_mega.bookmark import Start
 from tap_mega.position import Position
-from tap_mega.progress import counted
-from tap_mega.timestamps import format_timestamp, parse_timestamp
+from tap_mega.timestamps import format_timestamp, from_epoch, parse_timestamp
+from tap_mega.words import counted
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +142,7 @@ class FullRefresh:
     def _compare_clocks(self, page: Page) -> None:
         """Go by the clock of the API if ours is ahead."""
         if page.sent_at is not None:
-            sent_at = dt.datetime.fromtimestamp(page.sent_at, dt.UTC)
+            sent_at = from_epoch(page.sent_at)
             if sent_at + DATE_PRECISION <= self.began_at:
                 self._state["started_at"] = format_timestamp(sent_at)
 
@@ -183,7 +183,7 @@ class FullRefresh:
                 page = yield from reader.count()
             self._add_total(page.total)
             if page.total is not None and page.sent_at is not None:
-                at = dt.datetime.fromtimestamp(page.sent_at, dt.UTC)
+                at = from_epoch(page.sent_at)
                 rows = max(page.total, self._read)  # Some may be deleted by now.
                 end = {"at": format_timestamp(at), "total": rows}
                 self._end = {**end, "columns": self._columns}

@@ -12,7 +12,7 @@ from singer_sdk.singerlib import SchemaMessage
 from typing_extensions import override
 
 from tap_mega.bookmark import REPLICATION_KEY
-from tap_mega.catalog import complete_entry
+from tap_mega.catalog import complete_stream
 from tap_mega.config.validation import config_error
 from tap_mega.openapi import DOCUMENT
 from tap_mega.streams import LeadsStream
@@ -86,9 +86,7 @@ class LeadChangesStream(Stream):
         Raises:
             ConfigValidationError: If the stream cannot do what the catalog says.
         """
-        if entry := catalog.get_stream(self.name):
-            for line in complete_entry(entry, self.primary_keys, REPLICATION_KEY):
-                self.logger.warning(line)
+        complete_stream(self, catalog, REPLICATION_KEY)
         super().apply_catalog(catalog)
         self.replication_key = REPLICATION_KEY
         if self.selected and self.config.get("batch_config"):

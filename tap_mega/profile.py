@@ -9,7 +9,7 @@ import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.check import MAX_TRIES, postpone, without_long_waits
+from tap_mega.check import postpone, try_each, without_long_waits
 from tap_mega.config.validation import config_error
 from tap_mega.custom_fields import READERS, read_as
 from tap_mega.reader import Wait
@@ -125,12 +125,7 @@ def profile_fields(stream: LeadsStream, clock: Clock) -> Iterator[str]:
     if not stream.config["include_custom_fields"]:
         raise config_error(EXCLUDED)
     profile, syncs = Profile(), stream.new_syncs()
-    for sync in syncs:
-        sync.reader.max_tries = min(sync.reader.max_tries, MAX_TRIES)
-        try:
-            _read(sync, profile, clock)
-        except FatalAPIError as error:
-            sync.failure = error
+    try_each(syncs, lambda sync: _read(sync, profile, clock))
     if profile.leads or not any(sync.failure for sync in syncs):
         yield from profile.lines()
     raise_failures(syncs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 
 from tap_mega.timestamps import format_timestamp
+from tap_mega.words import SECONDS_PER_MINUTE, counted, format_duration
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,11 +14,6 @@ if t.TYPE_CHECKING:
     from tap_mega.sync import CustomerSync
 
 PROGRESS_INTERVAL_SECONDS = 10
-SECONDS_PER_MINUTE = 60
-MINUTES_PER_HOUR = 60
-HOURS_PER_DAY = 24
-MAX_DURATION_HOURS = 48
-"""A duration that is longer is given in days."""
 
 
 class Progress:
@@ -105,21 +101,3 @@ class Progress:
         at_this_speed = left * busy / read if read else 0
         by_quota = [reader.seconds_left() for reader in self._readers]
         return f", about {format_duration(max([at_this_speed, *by_quota]))} left"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number of things, such as `1 lead` or `1,000 leads`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration for a person, such as `1 h 5 min`, `3 min` or `42 s`."""
-    if round(seconds) < SECONDS_PER_MINUTE:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / SECONDS_PER_MINUTE)
-    if minutes < MINUTES_PER_HOUR:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, MINUTES_PER_HOUR)
-    if hours >= MAX_DURATION_HOURS:
-        return f"{round(hours / HOURS_PER_DAY):,} days"
-    return f"{hours} h {minutes} min"

@@ -7,6 +7,8 @@ from collections import deque
 
 from typing_extensions import override
 
+from tap_mega.words import counted
+
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -39,8 +41,7 @@ class Window:
     @override
     def __str__(self) -> str:
         """Return the limit in words, such as `60 requests per minute`."""
-        noun = "request" if self.limit == 1 else "requests"
-        return f"{self.limit:,} {noun} per {NAMES[self.seconds]}"
+        return f"{counted(self.limit, 'request')} per {NAMES[self.seconds]}"
 
     def free_at(self) -> float:
         """Return the time at which the next request may be sent."""

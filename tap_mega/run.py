@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import typing as t
 
@@ -11,9 +10,11 @@ from singer_sdk.exceptions import FatalAPIError
 from tap_mega.customers import take_turns
 from tap_mega.no_leads import why_no_leads
 from tap_mega.page import Page
-from tap_mega.progress import Progress, counted, format_duration
+from tap_mega.progress import Progress
 from tap_mega.reader import Wait
 from tap_mega.state import MAX_CLOCK_DIFFERENCE
+from tap_mega.timestamps import from_epoch
+from tap_mega.words import counted, format_duration
 
 if t.TYPE_CHECKING:
     import logging
@@ -72,7 +73,7 @@ class Run:
                 self._log.info("%s", line)
         self._log.info("%s", self._progress.summary())
         if self._has_no_leads():
-            now = dt.datetime.fromtimestamp(self._clock.time(), dt.UTC)
+            now = from_epoch(self._clock.time())
             starts = [sync.reader.since for sync in self._syncs]
             self._log.info("%s", why_no_leads(self._config, starts, now))
 
@@ -148,7 +149,7 @@ class Run:
         """Log a wait that is long. The reader logs why it tries again."""
         if wait.seconds <= MIN_LOGGED_WAIT_SECONDS or wait.is_retry:
             return
-        until = dt.datetime.fromtimestamp(self._clock.time() + wait.seconds, dt.UTC)
+        until = from_epoch(self._clock.time() + wait.seconds)
         self._log.info(
             "%s. Waiting %s: %s. Resuming at %s UTC%s",
             self._progress.so_far(),

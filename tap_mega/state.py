@@ -22,18 +22,6 @@ if t.TYPE_CHECKING:
 
     Json: t.TypeAlias = dict[str, t.Any]
 
-KEPT = (
-    "api_url",
-    "filters",
-    "replication_key",
-    "replication_key_value",
-    "unfinished",
-    "version",
-    "refresh",
-    "refreshed",
-)
-"""The keys of a part that are kept, beside its context."""
-
 TIMESTAMP = {"type": "string", "format": "date-time"}
 COUNT = {"type": "integer", "minimum": 0}
 VERSION = {"type": "integer", "minimum": 1}
@@ -71,6 +59,14 @@ SHAPES: dict[str, Json] = {
     "refreshed": END,
 }
 """What a sync can resume from, by its key in a part. Anything else is ignored."""
+
+VALIDATORS = {
+    name: Draft7Validator(schema, format_checker=FORMATS)
+    for name, schema in SHAPES.items()
+}
+
+KEPT = ("api_url", "filters", "replication_key", "replication_key_value", *SHAPES)
+"""The keys of a part that are kept, beside its context."""
 
 MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
 """A bookmark further ahead of our clock is rejected."""
@@ -202,9 +198,8 @@ def _kept(part: Json, now: dt.datetime) -> Json:
     """
     kept = {
         name: part[name]
-        for name, schema in SHAPES.items()
-        if Draft7Validator(schema, format_checker=FORMATS).is_valid(part.get(name))
-        and not _is_ahead(part[name], now)
+        for name, validator in VALIDATORS.items()
+        if validator.is_valid(part.get(name)) and not _is_ahead(part[name], now)
     }
     value = part.get("replication_key_value")
     if value is None:

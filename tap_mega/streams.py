@@ -28,7 +28,7 @@ from tap_mega.bookmark import (
     digest,
     source_of,
 )
-from tap_mega.catalog import complete_entry
+from tap_mega.catalog import complete_stream
 from tap_mega.client import Client
 from tap_mega.config.customers import customers_of
 from tap_mega.config.schema import LEADS_ARE_GONE
@@ -38,7 +38,6 @@ from tap_mega.drift import Conformer, add_column
 from tap_mega.full_refresh import FullRefresh
 from tap_mega.openapi import DOCUMENT
 from tap_mega.page import MAX_KEY_LENGTH, CursorPaginator
-from tap_mega.progress import counted
 from tap_mega.rate_limit import RateLimiter
 from tap_mega.reader import Reader
 from tap_mega.records import Columns, is_plain
@@ -47,8 +46,9 @@ from tap_mega.run import Run
 from tap_mega.session import new_session
 from tap_mega.sync import CustomerSync, raise_failures
 from tap_mega.table_refresh import TableRefresh
-from tap_mega.timestamps import format_timestamp, parse_timestamp
+from tap_mega.timestamps import format_timestamp, from_epoch, parse_timestamp
 from tap_mega.transport import Transport
+from tap_mega.words import counted
 
 if t.TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -215,10 +215,9 @@ class LeadsStream(RESTStream[str | None]):
         Raises:
             ConfigValidationError: If the stream cannot do what the catalog says.
         """
-        if entry := catalog.get_stream(self.name):
-            for line in complete_entry(entry, self.primary_keys, REPLICATION_KEY):
-                self.logger.warning(line)
-        elif not any(catalog.get_stream(it.name) for it in self.child_streams):
+        complete_stream(self, catalog, REPLICATION_KEY)
+        names = (self.name, *(it.name for it in self.child_streams))
+        if not any(map(catalog.get_stream, names)):
             self.logger.warning(
                 "The catalog has no stream '%s', so no leads are read", self.name
             )
@@ -282,8 +281,10 @@ class LeadsStream(RESTStream[str | None]):
         earliest = parse_timestamp(start_date) if start_date else None
         bookmark = Bookmark(self._part_of(customer), self._started_at)
         refresh = self._refreshes.get(customer)
-        start = bookmark.start(earliest, self.config["lookback_seconds"])
-        start = refresh.start(earliest) if refresh else start
+        lookback = self.config["lookback_seconds"]
+        start = (
+            refresh.start(earliest) if refresh else bookmark.start(earliest, lookback)
+        )
         name = customer.customer_id if self.config.get("customers") else None
         log = CustomerLogger(self.logger, name)
         return CustomerSync(
@@ -469,7 +470,7 @@ class LeadsStream(RESTStream[str | None]):
 
     @functools.cached_property
     def _started_at(self) -> dt.datetime:
-        return dt.datetime.fromtimestamp(self._clock.time(), dt.UTC)
+        return from_epoch(self._clock.time())
 
     def _part_of(self, customer: Customer) -> dict[str, t.Any]:
         """Return the part of the state that belongs to a customer."""

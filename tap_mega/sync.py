@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
+
+from tap_mega.timestamps import from_epoch
+from tap_mega.words import counted, listed
 
 if t.TYPE_CHECKING:
     import logging
@@ -77,7 +79,7 @@ class CustomerSync:
         """
         self.repaired += page.repaired
         if page.sent_at is not None:
-            self.bookmark.limit(dt.datetime.fromtimestamp(page.sent_at, dt.UTC))
+            self.bookmark.limit(from_epoch(page.sent_at))
         if self.refresh:
             self.refresh.advance(page, self.reader)
         else:
@@ -143,11 +145,9 @@ def raise_failures(syncs: Sequence[CustomerSync]) -> None:
 
 def _left_out(rejected: Sequence[str]) -> str:
     """Return the line about leads that cannot be read."""
-    some = ", ".join(rejected[:MAX_LISTED_LEADS])
-    more = len(rejected) - MAX_LISTED_LEADS
-    rest = f", and {more:,} more" if more > 0 else ""
-    count = "1 lead" if len(rejected) == 1 else f"{len(rejected):,} leads"
+    count = counted(len(rejected), "lead")
+    some = listed(rejected, MAX_LISTED_LEADS)
     return (
-        f"Left out {count} that cannot be read ({some}{rest}). Correct this in MEGA or "
+        f"Left out {count} that cannot be read ({some}). Correct this in MEGA or "
         "report it to MEGA's support"
     )

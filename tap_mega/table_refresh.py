@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typing as t
 
-from tap_mega.progress import counted
 from tap_mega.sync import raise_failures
+from tap_mega.words import counted
 
 if t.TYPE_CHECKING:
     import datetime as dt
@@ -31,8 +31,8 @@ class TableRefresh:
         """The version of the sync, or of the last one before `begin`."""
         last = [it for it in refreshes if it.last_version == self.version]
         # If it has ended for some customers, the loader may have removed rows for it.
-        self._is_under_way = all(it.is_under_way(self.version) for it in last)
-        self._is_under_way &= bool(last)
+        under_way = [it.is_under_way(self.version) for it in last]
+        self._is_under_way = bool(under_way) and all(under_way)
         if self._is_under_way:
             self._begin()
 
@@ -75,10 +75,10 @@ class TableRefresh:
             return True
         run.count_gone()
         raise_failures(syncs)
-        counts = [it.gone for it in self._refreshes]
-        if None in counts:
+        counts = [it.gone for it in self._refreshes if it.gone is not None]
+        if len(counts) < len(self._refreshes):
             return True
-        gone = sum(max(0, it or 0) for it in counts)
+        gone = sum(max(0, count) for count in counts)
         if gone:
             verb = "has" if gone == 1 else "have"
             log.info("%s %s disappeared: reading all", counted(gone, "lead"), verb)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import datetime as dt
 import functools
 import time
 import typing as t
@@ -40,6 +39,7 @@ from tap_mega.profile import MAX_PAGES, profile_fields
 from tap_mega.state import usable_state
 from tap_mega.stopping import Stopped, call_again_if_lost, ignore_repetitions
 from tap_mega.streams import LeadsStream
+from tap_mega.timestamps import from_epoch
 from tap_mega.writer import MegaWriter
 
 if t.TYPE_CHECKING:
@@ -160,7 +160,7 @@ class TapMega(Tap):
         """
         state = value_of(state)
         if state:
-            now = dt.datetime.fromtimestamp(self.clock.time(), dt.UTC)
+            now = from_epoch(self.clock.time())
             customers = customers_of(self.config)
             sources = [source_of(customer, self.config) for customer in customers]
             state, warnings = usable_state(state, sources, now)
@@ -307,7 +307,7 @@ class TapMega(Tap):
 
 
 def value_of(state: dict[str, t.Any]) -> dict[str, t.Any]:
-    """Return the value of a STATE message, or a state that is none as it is.
+    """Return the value of a STATE message. Any other object is returned unchanged.
 
     The output of a target has only the value, and that of a tap the whole message.
     """

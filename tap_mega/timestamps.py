@@ -41,6 +41,11 @@ def format_timestamp(timestamp: dt.datetime) -> str:
     return timestamp.astimezone(dt.UTC).isoformat(timespec=digits)[:-6] + "Z"
 
 
+def from_epoch(seconds: float) -> dt.datetime:
+    """Return seconds since the epoch as a timestamp in UTC."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
+
+
 def parse_http_date(value: str) -> float | None:
     """Return an HTTP date as seconds since the epoch, or None if it is not one."""
     try:

@@ -263,7 +263,7 @@ def test_a_stream_map_that_cannot_work_is_one_line(
 def test_a_map_may_look_for_a_name_first(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """An expression that works without the name is no error."""
+    """An expression that also works without the name is valid."""
     maps = {"leads": {"x": "config['salt'] if 'salt' in config else 'none'"}}
     run = tap(config={**sandbox.config(), "stream_maps": maps}, clock=clock)
     assert {it["x"] for it in run.records} == {"none"}

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import Fault, Limits, Sandbox
-from tap_mega.progress import format_duration
 from tap_mega.rate_limit import RESET_MARGIN_SECONDS, RateLimiter
 from testing.clock import FakeClock
 from testing.harness import Command, full_table
@@ -349,18 +348,6 @@ def test_the_time_left_knows_the_wait(
     assert "Read 10 of 250 leads (4 %), about 33 min left." in first
     assert not others
     assert clock.now == pytest.approx(START + 1800 + 3 * MINUTE, abs=1)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        *((0, "0 s"), (59, "59 s"), (60, "1 min"), (89, "1 min"), (3569, "59 min")),
-        *((3600, "1 h 0 min"), (7260, "2 h 1 min"), (3.6e6, "42 days")),
-    ],
-)
-def test_a_duration_is_short(seconds: float, words: str) -> None:
-    """It has seconds below a minute, and minutes above."""
-    assert format_duration(seconds) == words
 
 
 TOO_LONG = Fault("error", 2, None, status=429, retry_after=7200)

@@ -17,7 +17,6 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from sandbox import Fault, Sandbox
-from tap_mega.progress import format_duration
 from tap_mega.tap import TapMega
 from testing.harness import bookmark_of, full_table, part_of, stream_of
 
@@ -618,22 +617,6 @@ def test_leads_that_are_read_need_no_explanation(
     assert "no lead" not in tap(config=sandbox.config(), clock=clock).log
     sandbox.script(Fault("error", status=401))
     assert "no lead" not in tap(config=sandbox.config(), clock=clock).log
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (59.4, "59 s"),
-        (59.6, "1 min"),
-        (3570, "1 h 0 min"),
-        (47 * 3600, "47 h 0 min"),
-        (60 * 3600, "2 days"),
-        (10**8, "1,157 days"),
-    ],
-)
-def test_durations_are_short(seconds: float, text: str) -> None:
-    """A duration has two units at most."""
-    assert format_duration(seconds) == text
 
 
 def test_a_whole_state_message_is_a_state(
