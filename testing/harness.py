@@ -25,6 +25,9 @@ if t.TYPE_CHECKING:
 
     Json: t.TypeAlias = dict[str, t.Any]
 
+FLATTENING: dict[str, t.Any] = {"flattening_enabled": True, "flattening_max_depth": 1}
+"""The settings that flatten all objects of a lead."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:

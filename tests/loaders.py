@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from demo.pipeline import ROOT, read_project, with_scheme
 from testing.environments import make_environment
+from testing.harness import FLATTENING
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,6 @@ HOME = ROOT / ".loaders"
 PLUGINS = {plugin["name"]: plugin for plugin in read_project()["plugins"]["loaders"]}
 
 TIMES = ("created_at", "updated_at", "last_interaction_at")
-FLATTENING = {"flattening_enabled": True, "flattening_max_depth": 1}
 PARTS = {
     "current_stage": ("id", "slug", "name", "color"),
     "owner": ("id", "name", "role_name"),

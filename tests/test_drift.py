@@ -127,7 +127,6 @@ FITTING: list[tuple[str, t.Any, t.Any]] = [
         )
     ),
 ]
-PER_COLUMN = {it[0]: it for it in DRIFTS if it[2] is not ...}
 
 
 def expected(change: Drift) -> Json:

@@ -23,7 +23,7 @@ from tap_mega.openapi import DOCUMENT
 from tap_mega.streams import LeadsStream
 from tap_mega.tap import TapMega
 from testing.clock import FakeClock
-from testing.harness import Command, Run
+from testing.harness import FLATTENING, Command, Run
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,9 +58,7 @@ def objects(schema: Json) -> st.SearchStrategy[Json]:
 KEY = {"id": "1", "updated_at": "2026-07-01T18:20:00.000Z"}
 leads = objects(DOCUMENT.get_schema("Lead")).map(lambda lead: lead | KEY)
 pages = st.lists(leads, max_size=3)
-shapes: st.SearchStrategy[Json] = st.sampled_from(
-    [{}, {"flattening_enabled": True, "flattening_max_depth": 1}]
-)
+shapes: st.SearchStrategy[Json] = st.sampled_from([{}, FLATTENING])
 
 
 class PlainLeads(LeadsStream):
@@ -121,7 +119,6 @@ def messages(run: Run) -> list[str]:
     return [repr({k: v for k, v in it.items() if k != "time_extracted"}) for it in read]
 
 
-FLAT: Json = {"flattening_enabled": True, "flattening_max_depth": 1}
 ODD_LEADS: list[Json] = [
     KEY | {"qualified": 2},
     KEY | {"qualified": 0},
@@ -137,7 +134,7 @@ ODD_LEADS: list[Json] = [
 
 @settings(max_examples=40, deadline=None)
 @example(page=ODD_LEADS, shape={})
-@example(page=ODD_LEADS[:-1], shape=FLAT)
+@example(page=ODD_LEADS[:-1], shape=FLATTENING)
 @given(page=pages, shape=shapes)
 def test_speed_changes_no_message(api: Sandbox, page: list[Json], shape: Json) -> None:
     """For any response, the messages are the same with and without the fast code."""

@@ -32,6 +32,11 @@ NO_QUOTA = Fault("error", 2, None, status=429, retry_after=7200)
 
 @pytest.fixture
 def refresh(tap: Command, sandbox: Sandbox, clock: FakeClock) -> Refresh:
+    """Return a function that runs a full-table sync of the sandbox."""
+    return refreshing(tap, sandbox, clock)
+
+
+def refreshing(tap: Command, sandbox: Sandbox, clock: FakeClock) -> Refresh:
     """Return a function that runs a full-table sync, a minute after the last one."""
 
     def run(state: Json | None = None, **more: t.Any) -> Run:
@@ -211,17 +216,15 @@ def test_a_lead_of_year_one_is_read(refresh: Refresh, sandbox: Sandbox) -> None:
 def test_customers_resume_apart(tap: Command, clock: FakeClock) -> None:
     """A customer that is complete waits for the others, and reads one page again."""
     with Sandbox(customers=2, leads=[50, 250], clock=clock.time) as sandbox:
-        config = {**sandbox.config(), "emit_activate_version_messages": True}
-        catalog = full_table(tap, config)
+        refresh = refreshing(tap, sandbox, clock)
         sandbox.script(
             Fault("error", 2, None, customer=1, status=429, retry_after=7200)
         )
-        first = tap(config=config, catalog=catalog, clock=clock)
+        first = refresh()
         assert (first.code, activated(first)) == (0, [])
         assert len(first.records) == 150
         sandbox.script()
-        clock.sleep(60)
-        last = tap(config=config, catalog=catalog, state=first.state, clock=clock)
+        last = refresh(first.state)
     assert len(last.records) == 50 + 150
     assert versions(first, last) == set(activated(last))
 
@@ -231,13 +234,12 @@ def test_a_failing_customer_keeps_the_rows_of_all(
 ) -> None:
     """The next run reads what is missing, and activates the version for all."""
     with Sandbox(customers=2, leads=[50, 250], clock=clock.time) as sandbox:
-        config = {**sandbox.config(), "emit_activate_version_messages": True}
-        catalog = full_table(tap, config)
+        refresh = refreshing(tap, sandbox, clock)
         sandbox.script(Fault("error", 2, None, customer=1, status=403))
-        first = tap(config=config, catalog=catalog, clock=clock)
+        first = refresh()
         assert (first.code, activated(first)) == (1, [])
         sandbox.script()
-        last = tap(config=config, catalog=catalog, state=first.state, clock=clock)
+        last = refresh(first.state)
     assert (last.code, len(last.records)) == (0, 50 + 150)
     assert versions(first, last) == set(activated(last))
 
@@ -247,11 +249,10 @@ def test_the_rows_of_a_customer_that_is_left_out_stay(
 ) -> None:
     """The message speaks for the whole table, and the state has another customer."""
     with Sandbox(customers=2, leads=[50, 70], clock=clock.time) as sandbox:
-        config = {**sandbox.config(), "emit_activate_version_messages": True}
-        catalog = full_table(tap, config)
-        first = tap(config=config, catalog=catalog, clock=clock)
-        config["customers"] = config["customers"][:1]
-        last = tap(config=config, catalog=catalog, state=first.state, clock=clock)
+        refresh = refreshing(tap, sandbox, clock)
+        first = refresh()
+        customers = sandbox.config()["customers"][:1]
+        last = refresh(first.state, customers=customers)
     assert len(activated(first)) == 1
     assert (last.code, len(last.records), activated(last)) == (0, 50, [])
     assert "the leads of 1 customer that the settings leave out" in last.log
@@ -408,17 +409,11 @@ def test_one_customer_with_a_lost_lead_is_enough(
 ) -> None:
     """All customers share the table, so all of them are read again."""
     with Sandbox(customers=2, leads=[50, 70], clock=clock.time) as sandbox:
-        config = {
-            **sandbox.config(),
-            "emit_activate_version_messages": True,
-            "full_refresh_when": "leads_are_gone",
-        }
-        catalog = full_table(tap, config)
-        first = tap(config=config, catalog=catalog, clock=clock)
-        clock.sleep(60)
-        none = tap(config=config, catalog=catalog, state=first.state, clock=clock)
+        refresh = refreshing(tap, sandbox, clock)
+        gone = {"full_refresh_when": "leads_are_gone"}
+        none = refresh(refresh(**gone).state, **gone)
         assert none.records == []
         sandbox.customers[1].leads.delete(1)
-        last = tap(config=config, catalog=catalog, state=none.state, clock=clock)
+        last = refresh(none.state, **gone)
         assert len(last.records) == 50 + 69
         assert len(activated(last)) == 1

@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from demo.pipeline import Pipeline, temporary_schema
 from sandbox import NO_LIMITS, Fault, Sandbox
 from testing.clock import FakeClock
-from testing.harness import Command, as_record, part_of, selecting, stream_of
+from testing.harness import (
+    FLATTENING,
+    Command,
+    as_record,
+    part_of,
+    selecting,
+    stream_of,
+)
 from tests.tables import VENDOR
 from tests.test_full_refresh import Warehouse
 
@@ -421,11 +428,7 @@ def test_flattening_changes_no_version(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """The columns are flat already."""
-    config = {
-        **sandbox.config(),
-        "flattening_enabled": True,
-        "flattening_max_depth": 1,
-    }
+    config = {**sandbox.config(), **FLATTENING}
     run = tap(config=config, clock=clock, catalog=selecting(tap, *BOTH))
     assert "owner__id" in run.records_of("leads")[0]
     assert run.records_of(CHANGES) == [version_of(it) for it in sandbox.leads.all()]

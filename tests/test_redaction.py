@@ -60,13 +60,14 @@ def holds_a_run(token: str, text: str) -> bool:
     return any(run.casefold() in text.casefold() for run in runs)
 
 
-@given(
-    TOKENS,
-    st.text(max_size=20),
-    st.text(max_size=20),
-    st.sampled_from(ENCODINGS),
-    st.sampled_from(CASES),
-)
+def surrounded(secrets: st.SearchStrategy[str]) -> Callable[..., t.Any]:
+    """Give a test a secret, the text around it, an encoding, and a change of case."""
+    text = st.text(max_size=20)
+    encodings, cases = st.sampled_from(ENCODINGS), st.sampled_from(CASES)
+    return given(secrets, text, text, encodings, cases)
+
+
+@surrounded(TOKENS)
 @example("abc%41efgh", "", "", str, str)
 @example("ab++cdefgh", "x", "", quote_plus, str)
 def test_no_token_survives(
@@ -99,13 +100,7 @@ def test_no_run_of_a_damaged_token_survives(
         assert not holds_a_run(token, found)
 
 
-@given(
-    VALUES,
-    st.text(max_size=20),
-    st.text(max_size=20),
-    st.sampled_from(ENCODINGS),
-    st.sampled_from(CASES),
-)
+@surrounded(VALUES)
 def test_no_filter_value_survives(
     value: str,
     before: str,

@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from sandbox import Fault, Sandbox
 from tap_mega.tap import TapMega
-from testing.harness import bookmark_of, full_table, part_of, stream_of
+from testing.harness import FLATTENING, bookmark_of, full_table, part_of, stream_of
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -390,8 +390,7 @@ def test_a_stream_map_leaves_flattened_records_every_column(
     sandbox.leads.add(1, current_stage=None, owner=None, custom_fields={})
     config = {
         **sandbox.config(),
-        "flattening_enabled": True,
-        "flattening_max_depth": 1,
+        **FLATTENING,
         "stream_maps": {"leads": {"source": "'mega'"}},
     }
     run = tap(config=config, clock=clock)
@@ -417,8 +416,7 @@ def test_a_map_that_replaces_an_object_is_not_flattened(
     """A stream map that replaces an object cannot be flattened, and ends the sync."""
     config = {
         **sandbox.config(),
-        "flattening_enabled": True,
-        "flattening_max_depth": 1,
+        **FLATTENING,
         "stream_maps": {"leads": {"owner": "owner['id'] if owner else None"}},
     }
     run = tap(config=config, clock=clock)
@@ -785,11 +783,7 @@ def test_a_batch_equals_the_messages(
     catalog = json.loads(tap("--discover").stdout)
     for entry in stream_of(catalog)["metadata"]:
         entry["metadata"]["selected"] = entry["breadcrumb"][-1:] != ["contact_email"]
-    config = {
-        **sandbox.config(),
-        "flattening_enabled": True,
-        "flattening_max_depth": 1,
-    }
+    config = {**sandbox.config(), **FLATTENING}
     expected = tap(config=config, catalog=catalog, clock=clock).records
     config["batch_config"] = batch
     run = tap(config=config, catalog=catalog, clock=clock)
