@@ -22,7 +22,7 @@ from benchmarks.runs import ROOT, print_progress
 from demo.processes import exit_on_signals
 from sandbox import Limits
 from sandbox.rate_limits import RateLimit
-from tap_mega.rate_limit import RateLimiter
+from tap_mega.api.rate_limit import RateLimiter
 from testing.environments import make_environment
 from testing.least_times import (
     LIMITS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tap_mega.stopping import exit_before_start, handle_signals
+from tap_mega.shared.stopping import exit_before_start, handle_signals
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ from singer_sdk.mapper import RemoveRecordTransform
 from singer_sdk.singerlib import SchemaMessage
 from typing_extensions import override
 
-from tap_mega.bookmark import REPLICATION_KEY
 from tap_mega.catalog import complete_stream
 from tap_mega.config.validation import config_error
 from tap_mega.openapi import DOCUMENT
+from tap_mega.state.bookmark import REPLICATION_KEY
 from tap_mega.streams import LeadsStream
 
 if t.TYPE_CHECKING:
@@ -24,8 +24,8 @@ if t.TYPE_CHECKING:
     from singer_sdk.helpers.types import Context
     from singer_sdk.singerlib import Catalog
 
-    from tap_mega.page import Lead
-    from tap_mega.writer import MegaWriter
+    from tap_mega.api.page import Lead
+    from tap_mega.records.writer import MegaWriter
 
     Json: t.TypeAlias = dict[str, t.Any]
 

@@ -21,34 +21,34 @@ from singer_sdk.singerlib.catalog import (
 from singer_sdk.streams.rest import HTTPRequest, PageContext
 from typing_extensions import override
 
-from tap_mega.bookmark import (
+from tap_mega.api.client import Client
+from tap_mega.api.page import MAX_KEY_LENGTH, CursorPaginator
+from tap_mega.api.rate_limit import RateLimiter
+from tap_mega.api.reader import Reader
+from tap_mega.api.session import new_session
+from tap_mega.api.transport import Transport
+from tap_mega.catalog import complete_stream
+from tap_mega.config.customers import customers_of
+from tap_mega.config.schema import LEADS_ARE_GONE
+from tap_mega.openapi import DOCUMENT
+from tap_mega.records.conform import Conformer, add_column
+from tap_mega.records.custom_fields import CustomFields
+from tap_mega.records.flatten import Columns, is_plain
+from tap_mega.shared.redaction import Redactor
+from tap_mega.shared.timestamps import format_timestamp, from_epoch, parse_timestamp
+from tap_mega.shared.words import counted
+from tap_mega.state.bookmark import (
     REPLICATION_KEY,
     STREAM,
     Bookmark,
     digest,
     source_of,
 )
-from tap_mega.catalog import complete_stream
-from tap_mega.client import Client
-from tap_mega.config.customers import customers_of
-from tap_mega.config.schema import LEADS_ARE_GONE
-from tap_mega.custom_fields import CustomFields
-from tap_mega.customers import CustomerAuthenticator, CustomerLogger
-from tap_mega.drift import Conformer, add_column
-from tap_mega.full_refresh import FullRefresh
-from tap_mega.openapi import DOCUMENT
-from tap_mega.page import MAX_KEY_LENGTH, CursorPaginator
-from tap_mega.rate_limit import RateLimiter
-from tap_mega.reader import Reader
-from tap_mega.records import Columns, is_plain
-from tap_mega.redaction import Redactor
-from tap_mega.run import Run
-from tap_mega.session import new_session
-from tap_mega.sync import CustomerSync, raise_failures
-from tap_mega.table_refresh import TableRefresh
-from tap_mega.timestamps import format_timestamp, from_epoch, parse_timestamp
-from tap_mega.transport import Transport
-from tap_mega.words import counted
+from tap_mega.sync.customer import CustomerSync, raise_failures
+from tap_mega.sync.full_refresh import FullRefresh
+from tap_mega.sync.run import Run
+from tap_mega.sync.scheduler import CustomerAuthenticator, CustomerLogger
+from tap_mega.sync.table_refresh import TableRefresh
 
 if t.TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -59,12 +59,12 @@ if t.TYPE_CHECKING:
     from singer_sdk.helpers.types import Auth, Context
     from singer_sdk.singerlib import Catalog
 
-    from tap_mega.clock import Clock
+    from tap_mega.api.page import Lead
+    from tap_mega.api.position import Position
     from tap_mega.config.customers import Customer
     from tap_mega.lead_changes import LeadChangesStream
-    from tap_mega.page import Lead
-    from tap_mega.position import Position
-    from tap_mega.writer import MegaWriter
+    from tap_mega.records.writer import MegaWriter
+    from tap_mega.shared.clock import Clock
 
 PARAMETER_NAMES = {"stage_id": "stageId"}
 """Filters whose parameter has another name than the setting."""

@@ -14,10 +14,12 @@ from singer_sdk.singerlib import StateMessage
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from tap_mega.bookmark import source_of
 from tap_mega.catalog import check_shape
-from tap_mega.check import check_credentials
-from tap_mega.command import MegaCommand
+from tap_mega.cli.check import check_credentials
+from tap_mega.cli.command import MegaCommand
+from tap_mega.cli.custom_fields import MAX_PAGES, profile_fields
+from tap_mega.cli.files import InputFile, check_json, not_json, unreadable
+from tap_mega.cli.logs import setup_errors, silence_libraries
 from tap_mega.config.customers import customers_of
 from tap_mega.config.environment import find_unknown_variables, read_environment
 from tap_mega.config.schema import BATCH_RULES, SETTINGS
@@ -32,15 +34,13 @@ from tap_mega.config.validation import (
     find_unused_types,
     find_wrong_dates,
 )
-from tap_mega.files import InputFile, check_json, not_json, unreadable
 from tap_mega.lead_changes import LeadChangesStream
-from tap_mega.logs import setup_errors, silence_libraries
-from tap_mega.profile import MAX_PAGES, profile_fields
-from tap_mega.state import usable_state
-from tap_mega.stopping import Stopped, call_again_if_lost, ignore_repetitions
+from tap_mega.records.writer import MegaWriter
+from tap_mega.shared.stopping import Stopped, call_again_if_lost, ignore_repetitions
+from tap_mega.shared.timestamps import from_epoch
+from tap_mega.state.bookmark import source_of
+from tap_mega.state.document import usable_state
 from tap_mega.streams import LeadsStream
-from tap_mega.timestamps import from_epoch
-from tap_mega.writer import MegaWriter
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ if t.TYPE_CHECKING:
     from singer_sdk import Stream
     from singer_sdk.plugin_base import _ConfigInput
 
-    from tap_mega.clock import Clock
+    from tap_mega.shared.clock import Clock
 
 STREAMS = (LeadsStream.name, LeadChangesStream.name)
 

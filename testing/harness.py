@@ -21,7 +21,7 @@ if t.TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-    from tap_mega.clock import Clock
+    from tap_mega.shared.clock import Clock
 
     Json: t.TypeAlias = dict[str, t.Any]
 

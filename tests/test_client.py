@@ -12,21 +12,21 @@ import requests
 from singer_sdk.exceptions import FatalAPIError
 
 from sandbox import Fault
-from tap_mega.client import (
+from tap_mega.api.client import (
     BadRequestError,
     Client,
     RateLimitedError,
     TemporaryError,
 )
-from tap_mega.rate_limit import RateLimiter
-from tap_mega.transport import Response
+from tap_mega.api.rate_limit import RateLimiter
+from tap_mega.api.transport import Response
 from testing.clock import FakeClock
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sandbox import Sandbox
-    from tap_mega.transport import Transport
+    from tap_mega.api.transport import Transport
     from testing.harness import Command
 
 PAGE = b'{"leads": [], "total": 0, "next_cursor": null}'

@@ -16,8 +16,8 @@ from singer_sdk.singerlib.json import serialize_json
 
 from demo.pipeline import ROOT, temporary_schema, with_scheme
 from sandbox import Fault
-from tap_mega import custom_fields
 from tap_mega.config.schema import FIELD_TYPES
+from tap_mega.records import custom_fields
 from testing.harness import stream_of
 from tests.loaders import LOADERS, Place
 

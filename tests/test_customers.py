@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from singer_sdk.exceptions import FatalAPIError
 
 from sandbox import Fault, Limits, Sandbox
-from tap_mega.customers import take_turns
-from tap_mega.page import Page
-from tap_mega.reader import Wait
+from tap_mega.api.page import Page
+from tap_mega.api.reader import Wait
+from tap_mega.sync.scheduler import take_turns
 from testing.clock import FakeClock
 from testing.harness import full_table
 from testing.least_times import HOUR, MINUTE, least_seconds_sliding

@@ -16,10 +16,10 @@ from singer_sdk.singerlib.json import serialize_json
 
 from demo.pipeline import ROOT, temporary_schema
 from sandbox import Fault, Sandbox
-from tap_mega import drift
-from tap_mega.drift import Conformer
+from tap_mega.api.parser import Parser
 from tap_mega.openapi import DOCUMENT
-from tap_mega.parser import Parser
+from tap_mega.records import conform as drift
+from tap_mega.records.conform import Conformer
 from testing.clock import FakeClock
 from testing.harness import stream_of
 from tests.loaders import LOADERS, Place

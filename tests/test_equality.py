@@ -18,7 +18,7 @@ from singer_sdk.singerlib.json import serialize_json
 from typing_extensions import override
 
 from sandbox import Fault, Sandbox
-from tap_mega import parser
+from tap_mega.api import parser
 from tap_mega.openapi import DOCUMENT
 from tap_mega.streams import LeadsStream
 from tap_mega.tap import TapMega

@@ -9,7 +9,7 @@ import typing as t
 import pytest
 
 from sandbox import Fault, Sandbox
-from tap_mega.progress import Progress
+from tap_mega.sync.progress import Progress
 
 if t.TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tap_mega.page import parse_page
-from tap_mega.parser import split_list
+from tap_mega.api.page import parse_page
+from tap_mega.api.parser import split_list
 
 Json: t.TypeAlias = dict[str, t.Any]
 

@@ -8,7 +8,7 @@ import typing as t
 import pytest
 
 from sandbox import Fault, Sandbox
-from tap_mega.custom_fields import READERS
+from tap_mega.records.custom_fields import READERS
 
 if t.TYPE_CHECKING:
     from testing.clock import FakeClock

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import Fault, Limits, Sandbox
-from tap_mega.rate_limit import RESET_MARGIN_SECONDS, RateLimiter
+from tap_mega.api.rate_limit import RESET_MARGIN_SECONDS, RateLimiter
 from testing.clock import FakeClock
 from testing.harness import Command, full_table
 from testing.least_times import (

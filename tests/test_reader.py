@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.client import BadRequestError, RateLimitedError, TemporaryError
-from tap_mega.full_refresh import FullRefresh
-from tap_mega.page import Page
-from tap_mega.position import Position
-from tap_mega.rate_limit import MARGIN_SECONDS, RateLimiter
-from tap_mega.reader import Reader, Wait
+from tap_mega.api.client import BadRequestError, RateLimitedError, TemporaryError
+from tap_mega.api.page import Page
+from tap_mega.api.position import Position
+from tap_mega.api.rate_limit import MARGIN_SECONDS, RateLimiter
+from tap_mega.api.reader import Reader, Wait
+from tap_mega.sync.full_refresh import FullRefresh
 from testing.clock import FakeClock
 
 if t.TYPE_CHECKING:

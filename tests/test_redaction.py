@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from singer_sdk import mapper
 
-from tap_mega.logs import silence_libraries
-from tap_mega.redaction import (
+from tap_mega.cli.logs import silence_libraries
+from tap_mega.shared.redaction import (
     MARK,
     Redactor,
     plain,

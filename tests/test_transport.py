@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from singer_sdk.exceptions import FatalAPIError
 
 from sandbox import Fault
-from tap_mega import transport as transport_module
-from tap_mega.client import TemporaryError
-from tap_mega.session import CA_VARIABLES, new_session
-from tap_mega.transport import MIB, Response, Transport
+from tap_mega.api import transport as transport_module
+from tap_mega.api.client import TemporaryError
+from tap_mega.api.session import CA_VARIABLES, new_session
+from tap_mega.api.transport import MIB, Response, Transport
 from testing.raw_server import RawServer, response
 
 if t.TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tap_mega.words import format_duration
+from tap_mega.shared.words import format_duration
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import math
 import os
 import typing as t
 
+from tap_mega.cli.logs import LEVEL_VARIABLES
 from tap_mega.config.schema import properties_of
 from tap_mega.config.validation import REQUIREMENTS, kind_of, unknown_names
-from tap_mega.logs import LEVEL_VARIABLES
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable

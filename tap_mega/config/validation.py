@@ -23,7 +23,7 @@ from tap_mega.config.schema import (
     PRINTABLE_ASCII,
     VISIBLE_ASCII,
 )
-from tap_mega.timestamps import parse_timestamp
+from tap_mega.shared.timestamps import parse_timestamp
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

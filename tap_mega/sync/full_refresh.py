@@ -10,16 +10,16 @@ import datetime as dt
 import itertools
 import typing as t
 
-from tap_mega.bookmark import Start
-from tap_mega.position import Position
-from tap_mega.timestamps import format_timestamp, from_epoch, parse_timestamp
-from tap_mega.words import counted
+from tap_mega.api.position import Position
+from tap_mega.shared.timestamps import format_timestamp, from_epoch, parse_timestamp
+from tap_mega.shared.words import counted
+from tap_mega.state.bookmark import Start
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tap_mega.page import Lead, Page
-    from tap_mega.reader import Reader, Wait
+    from tap_mega.api.page import Lead, Page
+    from tap_mega.api.reader import Reader, Wait
 
     Json: t.TypeAlias = dict[str, t.Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing as t
 
-from tap_mega.timestamps import parse_timestamp
+from tap_mega.shared.timestamps import parse_timestamp
 
 if t.TYPE_CHECKING:
     import datetime as dt

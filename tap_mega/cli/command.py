@@ -11,9 +11,9 @@ from singer_sdk.exceptions import FatalSyncError
 from singer_sdk.plugin_base import SingerCommand
 from typing_extensions import override
 
-from tap_mega.errors import format_error
-from tap_mega.stopping import Stopped, ignore_signals
-from tap_mega.writer import BROKEN_PIPE_EXIT_CODE, flush_stdout
+from tap_mega.cli.messages import format_error
+from tap_mega.records.writer import BROKEN_PIPE_EXIT_CODE, flush_stdout
+from tap_mega.shared.stopping import Stopped, ignore_signals
 
 
 class MegaCommand(SingerCommand):

@@ -7,10 +7,10 @@ import datetime as dt
 import itertools
 import typing as t
 
-from tap_mega.timestamps import format_timestamp, parse_timestamp
+from tap_mega.shared.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
-    from tap_mega.page import Page
+    from tap_mega.api.page import Page
 
     Json: t.TypeAlias = dict[str, t.Any]
 

@@ -11,14 +11,14 @@ import typing as t
 
 from jsonschema import Draft7Validator
 
-from tap_mega.bookmark import REPLICATION_KEY, STREAM, digest
 from tap_mega.config.validation import FORMATS, config_error
-from tap_mega.timestamps import format_timestamp, parse_timestamp
+from tap_mega.shared.timestamps import format_timestamp, parse_timestamp
+from tap_mega.state.bookmark import REPLICATION_KEY, STREAM, digest
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tap_mega.bookmark import Source
+    from tap_mega.state.bookmark import Source
 
     Json: t.TypeAlias = dict[str, t.Any]
 

@@ -12,7 +12,7 @@ import requests
 import urllib3
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.client import TemporaryError
+from tap_mega.api.client import TemporaryError
 
 if t.TYPE_CHECKING:
     Kinds: t.TypeAlias = type[BaseException] | tuple[type[BaseException], ...]

@@ -10,8 +10,8 @@ import typing as t
 from singer_sdk.exceptions import FatalAPIError
 from typing_extensions import override
 
-from tap_mega.page import Page
-from tap_mega.reader import Wait
+from tap_mega.api.page import Page
+from tap_mega.api.reader import Wait
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping

@@ -9,18 +9,18 @@ from http import HTTPStatus
 
 from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
 
-from tap_mega.page import parse_page
-from tap_mega.timestamps import parse_http_date
+from tap_mega.api.page import parse_page
+from tap_mega.shared.timestamps import parse_http_date
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import requests
 
-    from tap_mega.clock import Clock
-    from tap_mega.page import Page
-    from tap_mega.rate_limit import RateLimiter
-    from tap_mega.transport import Response, Transport
+    from tap_mega.api.page import Page
+    from tap_mega.api.rate_limit import RateLimiter
+    from tap_mega.api.transport import Response, Transport
+    from tap_mega.shared.clock import Clock
 
     Params: t.TypeAlias = Mapping[str, t.Any]
 

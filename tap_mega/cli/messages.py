@@ -13,7 +13,7 @@ from singer_sdk.exceptions import (
     SingerSDKError,
 )
 
-from tap_mega.sync import CustomersFailedError
+from tap_mega.sync.customer import CustomersFailedError
 
 PRINTERS = {click.utils.__file__, plugin_base.__file__, tap_base.__file__}
 """These modules print. An error in a call of `print` has no frame of its own."""

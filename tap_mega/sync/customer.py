@@ -6,17 +6,17 @@ import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.timestamps import from_epoch
-from tap_mega.words import counted, listed
+from tap_mega.shared.timestamps import from_epoch
+from tap_mega.shared.words import counted, listed
 
 if t.TYPE_CHECKING:
     import logging
     from collections.abc import Iterator, Sequence
 
-    from tap_mega.bookmark import Bookmark, Start
-    from tap_mega.full_refresh import FullRefresh
-    from tap_mega.page import Page
-    from tap_mega.reader import Reader, Wait
+    from tap_mega.api.page import Page
+    from tap_mega.api.reader import Reader, Wait
+    from tap_mega.state.bookmark import Bookmark, Start
+    from tap_mega.sync.full_refresh import FullRefresh
 
 MAX_LISTED_LEADS = 10
 

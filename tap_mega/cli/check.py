@@ -6,20 +6,20 @@ import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.no_leads import why_no_leads
-from tap_mega.reader import Wait
-from tap_mega.sync import raise_failures
-from tap_mega.timestamps import from_epoch
-from tap_mega.words import counted, format_duration
+from tap_mega.api.reader import Wait
+from tap_mega.shared.timestamps import from_epoch
+from tap_mega.shared.words import counted, format_duration
+from tap_mega.sync.customer import raise_failures
+from tap_mega.sync.no_leads import why_no_leads
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tap_mega.clock import Clock
-    from tap_mega.page import Page
-    from tap_mega.reader import Reader
+    from tap_mega.api.page import Page
+    from tap_mega.api.reader import Reader
+    from tap_mega.shared.clock import Clock
     from tap_mega.streams import LeadsStream
-    from tap_mega.sync import CustomerSync
+    from tap_mega.sync.customer import CustomerSync
 
 MAX_TRIES = 3
 MAX_WAIT_SECONDS = 5

@@ -25,8 +25,8 @@ import hashlib
 import json
 import typing as t
 
-from tap_mega.position import Position
-from tap_mega.timestamps import format_timestamp, parse_timestamp
+from tap_mega.api.position import Position
+from tap_mega.shared.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,10 +15,10 @@ import typing as t
 
 import msgspec
 
-from tap_mega.custom_fields import MAX_INTEGER
-from tap_mega.redaction import safe_name
-from tap_mega.timestamps import format_timestamp, parse_timestamp
-from tap_mega.words import counted, listed
+from tap_mega.records.custom_fields import MAX_INTEGER
+from tap_mega.shared.redaction import safe_name
+from tap_mega.shared.timestamps import format_timestamp, parse_timestamp
+from tap_mega.shared.words import counted, listed
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

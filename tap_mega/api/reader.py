@@ -12,17 +12,17 @@ import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.client import BadRequestError, RateLimitedError, TemporaryError
-from tap_mega.page import CursorPaginator
-from tap_mega.position import Position
-from tap_mega.timestamps import format_timestamp
+from tap_mega.api.client import BadRequestError, RateLimitedError, TemporaryError
+from tap_mega.api.page import CursorPaginator
+from tap_mega.api.position import Position
+from tap_mega.shared.timestamps import format_timestamp
 
 if t.TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Generator, Iterator, Mapping
 
-    from tap_mega.page import Page
-    from tap_mega.rate_limit import RateLimiter
+    from tap_mega.api.page import Page
+    from tap_mega.api.rate_limit import RateLimiter
 
     Backoff: t.TypeAlias = Callable[[], Iterator[float]]
 

@@ -9,20 +9,20 @@ import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.check import postpone, try_each, without_long_waits
+from tap_mega.api.reader import Wait
+from tap_mega.cli.check import postpone, try_each, without_long_waits
 from tap_mega.config.validation import config_error
-from tap_mega.custom_fields import READERS, read_as
-from tap_mega.reader import Wait
-from tap_mega.redaction import plain
-from tap_mega.sync import raise_failures
+from tap_mega.records.custom_fields import READERS, read_as
+from tap_mega.shared.redaction import plain
+from tap_mega.sync.customer import raise_failures
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tap_mega.clock import Clock
-    from tap_mega.page import Lead
+    from tap_mega.api.page import Lead
+    from tap_mega.shared.clock import Clock
     from tap_mega.streams import LeadsStream
-    from tap_mega.sync import CustomerSync
+    from tap_mega.sync.customer import CustomerSync
 
 MAX_PAGES = 10
 """How many pages of each customer are read, a sixth of the quota of a minute."""

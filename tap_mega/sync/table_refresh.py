@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import typing as t
 
-from tap_mega.sync import raise_failures
-from tap_mega.words import counted
+from tap_mega.shared.words import counted
+from tap_mega.sync.customer import raise_failures
 
 if t.TYPE_CHECKING:
     import datetime as dt
     import logging
     from collections.abc import Collection, Sequence
 
-    from tap_mega.full_refresh import FullRefresh
-    from tap_mega.run import Run
-    from tap_mega.sync import CustomerSync
+    from tap_mega.sync.customer import CustomerSync
+    from tap_mega.sync.full_refresh import FullRefresh
+    from tap_mega.sync.run import Run
 
 
 class TableRefresh:

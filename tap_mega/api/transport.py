@@ -15,8 +15,8 @@ from requests.adapters import HTTPAdapter
 from typing_extensions import override
 from urllib3 import HTTPConnectionPool
 
-from tap_mega.client import TemporaryError
-from tap_mega.network_errors import explain
+from tap_mega.api.client import TemporaryError
+from tap_mega.api.network_errors import explain
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Mapping

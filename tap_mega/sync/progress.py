@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typing as t
 
-from tap_mega.timestamps import format_timestamp
-from tap_mega.words import SECONDS_PER_MINUTE, counted, format_duration
+from tap_mega.shared.timestamps import format_timestamp
+from tap_mega.shared.words import SECONDS_PER_MINUTE, counted, format_duration
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tap_mega.clock import Clock
-    from tap_mega.sync import CustomerSync
+    from tap_mega.shared.clock import Clock
+    from tap_mega.sync.customer import CustomerSync
 
 PROGRESS_INTERVAL_SECONDS = 10
 

@@ -9,8 +9,8 @@ from singer_sdk.exceptions import FatalAPIError
 from singer_sdk.pagination import BaseAPIPaginator
 from typing_extensions import override
 
-from tap_mega.parser import Parser, split_list
-from tap_mega.timestamps import parse_timestamp
+from tap_mega.api.parser import Parser, split_list
+from tap_mega.shared.timestamps import parse_timestamp
 
 if t.TYPE_CHECKING:
     import datetime as dt

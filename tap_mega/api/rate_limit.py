@@ -7,7 +7,7 @@ from collections import deque
 
 from typing_extensions import override
 
-from tap_mega.words import counted
+from tap_mega.shared.words import counted
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,22 +7,22 @@ import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.customers import take_turns
-from tap_mega.no_leads import why_no_leads
-from tap_mega.page import Page
-from tap_mega.progress import Progress
-from tap_mega.reader import Wait
-from tap_mega.state import MAX_CLOCK_DIFFERENCE
-from tap_mega.timestamps import from_epoch
-from tap_mega.words import counted, format_duration
+from tap_mega.api.page import Page
+from tap_mega.api.reader import Wait
+from tap_mega.shared.timestamps import from_epoch
+from tap_mega.shared.words import counted, format_duration
+from tap_mega.state.document import MAX_CLOCK_DIFFERENCE
+from tap_mega.sync.no_leads import why_no_leads
+from tap_mega.sync.progress import Progress
+from tap_mega.sync.scheduler import take_turns
 
 if t.TYPE_CHECKING:
     import logging
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tap_mega.clock import Clock
-    from tap_mega.customers import Turn
-    from tap_mega.sync import CustomerSync
+    from tap_mega.shared.clock import Clock
+    from tap_mega.sync.customer import CustomerSync
+    from tap_mega.sync.scheduler import Turn
 
 MAX_RETRY_WAIT_SECONDS = 61
 """Retries may always wait this long: a minute of backoff and its jitter."""

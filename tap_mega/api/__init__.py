@@ -1,0 +1,1 @@
+"""The API: requests, what responses mean, and reading page by page."""

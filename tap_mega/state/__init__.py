@@ -1,0 +1,1 @@
+"""The state: parsed, owned and written here alone."""

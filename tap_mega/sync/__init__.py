@@ -1,0 +1,1 @@
+"""A run: the customers' requests, waits and events."""
