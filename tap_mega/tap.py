@@ -1,55 +1,45 @@
-"""The tap: settings and state in, two streams out."""
+"""The tap: settings, state and catalog in, streams out."""
 
 from __future__ import annotations
 
 import copy
 import functools
-import time
 import typing as t
 
 import click
 from singer_sdk import Tap
 from singer_sdk.cli import plugin_cli
-from singer_sdk.singerlib import StateMessage
+from singer_sdk.helpers.capabilities import PluginCapabilities
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from tap_mega.catalog import check_shape
+from tap_mega.catalog import check_catalog
 from tap_mega.cli.check import check_credentials
 from tap_mega.cli.command import MegaCommand
 from tap_mega.cli.custom_fields import MAX_PAGES, profile_fields
 from tap_mega.cli.files import InputFile, check_json, not_json, unreadable
 from tap_mega.cli.logs import setup_errors, silence_libraries
-from tap_mega.config.customers import customers_of
 from tap_mega.config.environment import find_unknown_variables, read_environment
-from tap_mega.config.schema import BATCH_RULES, SETTINGS
-from tap_mega.config.validation import (
-    config_error,
-    find_broken_maps,
-    find_broken_text,
-    find_credential_errors,
-    find_errors,
-    find_unknown,
-    find_unsafe_maps,
-    find_unused_types,
-    find_wrong_dates,
-)
-from tap_mega.lead_changes import LeadChangesStream
+from tap_mega.config.schema import SETTINGS
+from tap_mega.config.settings import Settings
+from tap_mega.config.validation import find_all_errors, find_unknown
 from tap_mega.records.writer import MegaWriter
-from tap_mega.shared.stopping import Stopped, call_again_if_lost, ignore_repetitions
+from tap_mega.shared.clock import Clock
+from tap_mega.shared.errors import config_error
+from tap_mega.shared.stopping import StopFlag
 from tap_mega.shared.timestamps import from_epoch
-from tap_mega.state.bookmark import source_of
-from tap_mega.state.document import usable_state
-from tap_mega.streams import LeadsStream
+from tap_mega.state.document import Document, read_state, source_of
+from tap_mega.streams import LeadChangesStream, LeadsStream
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
     from singer_sdk import Stream
+    from singer_sdk.helpers.capabilities import CapabilitiesEnum
+    from singer_sdk.helpers.types import TapState
     from singer_sdk.plugin_base import _ConfigInput
 
-    from tap_mega.shared.clock import Clock
 
 STREAMS = (LeadsStream.name, LeadChangesStream.name)
 
@@ -59,12 +49,19 @@ class TapMega(Tap):
 
     name = "tap-mega"
     config_jsonschema = copy.deepcopy(SETTINGS)
+    capabilities: t.ClassVar[list[CapabilitiesEnum]] = [
+        it for it in Tap.capabilities if it is not PluginCapabilities.BATCH
+    ]
+    """BATCH bypasses stream maps: https://github.com/meltano/sdk/issues/1117."""
 
     message_writer_class = MegaWriter
     message_writer: MegaWriter
 
-    clock: Clock = time
+    clock = Clock()
     """The clock for pacing, waits and bookmarks. Tests replace it."""
+
+    stop = StopFlag()
+    """Whether a stop signal has arrived."""
 
     @override
     def __init__(
@@ -106,16 +103,7 @@ class TapMega(Tap):
         """Validate without quoting values, unlike the SDK."""
         for line in find_unknown(self._config, self.config_jsonschema):
             self.logger.warning(line)
-        errors = find_errors(self._config, self.config_jsonschema)
-        errors = errors or list(find_broken_text(self._config))
-        errors = errors or [
-            *find_errors(self._config, BATCH_RULES),
-            *find_credential_errors(self._config, self.config_jsonschema),
-            *find_unsafe_maps(self._config, STREAMS),
-            *find_broken_maps(self._config),
-            *find_unused_types(self._config),
-            *find_wrong_dates(self._config),
-        ]
+        errors = find_all_errors(self._config, self.config_jsonschema, STREAMS)
         if errors and raise_errors:
             raise config_error(*errors)
         return errors
@@ -127,13 +115,18 @@ class TapMega(Tap):
         super().append_builtin_config(config_jsonschema)
         config_jsonschema["properties"].pop("faker_config", None)
 
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The settings of a sync, which are valid."""
+        return Settings.parse(self.config)
+
     @override
     def discover_streams(self) -> Sequence[Stream]:
-        """Return the streams, without `lead_changes` if the catalog is older."""
-        leads, catalog = LeadsStream(self, self.clock), self.input_catalog
-        if catalog is not None and not catalog.get_stream(LeadChangesStream.name):
-            return [leads]
-        return [leads, LeadChangesStream(self, leads)]
+        """Return the streams: `lead_changes` exists only if the settings want it."""
+        if not self.config.get("include_lead_changes"):
+            return [LeadsStream(self)]
+        changes = LeadChangesStream(self)
+        return [changes, LeadsStream(self, changes)]
 
     @override
     def setup_mapper(self) -> None:
@@ -153,45 +146,36 @@ class TapMega(Tap):
 
     @override
     def load_state(self, state: dict[str, t.Any]) -> None:
-        """Take over what this sync may use of the state of the last one.
+        """Keep a state until the sync needs it.
 
         Raises:
             ConfigValidationError: If the bookmark is not a date.
         """
-        state = value_of(state)
+        self._given_state = value_of(state)
         if state:
-            now = from_epoch(self.clock.time())
-            customers = customers_of(self.config)
-            sources = [source_of(customer, self.config) for customer in customers]
-            state, warnings = usable_state(state, sources, now)
-            for warning in warnings:
-                self.logger.warning(warning)
-        super().load_state(state)
+            _ = self.document
+
+    @functools.cached_property
+    def document(self) -> Document:
+        """The state. It is parsed once, with a line for what cannot be used."""
+        sources = [source_of(it, self.settings) for it in self.settings.customers]
+        now = from_epoch(self.clock.time())
+        document, warnings = read_state(self._given_state, sources, now)
+        for warning in warnings:
+            self.logger.warning(warning)
+        return document
+
+    @property
+    @override
+    def state(self) -> TapState:
+        """The state as the SDK writes it. `Document` owns it."""
+        found = self.document.to_json() if "document" in vars(self) else {}
+        return t.cast("TapState", found)
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
-        """Stop at SIGTERM or SIGINT, as soon as no line is half written.
-
-        This does nothing else: the signal may have interrupted a write to the log.
-        """
-        ignore_repetitions()
-        stop = functools.partial(self._stop, signum)
-        call_again_if_lost(stop)
-        stop()
-
-    def _stop(self, signum: int) -> None:
-        self.message_writer.when_idle(functools.partial(self._raise_stopped, signum))
-
-    def _raise_stopped(self, signum: int) -> t.NoReturn:
-        raise Stopped(signum, self._write_last_state)
-
-    def _write_last_state(self) -> None:
-        """Write the leads that were kept, and the state, if the sync has begun.
-
-        BATCH messages are the exception: leads after the last one are in no file yet.
-        """
-        if self.message_writer.has_begun and not self.config.get("batch_config"):
-            self.message_writer.write_message(StateMessage(self.state))
+        """Note a stop signal: the run stops by itself."""
+        self.stop.note(signum)
 
     @plugin_cli
     @override
@@ -204,6 +188,7 @@ class TapMega(Tap):
     @override
     def get_singer_command(cls) -> click.Command:
         """Return the command, which logs an error as one line."""
+        cls.stop = StopFlag()
         command = super().get_singer_command()
         for param in command.params:
             if isinstance(param.type, click.File):
@@ -215,6 +200,7 @@ class TapMega(Tap):
             params=[*command.params, cls._custom_fields_option()],
             help=cls.__doc__,
             logger=cls.logger,
+            stop=cls.stop,
         )
 
     @classmethod
@@ -244,7 +230,7 @@ class TapMega(Tap):
         if value != CliTestOptionValue.All.value:
             super().cb_test(ctx, param, value)
             return
-        check_credentials(cls._make_stream(ctx), cls.clock)
+        check_credentials(cls._make_stream(ctx))
         ctx.exit()
 
     @classmethod
@@ -253,7 +239,7 @@ class TapMega(Tap):
     ) -> None:
         """Print which custom fields there are, if the option is given."""
         if value:
-            for line in profile_fields(cls._make_stream(ctx), cls.clock):
+            for line in profile_fields(cls._make_stream(ctx)):
                 click.echo(line)
             ctx.exit()
 
@@ -301,7 +287,7 @@ class TapMega(Tap):
         """Run a sync, with a state and a catalog that are JSON objects."""
         super().invoke(
             state=check_json("--state", state),
-            catalog=check_json("--catalog", catalog, check_shape),
+            catalog=check_json("--catalog", catalog, check_catalog),
             **kwargs,
         )
 

@@ -1,126 +1,80 @@
-"""Pages and the waits between them: retries, pacing, cursors, order.
+"""The leads of one customer, page by page: cursors, order, where to resume.
 
-A reader never sleeps. It yields a page, or a wait that has to pass before it goes on.
-Whoever iterates over it sleeps, or does something else meanwhile.
+A reader says what it needs next, a request or a wait, and does neither. So retries,
+pacing, cursors and order are tested without a server, a thread or a clock.
 """
 
 from __future__ import annotations
 
 import bisect
-import logging
 import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.api.client import BadRequestError, RateLimitedError, TemporaryError
-from tap_mega.api.page import CursorPaginator
-from tap_mega.api.position import Position
+from tap_mega.api.page import CursorPaginator, Page
+from tap_mega.api.position import CREATED_AT, UPDATED_AT, Position
+from tap_mega.shared.errors import BadRequestError, TooLargeError
 from tap_mega.shared.timestamps import format_timestamp
 
 if t.TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Generator, Mapping
 
-    from tap_mega.api.page import Page
-    from tap_mega.api.rate_limit import RateLimiter
+    from tap_mega.api.client import Request
+    from tap_mega.api.retry import Answer, Retrier, Steps, Wait
+    from tap_mega.state.values import Resume
 
-    Backoff: t.TypeAlias = Callable[[], Iterator[float]]
+    Pages: t.TypeAlias = Generator[Request | Wait | Page, Answer, None]
 
-MIN_WAIT_SECONDS = 1
-"""The minimum wait after a 429, even if `Retry-After` is 0."""
+SINCE = {UPDATED_AT: "updated_since", CREATED_AT: "created_since"}
+"""The parameter that starts at a timestamp, by the order. It is inclusive."""
 
-MAX_IDLE_WAIT_SECONDS = 4 * 3600
-"""The maximum wait in total without a new lead."""
-
-MAX_IDLE_PAGES = 50
-"""The maximum number of pages without a new lead."""
-
-WARNING_SHARE = 0.5
-"""The share of either limit at which a warning is logged."""
-
-NO_QUOTA = "the API answered 429: the key has no quota left"
-
-RETRY_ADVICE = "Run again later: the sync resumes from its last state"
+MAX_SHORT_ENDS = 3
+"""How often a full refresh asks again if the pages end before the total is read."""
 
 OUT_OF_ORDER = (
-    "The API sent a lead that changed before the previous one, although the request "
-    "sorts by updated_at. The sync stopped, because reading on could lose leads. "
+    "The API sent a lead that comes before the previous one, although the request "
+    "sorts by {order}. The sync stopped, because reading on could lose leads. "
     "Report this to MEGA's support. Once it is fixed, run without a state"
 )
 
-logger = logging.getLogger("tap-mega.leads")
 
-
-class Wait(t.NamedTuple):
-    """A time that has to pass before the next request."""
-
-    seconds: float
-    reason: str
-    is_retry: bool = False
-    """Whether a failure is the reason, and not the quota."""
-
-
-class PageSource(t.Protocol):
-    """A client: a reader gets its pages from one."""
-
-    def get(self, params: Mapping[str, t.Any]) -> Page:
-        """Return a page, or raise an error that says what to do next."""
+class RefusedCursorError(FatalAPIError):
+    """The API answered 400 to a request with a cursor."""
 
 
 class Reader:
-    """Reads the leads of one customer, once, in the order of `updated_at`."""
+    """Reads the leads of one customer, once, in one order."""
 
-    def __init__(  # noqa: PLR0913 - each is given by name
+    def __init__(
         self,
-        client: PageSource,
-        rate_limiter: RateLimiter,
+        retrier: Retrier,
         *,
         page_size: int,
+        order: str = UPDATED_AT,
         until: dt.datetime | None = None,
-        backoff: Backoff,
-        max_tries: int,
-        now: Callable[[], float],
-        log: logging.Logger | logging.LoggerAdapter[logging.Logger] = logger,
-        position: Position | None = None,
+        resume: Resume | None = None,
     ) -> None:
         """Start with nothing read.
 
         Args:
-            client: Requests one page at a time.
-            rate_limiter: Says how long to wait before a request.
+            retrier: Gets a page, whatever it takes.
             page_size: How many leads a page holds at most.
+            order: The property by which the API sorts: `updated_at` or `created_at`.
             until: Read only leads that changed before; None for all.
-            backoff: Returns the seconds to wait after each failure of a request.
-            max_tries: How often to send a request that fails.
-            now: Returns monotonic seconds.
-            log: Where warnings go.
-            position: How far an earlier run came, to resume from there.
+            resume: How far an earlier run came, to resume from there.
         """
-        self._client = client
-        self.rate_limiter = rate_limiter
+        self._retrier = retrier
         self.page_size = page_size
         self._until = until
-        self._backoff = backoff
-        self.max_tries = max_tries
-        self._now = now
-        self._log = log
-        self._idle_pages = 0
-        self._idle_seconds = 0.0
-        self._ready_at = 0.0
-        self._warned = False
-        self.position = position or Position()
+        self._cursor = resume.cursor if resume else None
+        self.position = Position(order, resume)
         self.since: dt.datetime | None = None
-        """From which `updated_at` on leads are read; None for all leads."""
-        self.advice = RETRY_ADVICE
-        """What a person can do after the last try of a request."""
+        """The timestamp from which on leads are read; None for all leads."""
         self.read = 0
         """How many leads the pages held so far."""
         self.new = 0
         """How many of them are new: after a new cursor, some leads come again."""
-        self.requests = 0
-        """How many requests were sent."""
-        self.refusals = 0
-        """How many of them the API answered with 429."""
         self.pages_read = 0
         self.rejected: list[str] = []
         """Which leads cannot be read and were left out, and why."""
@@ -132,54 +86,45 @@ class Reader:
         """How many leads are not read yet, as far as the API says."""
         return max(0, (self.total or 0) - self.new - len(self.rejected))
 
-    def seconds_left(self) -> float:
-        """Return about how many seconds of waiting the rest takes."""
-        now = self._now()
-        start = max(now, self._ready_at)
-        requests = -(-self.left // self.page_size)
-        return start - now + self.rate_limiter.seconds_for(requests, start)
-
-    def pages(
-        self, since: dt.datetime | None, cursor: str | None = None
-    ) -> Iterator[Page | Wait]:
-        """Yield the pages with all leads that changed at `since` or later.
+    def pages(self, since: dt.datetime | None) -> Pages:
+        """Yield the pages with all leads since a timestamp, and what they take.
 
         If the API rejects a cursor, reading resumes one second before the last lead,
         with an `offset` if that second has many leads. About half a page comes again.
 
         Args:
-            since: Where to start; None for all leads.
-            cursor: Where an earlier run stopped, if it did.
+            since: Where to start, unless the reader resumes; None for all leads.
 
         Raises:
             FatalAPIError: If the API cannot be read, or breaks its own order.
         """
-        offset = 0
+        since, cursor = self.position.since or since, self._cursor
+        offset, short_ends = 0, 0
         while True:
             self.since, new = since, self.new
             try:
                 yield from self._sweep(since, cursor, offset)
-            except BadRequestError:
-                if cursor is None and self.new == new:
-                    raise
-                self._log.warning("The API refused a cursor: starting a new one")
+            except RefusedCursorError:
+                self._retrier.log.warning(
+                    "The API refused a cursor: starting a new one"
+                )
             else:
-                return
+                short_ends = 0 if self.new > new else short_ends + 1
+                if not self._insists or short_ends >= MAX_SHORT_ENDS:
+                    return
             since, cursor = self.position.since or since, None
             overlap = max(1, self.page_size // 2)
             offset = max(0, self.position.offset - overlap)
 
-    def count(
-        self, created_since: dt.datetime | None = None
-    ) -> Generator[Wait, None, Page]:
-        """Return a page with the total of all leads, or of those created since.
+    @property
+    def _insists(self) -> bool:
+        """Whether to ask again at an end at which leads are left.
 
-        It yields the waits that this takes, and does not move the position.
+        A full refresh does: what it does not read looks deleted.
         """
-        since = created_since and format_timestamp(created_since)
-        return (yield from self._request({"limit": 1, "created_since": since}))
+        return self.position.order == CREATED_AT and self.left > 0
 
-    def sample(self, since: dt.datetime | None, count: int) -> Iterator[Page | Wait]:
+    def sample(self, since: dt.datetime | None, count: int) -> Pages:
         """Yield at most `count` pages, evenly spread over all leads.
 
         Raises:
@@ -192,23 +137,21 @@ class Reader:
                 last = (page.total - 1) // self.page_size
                 pages = {last * it // (count - 1) for it in range(1, count)} - {0}
                 offsets = sorted((it * self.page_size for it in pages), reverse=True)
-            self._count(page, 0)
-            yield page
+            yield self._count(page, 0)
 
     def _sweep(
         self, since: dt.datetime | None, cursor: str | None, offset: int
-    ) -> Iterator[Page | Wait]:
+    ) -> Pages:
         """Yield pages from `since` on, for as long as there are cursors."""
         paginator, previous = CursorPaginator(cursor), None
         read_before = self.new - self.position.offset
         page = yield from self._first_page(since, cursor, offset)
         while True:
-            previous = _check_order(page, previous)
+            previous = self._check_order(page, previous)
             if self._until and previous and previous >= self._until:
                 yield self._last_page(page, self._until)
                 return
-            self._count(page, read_before)
-            yield page
+            yield self._count(page, read_before)
             paginator.follow(page)
             if paginator.finished:
                 return
@@ -216,15 +159,18 @@ class Reader:
 
     def _first_page(
         self, since: dt.datetime | None, cursor: str | None, offset: int
-    ) -> Generator[Wait, None, Page]:
-        """Return the page at an offset, or one before it.
+    ) -> Steps[Page]:
+        """Return the page at a cursor, or at an offset, or one before it.
 
         If leads before the offset have left their place, the page holds no lead that
         was read already, and the reader steps back until it finds one.
         """
         while True:
             page = yield from self._next_page(since, cursor, offset)
+            if cursor is not None:
+                return page
             if not offset or self.position.overlaps(page):
+                self.position.restart(offset)
                 return page
             offset = max(0, offset - self.page_size)
 
@@ -237,119 +183,81 @@ class Reader:
             next_cursor=None,
             total=None,
         )
-        self._count(last, 0)
+        last = self._count(last, 0)
         self.total = self.new + len(self.rejected)
         return last
 
-    def _count(self, page: Page, read_before: int) -> None:
-        """Count a page.
+    def _count(self, page: Page, read_before: int) -> Page:
+        """Count a page, and return it with the indices of its new leads.
 
         Raises:
             FatalAPIError: If page after page has no new lead.
         """
         new = self.position.advance(page)
         self.read += len(page.leads)
-        self.new += new
+        self.new += len(new)
         self.pages_read += 1
         self.rejected += [f"{it} of page {self.pages_read}" for it in page.rejected]
         if page.total is not None:
             self.total = read_before + page.total
-        if new or page.rejected:
-            self._idle_pages, self._idle_seconds = 0, 0.0
-            return
-        self._idle_pages += 1
-        if page.next_cursor is not None:
-            self._check_progress(self._idle_pages / MAX_IDLE_PAGES)
+        self._retrier.count_page(
+            is_new=bool(new or page.rejected), is_last=page.next_cursor is None
+        )
+        return page._replace(new=new)
 
     def _next_page(
         self, since: dt.datetime | None, cursor: str | None, offset: int = 0
-    ) -> Generator[Wait, None, Page]:
-        """Return a page of leads, after the waits that it takes."""
-        params = {
-            "updated_since": since and format_timestamp(since),
+    ) -> Steps[Page]:
+        """Return a page of leads.
+
+        A page of which a lead is unusable is requested once more: a proxy or a
+        network may have damaged it.
+        """
+        params: dict[str, t.Any] = {
+            "sort_by": self.position.order,
+            SINCE[self.position.order]: since and format_timestamp(since),
             "cursor": cursor,
             "offset": offset or None,
         }
-        return (yield from self._request(params))
+        page = yield from self._fitting_page(params)
+        if page.rejected:
+            again = yield from self._fitting_page(params)
+            page = min(again, page, key=lambda it: len(it.rejected))
+        return page
 
-    def _request(self, params: Mapping[str, t.Any]) -> Generator[Wait, None, Page]:
-        """Yield the waits that a page takes, and return the page.
+    def _fitting_page(self, params: Mapping[str, t.Any]) -> Steps[Page]:
+        """Return a page, with fewer leads if the response would be too large.
 
-        Failures count as tries. Running out of quota does not.
+        Raises:
+            RefusedCursorError: If the API does not accept the cursor.
+            FatalAPIError: If a single lead is too large.
         """
-        failures, backoff = 0, self._backoff()
+        # With one lead per page, one that was read already would hide the next one.
+        limit = max(2, self.page_size) if params["offset"] else self.page_size
         while True:
-            yield from self._pace()
-            self.requests += 1
+            sized = {**params, "limit": limit} if limit != self.page_size else params
             try:
-                return self._client.get(params)
-            except RateLimitedError as error:
-                self.refusals += 1
-                asked = error.retry_after
-                seconds = next(backoff) if asked is None else asked
-                yield self._wait(Wait(max(seconds, MIN_WAIT_SECONDS), NO_QUOTA))
-            except TemporaryError as error:
-                failures += 1
-                seconds = max(next(backoff), error.retry_after or 0)
-                yield self._wait(self._retry(seconds, failures, error))
+                return (yield from self._retrier.request(sized))
+            except BadRequestError as error:
+                if params["cursor"] is None:
+                    raise
+                raise RefusedCursorError(str(error)) from None
+            except TooLargeError as error:
+                if limit == 1:
+                    msg = f"A single lead is too large: {error}. Report this to MEGA"
+                    raise FatalAPIError(msg) from None
+                limit //= 2
 
-    def _retry(self, seconds: float, failures: int, error: Exception) -> Wait:
-        """Return the wait before the next try.
-
-        Raises:
-            FatalAPIError: After the last try.
-        """
-        if failures >= self.max_tries:
-            tries = "1 try" if failures == 1 else f"{failures} tries"
-            msg = f"Gave up after {tries}: {error}. {self.advice}"
-            raise FatalAPIError(msg) from None
-        reason = f"Try {failures} of {self.max_tries} failed: {error}"
-        self._log.warning("%s. Trying again in %.0f s", reason, seconds)
-        return Wait(seconds, reason, is_retry=True)
-
-    def _pace(self) -> Iterator[Wait]:
-        """Yield a wait if the rate limit is reached."""
-        seconds = self.rate_limiter.delay(self._now())
-        if seconds > 0:
-            reason = f"the limit of {self.rate_limiter.strictest()} is reached"
-            yield self._wait(Wait(seconds, reason))
-
-    def _wait(self, wait: Wait) -> Wait:
-        """Count a wait.
+    def _check_order(
+        self, page: Page, previous: dt.datetime | None
+    ) -> dt.datetime | None:
+        """Return the last timestamp of a page; the one before it if it is empty.
 
         Raises:
-            FatalAPIError: If wait after wait brought no new lead.
+            FatalAPIError: If the timestamps are not in order.
         """
-        self._check_progress(self._idle_seconds / MAX_IDLE_WAIT_SECONDS)
-        self._idle_seconds += wait.seconds
-        self._ready_at = self._now() + wait.seconds
-        return wait
-
-    def _check_progress(self, share: float) -> None:
-        """Warn after half of the pages or of the time without a new lead, once."""
-        what = (
-            f"{self._idle_pages} pages and {self._idle_seconds / 3600:.1f} hours of "
-            "waiting returned no new lead"
-        )
-        if share >= 1:
-            msg = (
-                f"Gave up: {what}. Check whether another program uses the key. If none "
-                "does, report this to MEGA's support"
-            )
-            raise FatalAPIError(msg)
-        if share >= WARNING_SHARE and not self._warned:
-            self._warned = True
-            self._log.warning("No progress: %s", what)
-
-
-def _check_order(page: Page, previous: dt.datetime | None) -> dt.datetime | None:
-    """Return the last timestamp of a page; the one before it if the page is empty.
-
-    Raises:
-        FatalAPIError: If the timestamps are not in order.
-    """
-    for timestamp in page.timestamps:
-        if previous and timestamp < previous:
-            raise FatalAPIError(OUT_OF_ORDER)
-        previous = timestamp
-    return previous
+        for timestamp in self.position.keys(page):
+            if previous and timestamp < previous:
+                raise FatalAPIError(OUT_OF_ORDER.format(order=self.position.order))
+            previous = timestamp
+        return previous

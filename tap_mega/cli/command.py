@@ -7,7 +7,6 @@ import sys
 import typing as t
 
 import click
-from singer_sdk.exceptions import FatalSyncError
 from singer_sdk.plugin_base import SingerCommand
 from typing_extensions import override
 
@@ -15,27 +14,49 @@ from tap_mega.cli.messages import format_error
 from tap_mega.records.writer import BROKEN_PIPE_EXIT_CODE, flush_stdout
 from tap_mega.shared.stopping import Stopped, ignore_signals
 
+if t.TYPE_CHECKING:
+    from tap_mega.shared.stopping import StopFlag
+
 
 class MegaCommand(SingerCommand):
     """The command `tap-mega`. It logs a failure as one line that says what to do."""
 
+    def __init__(self, *args: t.Any, stop: StopFlag, **kwargs: t.Any) -> None:
+        """Make the command.
+
+        Args:
+            *args: Those of the SDK's command.
+            stop: Whether a stop signal has arrived.
+            **kwargs: Those of the SDK's command.
+        """
+        super().__init__(*args, **kwargs)
+        self._stop = stop
+
     @override
     def main(self, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
         """Run the command and exit: with 0 if all went well, otherwise with 1."""
-        try:
-            code = self._run(*args, **kwargs)
-            ignore_signals()  # In here, so that no signal is missed.
-        except Stopped as stop:
-            code = stop.code
-            self._clean_up(stop)
-            ignore_signals()
+        code = self._run(*args, **kwargs)
+        ignore_signals()
         sys.exit(code or 0)
 
     def _run(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
         """Run the command, log its failure, and return the exit code."""
         try:
-            code = self._call(*args, **kwargs)
-            flush_stdout()
+            try:
+                code = self._call(*args, **kwargs)
+                flush_stdout()
+            except SystemExit:
+                # A signal also counts if it has ended the loader, too.
+                self._stop.raise_if_set()
+                raise
+        except Stopped as stop:
+            self.logger.warning(
+                "Stopped by %s before the end: the next run resumes from its state",
+                stop.name,
+            )
+            return stop.code
+        except SystemExit as end:
+            return end.code
         except Exception as error:  # noqa: BLE001 - each becomes a line
             for line in format_error(error):
                 self.logger.error("%s", line)  # noqa: TRY400 - without a traceback
@@ -55,19 +76,6 @@ class MegaCommand(SingerCommand):
         except SystemExit as end:
             # Click replaces stdout if what reads it has gone away.
             return end.code if sys.stdout is stdout else BROKEN_PIPE_EXIT_CODE
-
-    def _clean_up(self, stop: Stopped) -> None:
-        """Write the rest. An error does not change the exit code now."""
-        try:
-            stop.clean_up()
-        except FatalSyncError as error:
-            self.logger.error("%s", error)  # noqa: TRY400 - without a traceback
-        except SystemExit:
-            pass  # The loader was stopped, too, and reads no more.
-        self.logger.warning(
-            "Stopped by %s before the end: the next run resumes from its state",
-            stop.name,
-        )
 
     @override
     def invoke(self, ctx: click.Context) -> t.Any:

@@ -9,20 +9,18 @@ import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.api.reader import Wait
-from tap_mega.cli.check import postpone, try_each, without_long_waits
-from tap_mega.config.validation import config_error
+from tap_mega.api.retry import RETRY_ADVICE
+from tap_mega.cli.trial import Postponed, new_syncs, try_each
 from tap_mega.records.custom_fields import READERS, read_as
-from tap_mega.shared.redaction import plain
+from tap_mega.shared.errors import config_error
+from tap_mega.shared.words import plain
 from tap_mega.sync.customer import raise_failures
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tap_mega.api.page import Lead
-    from tap_mega.shared.clock import Clock
     from tap_mega.streams import LeadsStream
-    from tap_mega.sync.customer import CustomerSync
 
 MAX_PAGES = 10
 """How many pages of each customer are read, a sixth of the quota of a minute."""
@@ -115,7 +113,7 @@ class Profile:
         return [plain(slug), leads, ", ".join(sorted(field.types)), *shares]
 
 
-def profile_fields(stream: LeadsStream, clock: Clock) -> Iterator[str]:
+def profile_fields(stream: LeadsStream) -> Iterator[str]:
     """Yield lines about the custom fields of all customers.
 
     Raises:
@@ -124,25 +122,17 @@ def profile_fields(stream: LeadsStream, clock: Clock) -> Iterator[str]:
     """
     if not stream.config["include_custom_fields"]:
         raise config_error(EXCLUDED)
-    profile, syncs = Profile(), stream.new_syncs()
-    try_each(syncs, lambda sync: _read(sync, profile, clock))
+    profile, syncs = Profile(), new_syncs(stream, RETRY_ADVICE)
+    for sync, step in try_each(stream, syncs, lambda sync: sync.sample(MAX_PAGES)):
+        if isinstance(step, Postponed):
+            count = sync.changes.pages_read
+            line = f"The custom fields could be read from {count} pages only"
+            sync.failure = FatalAPIError(step.line(line, stream.tap.clock))
+        else:
+            profile.add(step.leads)
     if profile.leads or not any(sync.failure for sync in syncs):
         yield from profile.lines()
     raise_failures(syncs)
-
-
-def _read(sync: CustomerSync, profile: Profile, clock: Clock) -> None:
-    """Read a sample of the leads of a customer.
-
-    Raises:
-        FatalAPIError: If the quota or a failure ends it early.
-    """
-    for step in without_long_waits(sync.sample(MAX_PAGES), clock):
-        if isinstance(step, Wait):
-            count = sync.reader.pages_read
-            line = f"The custom fields could be read from {count} pages only"
-            raise FatalAPIError(postpone(line, step, clock))
-        profile.add(step.leads)
 
 
 def _percent(share: float) -> str:

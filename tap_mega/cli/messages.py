@@ -9,6 +9,7 @@ import click
 from singer_sdk import mapper, plugin_base, tap_base
 from singer_sdk.exceptions import (
     ConfigValidationError,
+    MapExpressionError,
     MappingError,
     SingerSDKError,
 )
@@ -21,13 +22,12 @@ PRINTERS = {click.utils.__file__, plugin_base.__file__, tap_base.__file__}
 MAP_ADVICE = (
     "Correct the setting 'stream_maps': a value may be null, as docs/recipes.md shows"
 )
-BATCH_ADVICE = (
-    "Check the setting 'batch_config': its 'storage.root' must be writable, and what "
-    "its 'encoding' or URL needs must be installed"
+CONFIG_ADVICE = (
+    "Correct the settings 'stream_maps' and 'stream_map_config': a name is missing"
 )
 BUG_ADVICE = (
-    "Check the SDK's settings, such as 'stream_maps' and 'batch_config', and the "
-    "catalog. If they are right, report this line as a bug of tap-mega"
+    "Check the SDK's settings, such as 'stream_maps', and the catalog. If they are "
+    "right, report this line as a bug of tap-mega"
 )
 
 
@@ -56,14 +56,19 @@ def _format_map_error(error: Exception) -> str:
             name = names["property_name"] or "__filter__"
             stream = getattr(names.get("self"), "stream_alias", "leads")
             reason = type(error.__cause__ or error).__name__
+            advice = CONFIG_ADVICE if reason == "KeyError" else MAP_ADVICE
             return (
                 f"The stream map for '{name}' of the stream '{stream}' failed on a "
-                f"lead ({reason}). {MAP_ADVICE}"
+                f"lead ({reason}). {advice}"
             )
     return ""
 
 
 def _format_sdk_error(error: SingerSDKError) -> str:
+    if isinstance(error, MapExpressionError):  # The message quotes the expression.
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        name = frame.f_locals.get("prop_key", "__filter__' or '__alias__")
+        return f"Correct the setting 'stream_maps': '{name}' is not a valid expression"
     line = str(error)
     unnamed = isinstance(error, MappingError) and "'stream_maps'" not in line
     return f"Correct the setting 'stream_maps': {line}" if unnamed else line
@@ -85,18 +90,7 @@ def _format_unexpected_error(error: Exception) -> str:
     reason = getattr(error, "strerror", None) or type(error).__name__
     if pathlib.PurePath(mapper.__file__) in files:
         return f"A stream map failed on a lead ({reason}). {MAP_ADVICE}"
-    if _comes_from_batch(files):
-        return f"Cannot write a BATCH file ({reason}). {BATCH_ADVICE}"
     if isinstance(error, OSError) and str(files[-1]) in PRINTERS:
         return f"Cannot write to stdout: {reason}"
     place = f"{'/'.join(files[-1].parts[-2:])}:{frames[-1].lineno}"
     return f"Unexpected {type(error).__name__} at {place}. {BUG_ADVICE}"
-
-
-def _comes_from_batch(files: list[pathlib.PurePath]) -> bool:
-    """Return whether an error comes from where the SDK writes BATCH files.
-
-    An encoder also reads the leads, whose errors are not its own.
-    """
-    in_storage = any(file.match("singer_sdk/helpers/_batch.py") for file in files)
-    return in_storage or files[-1].match("singer_sdk/contrib/batch_encoder_*.py")

@@ -5,7 +5,6 @@ The SDK's own messages quote the value, which may be a secret.
 
 from __future__ import annotations
 
-import ast
 import difflib
 import ipaddress
 import json
@@ -17,12 +16,7 @@ from requests import Request
 from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.plugin_base import JSONSchemaValidator
 
-from tap_mega.config.schema import (
-    CREDENTIALS,
-    FOLDER_OR_URL,
-    PRINTABLE_ASCII,
-    VISIBLE_ASCII,
-)
+from tap_mega.config.schema import CREDENTIALS, PRINTABLE_ASCII, VISIBLE_ASCII
 from tap_mega.shared.timestamps import parse_timestamp
 
 if t.TYPE_CHECKING:
@@ -34,10 +28,16 @@ if t.TYPE_CHECKING:
 
 FORMATS = FormatChecker(formats=["uuid"])
 
+BATCH = "batch_config"
+
+NO_BATCH = (
+    f"The setting '{BATCH}' is not supported: remove it, and leads leave as RECORD "
+    "messages"
+)
+
 REQUIREMENTS: dict[str, str] = {
     VISIBLE_ASCII: "text without white space; copy it again from where it is kept",
     PRINTABLE_ASCII: "plain text of one line",
-    FOLDER_OR_URL: "a folder, or a URL such as file:///srv/batches",
     "uuid": "a UUID, such as 00000000-0000-4000-8000-000000000000",
     "date-time": "a date or date-time, such as 2026-01-31 or 2026-01-31T08:00:00Z",
     "uri": "an https URL, or an http URL of this machine (localhost, 127.0.0.1)",
@@ -76,11 +76,6 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def config_error(*lines: str) -> ConfigValidationError:
-    """Return the error that the command logs as these lines, and no others."""
-    return ConfigValidationError(lines[0], errors=list(lines))
-
-
 def _any_of(
     validator: t.Any, schemas: list[t.Any], instance: t.Any, schema: Schema
 ) -> Iterator[ValidationError]:
@@ -94,6 +89,25 @@ def _any_of(
 Validator = validators.extend(  # type: ignore[no-untyped-call]
     JSONSchemaValidator, {"anyOf": _any_of}
 )
+
+
+def find_all_errors(
+    config: dict[str, t.Any], schema: Schema, streams: Sequence[str]
+) -> list[str]:
+    """Fill in the defaults, and return a line for each reason not to run.
+
+    Args:
+        config: The settings.
+        schema: The JSON schema of the settings.
+        streams: The streams that a stream map can apply to.
+    """
+    errors = find_errors(config, schema) or list(find_broken_text(config))
+    return errors or [
+        *([NO_BATCH] if BATCH in config else []),
+        *find_credential_errors(config, schema),
+        *find_unsafe_maps(config, streams),
+        *find_contradictions(config),
+    ]
 
 
 def find_errors(config: dict[str, t.Any], schema: Schema) -> list[str]:
@@ -160,95 +174,45 @@ def find_unsafe_maps(config: dict[str, t.Any], streams: Sequence[str]) -> list[s
     """
     maps = config.get("stream_maps") or {}
     names = "' or '".join(streams)
-    lines = [
+    return [
         f"The setting 'stream_maps' has '{name}', which is not a stream: use '{names}'"
         for name, mapping in maps.items()
         if name not in {*streams, "__else__"} and not _has_source(mapping, streams)
     ]
-    if maps and config.get("batch_config"):
-        lines.append(
-            "The settings 'batch_config' and 'stream_maps' exclude each other: a BATCH "
-            "file would hold the leads unmapped. Set only one"
-        )
-    return lines
-
-
-def find_broken_maps(config: dict[str, t.Any]) -> list[str]:
-    """Return a line for each reason why an expression of `stream_maps` cannot work."""
-    known = config.get("stream_map_config") or {}
-    lines, users = [], dict[str, list[str]]()
-    for path, text in _expressions(config.get("stream_maps") or {}):
-        tree = _parse_expression(text)
-        if tree is None:
-            lines.append(f"The setting '{path}' is not a valid expression")
-            continue
-        for name in _names_of_config(tree) - set(known):
-            users.setdefault(name, []).append(f"'{path}'")
-    for name, paths in sorted(users.items()):
-        verb = "uses" if len(paths) == 1 else "use"
-        who = f"{' and '.join(paths)} {verb}"
-        lines.append(f"The setting 'stream_map_config' lacks '{name}', which {who}")
-    return lines
-
-
-def _expressions(maps: dict[str, t.Any]) -> Iterator[tuple[str, str]]:
-    """Yield the name of each setting that is an expression, and the expression."""
-    for stream, mapping in maps.items():
-        for name, text in mapping.items() if isinstance(mapping, dict) else ():
-            is_option = name.startswith("__") and name != "__filter__"
-            if isinstance(text, str) and not is_option:
-                yield f"stream_maps.{stream}.{name}", text
-
-
-def _parse_expression(text: str) -> ast.Expr | None:
-    """Return what the SDK evaluates; None if it is not an expression."""
-    try:
-        first = ast.parse(text).body[0]
-    except (SyntaxError, IndexError, ValueError, RecursionError, MemoryError):
-        return None
-    return first if isinstance(first, ast.Expr) else None
-
-
-def _names_of_config(tree: ast.Expr) -> set[str]:
-    """Return the names in `config['…']`, unless the expression looks for them first."""
-    names, looked_for = set(), set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.Subscript(ast.Name("config"), ast.Constant(str(name))):
-                names.add(name)
-            case ast.Compare(ast.Constant(str(name)), _, [ast.Name("config")]):
-                looked_for.add(name)
-    return names - looked_for
 
 
 def _has_source(mapping: t.Any, streams: Sequence[str]) -> bool:
     return isinstance(mapping, dict) and mapping.get("__source__") in streams
 
 
-def find_unused_types(config: dict[str, t.Any]) -> list[str]:
-    """Return a line if `custom_field_types` could never find a custom field."""
-    line = (
-        "The setting 'custom_field_types' needs 'include_custom_fields' to be true. To "
-        "have the columns alone, deselect the property 'custom_fields'"
-    )
-    unused = config.get("custom_field_types") and not config["include_custom_fields"]
-    return [line] if unused else []
-
-
-def find_wrong_dates(config: dict[str, t.Any]) -> list[str]:
-    """Return a line if `end_date` is not after `start_date`."""
-    dates = [config.get(name) for name in ("start_date", "end_date")]
-    if None in dates:
-        return []
-    start, end = map(parse_timestamp, t.cast("list[str]", dates))
-    return [] if start < end else ["The setting 'end_date' must be after 'start_date'"]
+def find_contradictions(config: dict[str, t.Any]) -> Iterator[str]:
+    """Yield a line for each two settings that contradict each other."""
+    types = config.get("custom_field_types", {})
+    if types and not config["include_custom_fields"]:
+        yield (
+            "The setting 'custom_field_types' needs 'include_custom_fields' to be "
+            "true. To have the columns alone, deselect the property 'custom_fields'"
+        )
+    for slug in sorted(set(types) & set(config.get("exclude_custom_fields", ()))):
+        yield (
+            f"The setting 'custom_field_types' has '{slug}', which "
+            "'exclude_custom_fields' excludes: remove it from one of them"
+        )
+    if config["full_refresh_min_age_days"] > config["full_refresh_max_age_days"]:
+        yield (
+            "The setting 'full_refresh_min_age_days' must not be more than "
+            "'full_refresh_max_age_days'"
+        )
+    start, end = (config.get(name) for name in ("start_date", "end_date"))
+    if start and end and not parse_timestamp(start) < parse_timestamp(end):
+        yield "The setting 'end_date' must be after 'start_date'"
 
 
 def find_unknown(config: dict[str, t.Any], schema: Schema) -> list[str]:
     """Return a line for each top-level setting that does not exist."""
     return [
         f"The setting '{name}' does not exist and is ignored{hint}"
-        for name, hint in unknown_names(config, schema["properties"])
+        for name, hint in unknown_names(config, [*schema["properties"], BATCH])
     ]
 
 

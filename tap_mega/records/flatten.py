@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing as t
 
 from singer_sdk.exceptions import MapExpressionError
-from singer_sdk.mapper import SameRecordTransform
+from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -68,3 +68,18 @@ class Columns:
         if self._customized and complete.keys() - names.keys():
             raise MapExpressionError(RESHAPED)
         message.record = complete
+
+
+def replaced_streams(
+    stream_maps: Iterable[StreamMap], primary_keys: Iterable[str]
+) -> set[str]:
+    """Return the mapped streams that hold each lead once: those with its key.
+
+    A stream map may add other streams, such as a history. Their old rows must stay.
+    """
+    return {
+        it.stream_alias
+        for it in stream_maps
+        if not isinstance(it, RemoveRecordTransform)
+        and set(it.transformed_key_properties or ()) == set(primary_keys)
+    }

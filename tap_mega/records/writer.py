@@ -14,7 +14,7 @@ from singer_sdk.singerlib.json import serialize_json
 from typing_extensions import override
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from singer_sdk.singerlib.encoding.simple import Message
 
@@ -35,24 +35,11 @@ class MegaWriter(MsgSpecWriter):
         """Start with nothing to write."""
         super().__init__()
         self._lines: list[bytes] = []
-        self._busy = False
-        self.has_begun = False
-        self._action: Callable[[], object] | None = None
 
     @property
     def has_records(self) -> bool:
         """Whether records are waiting to be written."""
         return bool(self._lines)
-
-    def when_idle(self, action: Callable[[], object]) -> None:
-        """Call `action` now, or after the write that is under way.
-
-        This is for signal handlers: they interrupt a write that a slow reader blocks.
-        """
-        if self._busy:
-            self._action = action
-        else:
-            action()
 
     @override
     def write_message(self, message: Message) -> None:
@@ -62,7 +49,6 @@ class MegaWriter(MsgSpecWriter):
             SystemExit: As `flush`.
             FatalSyncError: As `flush`.
         """
-        self.has_begun = True
         line = bytes(self.format_message(message))  # The buffer is used again.
         self._lines.append(line if line.isascii() else escape_line_ends(line))
         if not isinstance(message, RecordMessage):
@@ -83,16 +69,9 @@ class MegaWriter(MsgSpecWriter):
             SystemExit: As `stdout_errors`.
             FatalSyncError: As `stdout_errors`.
         """
-        self._busy = True
-        try:
-            lines, self._lines = self._lines, []
-            with stdout_errors():
-                self._write(b"".join(lines))
-        finally:
-            self._busy = False
-            if self._action:  # It counts more than an error.
-                action, self._action = self._action, None
-                action()
+        lines, self._lines = self._lines, []
+        with stdout_errors():
+            self._write(b"".join(lines))
 
     def _write(self, lines: bytes) -> None:
         """Write all bytes.

@@ -1,8 +1,9 @@
 """What SIGTERM and SIGINT do, from the first import to the exit.
 
 A stop signal may arrive at any instant, and again a moment later: a terminal sends it
-to the process group, and a supervisor to the process and to the group. Only the first
-one counts. This module loads before all others, so it imports little itself.
+to the process group, and a supervisor to the process and to the group. A handler only
+notes the first one and wakes the run, which then stops by itself. This module loads
+before all others, so it imports little itself.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import contextlib
 import os
 import select
 import signal
-import sys
 import time
 import typing as t
 
@@ -31,18 +31,50 @@ EXIT_CODE_BASE = 128
 REPEAT_SECONDS = 1.0
 """A signal that comes so soon after the first one is a repetition of it."""
 
-RETRY_SECONDS = 0.001
-"""When to raise a `Stopped` again that Python ignored."""
-
 
 class Stopped(SystemExit):
-    """A signal stopped the tap."""
+    """A signal stopped the tap. A run raises it, and never a signal handler."""
 
-    def __init__(self, number: int, clean_up: Callable[[], object]) -> None:
-        """Keep the signal, and what to do before the exit."""
+    def __init__(self, number: int) -> None:
+        """Keep the signal."""
         super().__init__(EXIT_CODE_BASE + number)
         self.name = signal.Signals(number).name
-        self.clean_up = clean_up
+
+
+class StopFlag:
+    """Whether a stop signal has arrived."""
+
+    def __init__(self) -> None:
+        """Start without one."""
+        self._number = 0
+        self._noted_at = 0.0
+        self.wake: Callable[[], object] = lambda: None
+        """Called by the signal handler: it may only do what a handler may."""
+
+    def note(self, number: int) -> None:
+        """Note a signal. A second one ends the process, unless it is a repetition.
+
+        A last write can be blocked for as long as the loader reads nothing.
+        """
+        now = time.monotonic()
+        if not self._number:
+            self._number, self._noted_at = number, now
+            self.wake()
+        elif now >= self._noted_at + REPEAT_SECONDS:
+            _exit(number, "while it waited for the loader to read: a line may be cut")
+
+    def __bool__(self) -> bool:
+        """Return whether a signal was noted."""
+        return bool(self._number)
+
+    def raise_if_set(self) -> None:
+        """Raise what ends the run, if a signal was noted.
+
+        Raises:
+            Stopped: If one was.
+        """
+        if self._number:
+            raise Stopped(self._number)
 
 
 def handle_signals(handler: Handler) -> None:
@@ -55,38 +87,6 @@ def handle_signals(handler: Handler) -> None:
 def ignore_signals() -> None:
     """Ignore stop signals, also while Python shuts down: nothing is left to stop."""
     handle_signals(signal.SIG_IGN)
-
-
-def ignore_repetitions() -> None:
-    """Ignore stop signals for a second; a later one ends the process at once.
-
-    A last write can be blocked for as long as the loader reads nothing.
-    """
-    end = time.monotonic() + REPEAT_SECONDS
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if time.monotonic() >= end:
-            _exit(number, "while it waited for the loader to read: a line may be cut")
-
-    handle_signals(handle)
-
-
-def call_again_if_lost(stop: Callable[[], object]) -> None:
-    """Call `stop`, which raises `Stopped`, again if Python ignores that.
-
-    Python ignores what is raised in a destructor or in the callback of a weak
-    reference, and a signal may arrive there.
-    """
-    hook = sys.unraisablehook
-
-    def handle(ignored: sys.UnraisableHookArgs) -> None:
-        if not isinstance(ignored.exc_value, Stopped):
-            hook(ignored)
-            return
-        signal.signal(signal.SIGALRM, lambda _number, _frame: stop())
-        signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
-
-    sys.unraisablehook = handle
 
 
 def exit_before_start(number: int, _frame: FrameType | None) -> None:

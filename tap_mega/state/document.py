@@ -1,228 +1,261 @@
-"""Which state a sync may use.
+"""The state of a run: parsed once, owned here, and serialised once per page.
 
-The state has a part for each customer: the SDK's partitions. A part holds a bookmark,
-and says what the bookmark was made from. `Bookmark` is the view of a part.
+{"bookmarks": {"leads": {
+"table": {"version": 1782900000, "began": "2026-07-01T10:00:00.000Z"},
+"partitions": [{
+"context": {"customer_id": "00000000-0000-4000-8000-000000000000"},
+"api_url": "https://app.gomega.ai",
+"filters": "sha256 of the filters, if there are any",
+"replication_key": "updated_at",
+"replication_key_value": "2026-07-01T18:20:00.000Z",
+"unfinished": "the other values of `Part`"
+}]
+}}}
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 import typing as t
 
-from jsonschema import Draft7Validator
+import msgspec
 
-from tap_mega.config.validation import FORMATS, config_error
+from tap_mega.shared.errors import config_error
 from tap_mega.shared.timestamps import format_timestamp, parse_timestamp
-from tap_mega.state.bookmark import REPLICATION_KEY, STREAM, digest
+from tap_mega.state.values import Part, Table
 
 if t.TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from tap_mega.state.bookmark import Source
+    from tap_mega.config.settings import Customer, Settings
 
     Json: t.TypeAlias = dict[str, t.Any]
 
-TIMESTAMP = {"type": "string", "format": "date-time"}
-COUNT = {"type": "integer", "minimum": 0}
-VERSION = {"type": "integer", "minimum": 1}
-POSITION = {
-    "type": "object",
-    "required": ["updated_at", "id", "offset", "cursor"],
-    "properties": {
-        "updated_at": TIMESTAMP,
-        "id": {"type": "string"},
-        "offset": COUNT,
-        "cursor": {"type": "string"},
-        "started_at": TIMESTAMP,
-    },
-}
-END = {
-    "type": "object",
-    "required": ["at", "total"],
-    "properties": {"at": TIMESTAMP, "total": COUNT},
-}
-SHAPES: dict[str, Json] = {
-    "version": VERSION,
-    "unfinished": {**POSITION, "required": [*POSITION["required"], "started_at"]},
-    "refresh": {
-        "type": "object",
-        "required": ["version", "columns", "started_at", "read", "rejected", "total"],
-        "properties": {
-            "version": VERSION,
-            "started_at": TIMESTAMP,
-            "read": COUNT,
-            "rejected": COUNT,
-            "total": {**COUNT, "type": ["integer", "null"]},
-            "unfinished": POSITION,
-        },
-    },
-    "refreshed": END,
-}
-"""What a sync can resume from, by its key in a part. Anything else is ignored."""
-
-VALIDATORS = {
-    name: Draft7Validator(schema, format_checker=FORMATS)
-    for name, schema in SHAPES.items()
-}
-
-KEPT = ("api_url", "filters", "replication_key", "replication_key_value", *SHAPES)
-"""The keys of a part that are kept, beside its context."""
+STREAM = "leads"
+REPLICATION_KEY = "updated_at"
 
 MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
-"""A bookmark further ahead of our clock is rejected."""
+"""A time in the state that is further ahead of our clock is rejected."""
 
 PROBLEMS = {
     "replication_key": f"has a bookmark for another column than '{REPLICATION_KEY}'",
     "api_url": "was made with another 'api_url'",
     "filters": "was made with other filters, so it may skip leads that match now",
 }
-"""The reason to reject a bookmark, by the key whose value differs."""
+"""The reason to reject a part, by the key whose value differs."""
 
 OTHER_CUSTOMER = "belongs to another 'customer_id'"
-
 WRONG_SHAPE = "does not have the shape {'bookmarks': {'leads': {'partitions': […]}}}"
 
 
-def usable_state(
+class Source(t.NamedTuple):
+    """What a sync reads. A part is valid only for the source it was made from."""
+
+    api_url: str
+    customer_id: str
+    filters: Mapping[str, str]
+
+    @property
+    def facts(self) -> Json:
+        """The source, as the state holds it. A filter may be a lead's e-mail."""
+        facts: Json = {
+            "context": {"customer_id": self.customer_id},
+            "api_url": self.api_url,
+        }
+        if self.filters:
+            text = json.dumps(dict(self.filters), sort_keys=True)
+            facts["filters"] = hashlib.sha256(text.encode()).hexdigest()
+        return facts
+
+
+def source_of(customer: Customer, settings: Settings) -> Source:
+    """Return what a sync of a customer with these settings reads."""
+    return Source(settings.api_url, customer.customer_id, settings.filters)
+
+
+class Document:
+    """The parts of all customers, and what they share."""
+
+    def __init__(
+        self, parts: Iterable[tuple[Source, Part]], others: Sequence[Json], table: Table
+    ) -> None:
+        """Keep the parts.
+
+        Args:
+            parts: One for each customer of this run, and what it was made from.
+            others: Those of customers that this run does not read, as they are.
+            table: What they share.
+        """
+        self.table = table
+        self._facts: dict[str, Json] = {}
+        self._parts: dict[str, Part] = {}
+        for source, part in parts:
+            self._facts[source.customer_id] = source.facts
+            self._parts[source.customer_id] = part
+        self._others = list(others)
+        self._json: dict[str, Json] = {}
+
+    def __getitem__(self, customer_id: str) -> Part:
+        """Return the part of a customer."""
+        return self._parts[customer_id]
+
+    def __setitem__(self, customer_id: str, part: Part) -> None:
+        """Replace the part of a customer."""
+        self._parts[customer_id] = part
+        self._json.pop(customer_id, None)
+
+    def forget_deletions(self) -> None:
+        """Keep no counts: rows are written now that they would not know of."""
+        for customer_id, part in self._parts.items():
+            if part != (kept := part.without_deletions()):
+                self[customer_id] = kept
+        self.table = Table(version=self.table.seen(0).version)
+
+    @property
+    def others(self) -> int:
+        """How many customers are in the state that this run does not read."""
+        return len(self._others)
+
+    def to_json(self) -> Json:
+        """Return the state: the value of a STATE message."""
+        own = [self._part_to_json(it) for it in self._parts]
+        if not self._others and all(it == Part() for it in self._parts.values()):
+            return {}
+        stream: Json = {"partitions": [*self._others, *own]}
+        if table := _to_json(self.table):
+            stream["table"] = table
+        return {"bookmarks": {STREAM: stream}}
+
+    def _part_to_json(self, customer_id: str) -> Json:
+        if customer_id not in self._json:
+            values = _to_json(self._parts[customer_id])
+            if "bookmark" in values:
+                values["replication_key"] = REPLICATION_KEY
+                values["replication_key_value"] = values.pop("bookmark")
+            self._json[customer_id] = {**self._facts[customer_id], **values}
+        return self._json[customer_id]
+
+
+def read_state(
     state: object, sources: Sequence[Source], now: dt.datetime
-) -> tuple[Json, list[str]]:
-    """Return what a sync may use of a state, and warnings about the rest.
+) -> tuple[Document, list[str]]:
+    """Return what a run may use of a state, and a warning for each that starts over.
 
     Args:
-        state: The value of a STATE message, of this version or of 0.1.0.
-        sources: What this sync reads.
+        state: The value of a STATE message.
+        sources: What this run reads.
         now: When it starts.
-
-    Returns:
-        A state with a part for each customer that has one, and with the parts of other
-        customers as they are; and a warning for each that has to start over.
 
     Raises:
         ConfigValidationError: If a bookmark is not a date.
     """
-    parts = _parts(state, sources)
-    if parts is None:
-        return {}, [f"Starting over: the state {WRONG_SHAPE}"]
-    if not parts:
-        return {}, []
-    kept, warnings = _parts_of_others(parts, sources), []
-    for source in sources:
-        part, problem = _usable_part(parts, source, now)
-        kept.append({"context": source.context, **source.facts, **part})
-        warnings += _warning(problem, source, alone=len(sources) == 1)
-    return {"bookmarks": {STREAM: {"partitions": kept}}}, warnings
-
-
-def _parts_of_others(parts: list[Json], sources: Sequence[Source]) -> list[Json]:
-    """Return the parts of customers that this run does not read."""
-    contexts = [source.context for source in sources]
-    return [part for part in parts if part["context"] not in contexts]
-
-
-def _usable_part(
-    parts: list[Json], source: Source, now: dt.datetime
-) -> tuple[Json, str]:
-    """Return the bookmark of a customer, or why a sync must not use it."""
-    own = [part for part in parts if part["context"] == source.context]
-    problem = _find_problem(own, source, now)
-    if problem:
-        return {}, problem
-    return _kept(own[0], now), ""
-
-
-def _warning(problem: str, source: Source, *, alone: bool) -> list[str]:
-    """Return the line about a customer that starts over, if it does."""
-    if not problem or (problem == OTHER_CUSTOMER and not alone):
-        return []  # A customer that was added has no part yet.
-    where = "" if alone else f" for customer {source.customer_id}"
-    return [f"Starting over{where}: the state {problem}"]
-
-
-def _parts(state: t.Any, sources: Sequence[Source]) -> list[Json] | None:
-    """Return the parts of a state; None if the state is of another shape."""
-    if not state:
-        return []
     try:
-        stream = state["bookmarks"].get(STREAM, {})
-        parts = stream.get("partitions") or _parts_of_0_1_0(stream, sources)
-        return [
-            {
-                "context": {"customer_id": str(part["context"]["customer_id"])},
-                **{name: part[name] for name in KEPT if name in part},
-            }
-            for part in parts
-        ]
+        parts, table = _split(state)
     except (AttributeError, KeyError, TypeError, ValueError):
-        return None
+        fresh = Document([(it, Part()) for it in sources], [], Table())
+        return fresh, [f"Starting over: the state {WRONG_SHAPE}"]
+    names = {source.customer_id for source in sources}
+    others = [it for it in parts if it["context"]["customer_id"] not in names]
+    own, warnings = [], []
+    for source in sources:
+        found = [
+            it for it in parts if it["context"]["customer_id"] == source.customer_id
+        ]
+        part, problem = _read_part(found, source, now)
+        own.append((source, part))
+        if parts and problem and (problem != OTHER_CUSTOMER or len(sources) == 1):
+            where = f" for customer {source.customer_id}" if len(sources) > 1 else ""
+            warnings.append(f"Starting over{where}: the state {problem}")
+    if table.began and table.began > now + MAX_CLOCK_DIFFERENCE:
+        table = msgspec.structs.replace(table, began=None)
+    return Document(own, others, table), warnings
 
 
-def _parts_of_0_1_0(stream: Json, sources: Sequence[Source]) -> list[Json]:
-    """Return a state of version 0.1.0 as a part, if it is clear whose it is.
+def _split(state: t.Any) -> tuple[list[Json], Table]:
+    """Return the parts of a state, and what they share.
 
-    That version stored one customer without its ID, and its filters in plain text.
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: If it has another shape.
     """
-    if "replication_key_value" not in stream:
-        return []
-    (source,) = sources
-    part = {**stream, "context": source.context, "api_url": source.api_url}
-    if filters := part.pop("filters", {}):
-        part["filters"] = digest(filters)
-    return [part]
+    if not state:
+        return [], Table()
+    stream = state["bookmarks"].get(STREAM, {})
+    parts = [
+        {**part, "context": {"customer_id": part["context"]["customer_id"].lower()}}
+        for part in stream["partitions"]
+    ]
+    return parts, msgspec.convert(stream.get("table", {}), Table)
 
 
-def _find_problem(own: list[Json], source: Source, now: dt.datetime) -> str:
-    """Return why a sync must not use the bookmark of its customer; empty if it may."""
-    if len(own) != 1:
-        return "has this customer twice" if own else OTHER_CUSTOMER
-    (part,) = own
-    facts: Json = dict(source.facts)
-    value = part.get("replication_key_value")
-    if value is not None:
-        facts["replication_key"] = REPLICATION_KEY
-    elif not part.keys() & {"refresh", "refreshed"}:
-        return ""
-    differs = (it for name, it in PROBLEMS.items() if part.get(name) != facts.get(name))
-    return next(differs, "") or _find_future(value, now)
-
-
-def _find_future(bookmark: str | None, now: dt.datetime) -> str:
-    if bookmark is None or _parse(bookmark) <= now + MAX_CLOCK_DIFFERENCE:
-        return ""
-    return "has a bookmark in the future, which would hide all changes"
-
-
-def _kept(part: Json, now: dt.datetime) -> Json:
-    """Return what a sync may use of its part, with a bookmark no later than now.
-
-    A bookmark that is a little ahead comes from a machine with another clock.
-    """
-    kept = {
-        name: part[name]
-        for name, validator in VALIDATORS.items()
-        if validator.is_valid(part.get(name)) and not _is_ahead(part[name], now)
-    }
-    value = part.get("replication_key_value")
-    if value is None:
-        kept.pop("unfinished", None)
-        return kept
-    value = format_timestamp(now) if _parse(value) > now else value
-    return {**kept, "replication_key": REPLICATION_KEY, "replication_key_value": value}
-
-
-def _is_ahead(value: t.Any, now: dt.datetime) -> bool:
-    """Return whether something in a state says that it happened in the future."""
-    if not isinstance(value, dict):
-        return False
-    times = [value[name] for name in ("started_at", "at") if name in value]
-    return any(parse_timestamp(it) > now + MAX_CLOCK_DIFFERENCE for it in times)
-
-
-def _parse(value: t.Any) -> dt.datetime:
+def _read_part(
+    found: Sequence[Json], source: Source, now: dt.datetime
+) -> tuple[Part, str]:
+    """Return the part of a customer, and why it starts over; empty if it does not."""
+    if len(found) != 1:
+        return Part(), "has this customer twice" if found else OTHER_CUSTOMER
+    values = dict(found[0])
+    bookmark = values.pop("replication_key_value", None)
+    if not values.keys() - source.facts.keys() and bookmark is None:
+        return Part(), ""
+    if bookmark is not None:
+        values.setdefault("replication_key", None)
+    expected = {"replication_key": REPLICATION_KEY, "filters": None, **source.facts}
+    key = values.pop("replication_key", REPLICATION_KEY)
+    for name, problem in PROBLEMS.items():
+        value = key if name == "replication_key" else values.pop(name, None)
+        if value != expected[name]:
+            return Part(), problem
+    del values["context"]
     try:
-        return parse_timestamp(value)
+        part = msgspec.convert(values, Part)
+    except msgspec.ValidationError:
+        return Part(), "has values that this version does not write"
+    return _not_ahead(part.but(bookmark=bookmark and _parse(bookmark)), now)
+
+
+def _not_ahead(part: Part, now: dt.datetime) -> tuple[Part, str]:
+    """Return a part in which nothing has happened later than now.
+
+    What is a little ahead comes from a machine with another clock.
+    """
+    limit = now + MAX_CLOCK_DIFFERENCE
+    if part.bookmark and part.bookmark > limit:
+        return Part(), "has a bookmark in the future, which would hide all changes"
+    if part.refresh and part.refresh.started_at > limit:
+        if part.is_loading:
+            return Part(), "has a first load that began in the future"
+        part = part.but(refresh=None, is_due=True)
+    if part.anchor and part.anchor.at > limit:
+        part = part.but(anchor=None)
+    if part.unfinished and (
+        part.unfinished.started_at > limit or part.bookmark is None
+    ):
+        part = part.but(unfinished=None)
+    return part.but(bookmark=part.bookmark and min(part.bookmark, now)), ""
+
+
+def _parse(bookmark: t.Any) -> dt.datetime:
+    try:
+        return parse_timestamp(bookmark)
     except (TypeError, ValueError):
         msg = (
             "The bookmark in the state is not a date: correct its "
             "'replication_key_value', or leave out the state to read all leads again"
         )
         raise config_error(msg) from None
+
+
+def _to_json(value: msgspec.Struct) -> Json:
+    """Return a value as the state holds it, with the API's notation of timestamps."""
+    plain: Json = msgspec.to_builtins(value, builtin_types=(dt.datetime,))
+    return t.cast("Json", _format(plain))
+
+
+def _format(value: t.Any) -> t.Any:
+    if isinstance(value, dt.datetime):
+        return format_timestamp(value)
+    if isinstance(value, dict):
+        return {name: _format(it) for name, it in value.items()}
+    return value

@@ -1,121 +1,329 @@
-"""One customer in one run: what it reads, and what its part of the state becomes."""
+"""One customer in one run: what it needs next, and what its part of the state becomes."""
 
 from __future__ import annotations
 
+import logging
 import typing as t
 
+import msgspec
 from singer_sdk.exceptions import FatalAPIError
+from typing_extensions import override
 
-from tap_mega.shared.timestamps import from_epoch
+from tap_mega.api.client import Request
+from tap_mega.api.position import CREATED_AT
+from tap_mega.api.reader import Reader
+from tap_mega.api.retry import Wait
 from tap_mega.shared.words import counted, listed
+from tap_mega.state.values import Pass, Refresh, earlier
+from tap_mega.sync import full_refresh
 
 if t.TYPE_CHECKING:
-    import logging
-    from collections.abc import Iterator, Sequence
+    import datetime as dt
+    from collections.abc import Generator, MutableMapping, Sequence
 
     from tap_mega.api.page import Page
-    from tap_mega.api.reader import Reader, Wait
-    from tap_mega.state.bookmark import Bookmark, Start
-    from tap_mega.sync.full_refresh import FullRefresh
+    from tap_mega.api.retry import Answer, Retrier, Steps
+    from tap_mega.config.settings import Settings
+    from tap_mega.state.document import Document
+    from tap_mega.state.values import Part
+
+    T = t.TypeVar("T")
 
 MAX_LISTED_LEADS = 10
 
+CHANGES_PER_REFRESH_PAGE = 3
+"""While changes take all the quota, a refresh gets one page after so many of them."""
+
+
+class Batch(t.NamedTuple):
+    """A page whose leads are to be written."""
+
+    page: Page
+    part: Part
+    """The customer's part of the state after that."""
+
+
+Batches: t.TypeAlias = "Generator[Request | Wait | Batch, Answer, None]"
+
+
+class CustomerLogger(logging.LoggerAdapter[logging.Logger]):
+    """Says in each line which customer it is about, if there are several."""
+
+    def __init__(self, logger: logging.Logger, customer_id: str | None) -> None:
+        """Name a customer; None if it is the only one."""
+        super().__init__(logger)
+        self._prefix = f"Customer {customer_id}: " if customer_id else ""
+
+    @override
+    def process(
+        self, msg: t.Any, kwargs: MutableMapping[str, t.Any]
+    ) -> tuple[t.Any, MutableMapping[str, t.Any]]:
+        return f"{self._prefix}{msg}", kwargs
+
+
+class Job(t.NamedTuple):
+    """What a run does with each customer."""
+
+    finds_deleted: bool = False
+    """Whether it looks for deleted leads, so that their rows can be removed."""
+    reads_all: bool = False
+    """Whether the replication method is FULL_TABLE."""
+
 
 class CustomerSync:
-    """The sync of one customer."""
+    """What one run does with one customer."""
 
-    def __init__(  # noqa: PLR0913 - each is given by name
+    def __init__(
         self,
-        reader: Reader,
-        bookmark: Bookmark,
-        start: Start,
-        *,
-        refresh: FullRefresh | None,
         customer_id: str,
-        log: logging.LoggerAdapter[logging.Logger],
+        document: Document,
+        settings: Settings,
+        job: Job,
+        retrier: Retrier,
     ) -> None:
         """Start with nothing read.
 
         Args:
-            reader: Reads the customer's leads.
-            bookmark: The customer's bookmark.
-            start: Where to start.
-            refresh: The full-table sync, in which the bookmark does not move; None
-                for an incremental sync.
             customer_id: Whose leads these are.
-            log: Where warnings go.
+            document: The state, which has the customer's part.
+            settings: The settings.
+            job: What the run does.
+            retrier: Gets pages of the customer, and logs.
         """
-        self.reader = reader
-        self.refresh = refresh
-        self.bookmark = bookmark
-        self._start = start
-        self.log = log
         self.customer_id = customer_id
+        self.retrier = retrier
         self.failure: FatalAPIError | None = None
         self.is_finished = False
         self.repaired = 0
         """How many texts and numbers of leads were changed."""
+        self.changed = 0
+        """How many leads were read that changed after the bookmark."""
+        self.doubt = ""
+        """Why the full refresh may not have read all leads."""
+        self._document = document
+        self._settings = settings
+        self._job = job
+        self._lookback = settings.lookback
+        if job.finds_deleted:
+            self._lookback = full_refresh.lookback_of(settings)
+        self._bookmark = self.part.bookmark
+        self.changes = self._new_changes_reader()
+        self._has_read_changes = False
+        refresh = self.part.refresh
+        self.refresh = Reader(
+            retrier,
+            page_size=settings.page_size,
+            order=CREATED_AT,
+            resume=refresh.position if refresh else None,
+        )
+        self._refreshing = self._read_refresh()
 
-    def pages(self) -> Iterator[Page | Wait]:
-        """Yield the pages, and the waits between them."""
-        yield from self.reader.pages(self._start.since, self._start.cursor)
-        if self.refresh:
-            yield from self.refresh.confirm(self.reader)
+    @property
+    def part(self) -> Part:
+        """The customer's part of the state."""
+        return self._document[self.customer_id]
 
-    def count_gone(self) -> Iterator[Wait]:
-        """Let the full-table sync count the leads that have disappeared."""
-        if self.refresh:
-            yield from self.refresh.count_gone(self.reader)
+    @part.setter
+    def part(self, part: Part) -> None:
+        self._document[self.customer_id] = part
 
-    def sample(self, count: int) -> Iterator[Page | Wait]:
-        """Yield some of the pages, and the waits between them."""
-        return self.reader.sample(self._start.since, count)
+    @property
+    def readers(self) -> tuple[Reader, Reader]:
+        """The readers: of changes, and of all leads."""
+        return self.changes, self.refresh
 
-    def checkpoint(self, page: Page) -> None:
-        """Move the bookmark to the end of a page whose leads are written.
+    def seconds_left(self) -> float:
+        """Return about how many seconds of waiting the rest takes."""
+        left = sum(reader.left for reader in self.readers)
+        return self.retrier.seconds_for(-(-left // self._settings.page_size))
 
-        Args:
-            page: The page that the reader yielded last.
+    # The phases of a run
+
+    def read(self) -> Batches:
+        """Read what has changed, go on with a full refresh, and check for deletions."""
+        part, finds_deleted = self.part, self._job.finds_deleted
+        if not finds_deleted:
+            yield from self._read_changes()
+            return
+        if part.bookmark:
+            yield from self._read_changes()
+        if self.part.refresh or (not part.bookmark and not self._job.reads_all):
+            yield from self.read_all()
+        elif self._document.table.is_closed and not (
+            part.is_due or self._job.reads_all
+        ):
+            yield from self._check()
+
+    def read_all(self) -> Batches:
+        """Read all leads, and then what has changed meanwhile."""
+        yield from self._refreshing
+        refresh = self.part.refresh
+        if refresh is None or not refresh.is_confirmed:
+            self.changes = self._new_changes_reader()
+            yield from self._read_changes()
+
+    def prove(self) -> Steps[None]:
+        """Find out whether the full refresh has read all leads."""
+        if self.part.refresh:
+            self.doubt = yield from full_refresh.prove(
+                self.part, self.retrier.count, self._lookback
+            )
+
+    def sample(self, count: int) -> Generator[Request | Wait | Page, Answer, None]:
+        """Yield some of the pages, evenly spread."""
+        return self.changes.sample(self.since(), count)
+
+    # What they consist of
+
+    def _new_changes_reader(self) -> Reader:
+        unfinished = self.part.unfinished
+        return Reader(
+            self.retrier,
+            page_size=self._settings.page_size,
+            until=self._settings.end_date,
+            resume=unfinished.position if unfinished else None,
+        )
+
+    def since(self) -> dt.datetime | None:
+        """Return the `updated_at` from which changes are read; None for all leads."""
+        bookmark, start_date = self.part.bookmark, self._settings.start_date
+        if bookmark is None or (self._job.reads_all and not self._job.finds_deleted):
+            return start_date
+        since = earlier(bookmark, self._lookback)
+        return max(since, start_date) if start_date else since
+
+    def _read_changes(self) -> Batches:
+        """Read the leads that changed since the bookmark, oldest change first."""
+        self._has_read_changes = False
+        unfinished, pages = self.part.unfinished, self.changes.pages(self.since())
+        started_at = unfinished and unfinished.started_at
+        was_read = bool(self.part.refresh and self.part.refresh.is_read)
+        while page := (yield from next_result(pages)):
+            started_at = min(started_at or page.started_at, page.started_at)
+            yield Batch(page, self._after_changes(page, started_at))
+            number = self.changes.pages_read
+            if self.part.refresh and number % CHANGES_PER_REFRESH_PAGE == 0:
+                if batch := (yield from next_result(self._refreshing)):
+                    yield batch
+        self._has_read_changes = True
+        self.part = self.part.but(unfinished=None)
+        if self.part.refresh and was_read and unfinished is None:
+            refresh = self.part.refresh
+            self.part = self.part.but(
+                refresh=msgspec.structs.replace(refresh, is_confirmed=True)
+            )
+
+    def _after_changes(self, page: Page, started_at: dt.datetime) -> Part:
+        """Return the part after a page of changes.
+
+        The bookmark never passes the start of the pass. So a lead that is dated in the
+        future does not hide later changes of others.
         """
-        self.repaired += page.repaired
-        if page.sent_at is not None:
-            self.bookmark.limit(from_epoch(page.sent_at))
-        if self.refresh:
-            self.refresh.advance(page, self.reader)
-        else:
-            self.bookmark.advance(self.reader.position, page.next_cursor)
+        part, last = self.part, self.changes.position.last
+        if self._job.finds_deleted:
+            part = full_refresh.know(part, page, self._lookback, edits=True)
+        bookmark = self._bookmark
+        self.changed += sum(bookmark is None or it > bookmark for it in page.timestamps)
+        if last is None:
+            return part.but(unfinished=None)
+        unfinished = None
+        if page.next_cursor is not None:
+            position = self.changes.position.resume(page.next_cursor)
+            unfinished = Pass(started_at, position) if position else None
+        return part.moved(min(last, started_at), unfinished)
+
+    def _read_refresh(self) -> Batches:
+        """Read all leads, oldest first: an order in which no lead ever moves."""
+        pages = self.refresh.pages(None)
+        while page := (yield from next_result(pages)):
+            part, started_at = self.part, page.started_at
+            refresh = part.refresh or Refresh(started_at, is_first=True)
+            if not refresh.read:
+                started_at = min(started_at, refresh.started_at)
+                refresh = msgspec.structs.replace(refresh, started_at=started_at)
+            part = part.but(refresh=refresh, bookmark=part.bookmark or started_at)
+            position = self.refresh.position.resume(page.next_cursor)
+            yield Batch(
+                page, full_refresh.read_page(part, page, position, self._lookback)
+            )
+        self.part = full_refresh.finished(self.part, self._lookback)
+
+    def _check(self) -> Steps[None]:
+        """Find out whether leads are gone from the API."""
+        self.part = yield from full_refresh.check(
+            self.part, self.retrier.count, self._lookback
+        )
+        if self.part.is_due:
+            self.retrier.log.info(
+                "Leads were deleted, or are missing in the table: the next full "
+                "refresh finds out which"
+            )
+
+    # A full refresh of all customers
+
+    def begin_refresh(self, now: dt.datetime) -> None:
+        """Begin a full refresh, by the time of the API."""
+        self.part = self.part.but(refresh=Refresh(now))
+        self.is_finished = False
+
+    def give_up_refresh(self) -> None:
+        """Drop a full refresh that has not read all leads of all customers."""
+        self.part = full_refresh.given_up(self.part)
+        if self.doubt:
+            self._refuse(f"the full refresh is not complete: {self.doubt}")
+
+    def refuses_removals(self) -> bool:
+        """Return whether too many rows would be removed. That is a failure."""
+        reason = ""
+        if self.part.refresh:
+            reason = full_refresh.find_removals(self.part, self._settings)
+        if reason:
+            self._refuse(reason)
+        return bool(reason)
+
+    def _refuse(self, reason: str) -> None:
+        self.failure = FatalAPIError(f"No row was removed: {reason}")
+
+    # How it ends
+
+    def finish(self, error: FatalAPIError | None) -> None:
+        """Record how a phase ended: with an error, or after its last page."""
+        self.is_finished = True
+        self.failure = error or self.failure or self._check_end()
 
     def stop(self, reason: str) -> None:
         """Stop before the end. It is a failure if the run made no progress."""
-        if not self.reader.new:
+        if not self._made_progress:
             self.failure = FatalAPIError(reason)
-        self._fail_if_rejected()
 
-    def finish(self, error: FatalAPIError | None) -> None:
-        """Record how the sync ended: with an error, or after the last page."""
-        self.is_finished = True
-        self.failure = error or self._check_end()
-        self._fail_if_rejected()
+    @property
+    def _made_progress(self) -> bool:
+        """Whether the next run starts further on than this one."""
+        if self._has_read_changes:
+            return self.refresh.pages_read > 0 or self.part.refresh is None
+        return self.changes.new > 0 or self.refresh.pages_read > 0
 
-    def _fail_if_rejected(self) -> None:
+    def fail_if_rejected(self) -> None:
         """Fail if leads were left out: the next run does not read them again."""
-        if self.reader.rejected:
-            line = _left_out(self.reader.rejected)
+        rejected = [it for reader in self.readers for it in reader.rejected]
+        if rejected:
             before = f"{self.failure}. " if self.failure else ""
-            self.failure = FatalAPIError(f"{before}{line}")
+            self.failure = FatalAPIError(f"{before}{_left_out(rejected)}")
 
     def _check_end(self) -> FatalAPIError | None:
         """Compare what was read with what the API says there is."""
-        reader = self.reader
-        if reader.left and not (reader.read or reader.rejected):
-            msg = (
-                f"The API says that there are {reader.left:,} leads, and sent none. "
-                "Run again. If the error stays, report it to MEGA's support"
-            )
-            return FatalAPIError(msg)
-        if reader.left > reader.page_size:
-            early = f"{reader.left:,}"
-            self.log.warning("The API ended its pages %s leads too early", early)
+        for reader in self.readers:
+            if reader.left and not (reader.read or reader.rejected):
+                msg = (
+                    f"The API says that there are {reader.left:,} leads, and sent "
+                    "none. Run again. If the error stays, report it to MEGA's support"
+                )
+                return FatalAPIError(msg)
+            if reader.left > reader.page_size:
+                early = f"{reader.left:,}"
+                self.retrier.log.warning(
+                    "The API ended its pages %s leads too early", early
+                )
         return None
 
 
@@ -141,6 +349,21 @@ def raise_failures(syncs: Sequence[CustomerSync]) -> None:
     if failures:
         lines = [f"Customer {name}: {error}" for name, error in failures]
         raise CustomersFailedError(lines)
+
+
+def next_result(
+    steps: Generator[Request | Wait | T, Answer, None],
+) -> Generator[Request | Wait, Answer, T | None]:
+    """Return the next result of a reader, after what it takes; None at its end."""
+    answer: Answer = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration:
+            return None
+        if not isinstance(step, (Request, Wait)):
+            return step
+        answer = yield step
 
 
 def _left_out(rejected: Sequence[str]) -> str:

@@ -1,247 +1,219 @@
-"""A full-table sync: it may take several runs, and finds out if it read all leads.
+"""The rules for deleted leads: see docs/deleted-leads.md, which says why.
 
-A loader may remove the rows that were not in such a sync, if it read all leads.
+The API tells of no deletion: a deleted lead just stops being listed. So each run
+compares counts, and a full refresh reads all leads when leads are gone. Nothing here
+sends a request, waits or writes.
 """
 
 from __future__ import annotations
 
-import bisect
 import datetime as dt
-import itertools
 import typing as t
 
-from tap_mega.api.position import Position
-from tap_mega.shared.timestamps import format_timestamp, from_epoch, parse_timestamp
+import msgspec
+
 from tap_mega.shared.words import counted
-from tap_mega.state.bookmark import Start
+from tap_mega.state.values import Refresh, earlier
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable
 
-    from tap_mega.api.page import Lead, Page
-    from tap_mega.api.reader import Reader, Wait
+    from tap_mega.api.page import Page
+    from tap_mega.api.retry import Steps
+    from tap_mega.config.settings import Settings
+    from tap_mega.state.values import Part, Resume, Table
 
-    Json: t.TypeAlias = dict[str, t.Any]
+    Count: t.TypeAlias = Callable[..., Steps[int | None]]
 
-MAX_DELETED_SHARE = 0.01
-"""The share of leads that may be deleted during a sync. The rest must be read."""
+MIN_LOOKBACK = dt.timedelta(seconds=60)
+"""Leads whose `updated_at` is so close to the bookmark may not be visible yet."""
 
-DATE_PRECISION = dt.timedelta(seconds=1)
-"""The header `Date` has whole seconds."""
+AGE_TOLERANCE = dt.timedelta(minutes=10)
+"""A daily job does not start to the second."""
+
+MAX_CHECKS = 4
+"""How often a check counts if its answers differ."""
+
+MAX_PROOFS = 4
+"""How often a proof counts: leads may be deleted between its two requests."""
 
 
-class FullRefresh:
-    """The full-table sync of one customer: a view of its part of the SDK's state.
+def lookback_of(settings: Settings) -> dt.timedelta:
+    """Return how far before the bookmark a pass of changes starts."""
+    return max(settings.lookback, MIN_LOOKBACK)
 
-    A lead that changes moves to the end of the order. So a run can resume where the one
-    before it stopped. All these runs are one load, because their rows have the same
-    version.
 
-    The sync counts different leads. After an interruption, it does not count an older
-    lead that changed after the sync began: an earlier run may have counted it. The IDs
-    of one run take about 64 bytes per lead.
+def know(part: Part, page: Page, lookback: dt.timedelta, *, edits: bool) -> Part:
+    """Return the part that knows the leads of a page, which are now in the table.
+
+    Args:
+        part: The customer's part of the state.
+        page: The page.
+        lookback: As `lookback_of`.
+        edits: Whether it is a page of changes.
     """
+    if part.anchor:
+        since = part.anchor.at
+    elif part.refresh:
+        since = part.refresh.since(lookback)
+    else:
+        return part
+    pairs = zip(page.leads, page.created, strict=True)
+    leads = [(lead["id"], it) for lead, it in pairs if it]
+    return part.knowing(leads, since, edits=edits)
 
-    def __init__(
-        self, part: Json, started_at: dt.datetime, columns: str, *, is_whole: bool
-    ) -> None:
-        """Look at a part of the state.
 
-        Args:
-            part: It has `refresh` if a sync is under way, `refreshed` if one was
-                complete, and the `version` of the last one.
-            started_at: When this run started.
-            columns: Identifies what the rows look like. A sync with others starts over.
-            is_whole: Whether the sync reads all leads that the API has.
-        """
-        self._part = part
-        self._started_at = started_at
-        self._columns = columns
-        self._is_whole = is_whole
-        self._state: Json = part.get("refresh", {})
-        self.has_other_columns = self._state.get("columns", columns) != columns
-        if self.has_other_columns:
-            self._state = {}
-        self._resumed: Position | None = None
-        self._ids: set[int] = set()
-        self._earlier: Json = {}
-        self._last_page: Page | None = None
-        self._rejected = 0
-        self._left = 0
-        self._end: Json = {}
-        self.is_over = False
-        """Whether all pages were read, and the total at the end is known."""
-        self.gone: int | None = None
-        """How many leads have disappeared since the last complete sync, if known."""
+def check(part: Part, count: Count, lookback: dt.timedelta) -> Steps[Part]:
+    """Compare the rows of the table with what the API lists, and move the anchor.
 
-    @property
-    def last_version(self) -> int:
-        """The version of the last sync; 0 before the first one."""
-        return t.cast("int", self._part.get("version", 0))
+    Only two equal answers in a row are believed.
 
-    def is_under_way(self, version: int) -> bool:
-        """Return whether an earlier run began the sync with this version."""
-        return self._state.get("version") == version
+    Args:
+        part: The customer's part of the state, with an anchor and a bookmark.
+        count: Requests a total.
+        lookback: As `lookback_of`.
 
-    @property
-    def began_at(self) -> dt.datetime:
-        """When the sync began, by the clock of the API if ours was ahead."""
-        return parse_timestamp(self._state["started_at"])
+    Returns:
+        The part, which is due if leads are gone from the API or missing in the table.
+    """
+    anchor, bookmark = part.anchor, part.bookmark
+    if anchor is None or bookmark is None:
+        return part
+    at = max(anchor.at, earlier(bookmark, lookback))
+    expected, created = part.rows_before(at) or 0, None
+    if part.has_more:
+        created = yield from count(created_since=anchor.at)
+    last = None
+    for _ in range(MAX_CHECKS):
+        total = yield from count()
+        newer = yield from count(created_since=at)
+        if total is None or newer is None:
+            return part
+        if created is not None:
+            expected = anchor.rows + created - newer
+        listed = total - newer
+        # Of the leads that were edited, any number may be imports with an old date.
+        rows = min(max(listed, expected), expected + part.edited)
+        if rows == listed or listed == last:
+            return part.anchored(at, rows, is_due=rows != listed)
+        last = listed
+    return part
 
-    def begin(self, version: int) -> None:
-        """Begin the sync with this version, or resume it."""
-        if not self.is_under_way(version):
-            self._state = {
-                "version": version,
-                "columns": self._columns,
-                "started_at": format_timestamp(self._started_at),
-                "read": 0,
-                "rejected": 0,
-                "total": None,
-            }
-        self._part["version"], self._part["refresh"] = version, self._state
-        self._earlier = dict(self._state)
-        if unfinished := self._state.get("unfinished"):
-            self._resumed = Position.from_state(unfinished)
 
-    def start(self, earliest: dt.datetime | None) -> Start:
-        """Return where to start: at `earliest`, or where an earlier run stopped."""
-        if self._resumed is None:
-            return Start(earliest)
-        unfinished = self._state["unfinished"]
-        position = Position.from_state(unfinished)
-        return Start(position.since, position, unfinished["cursor"])
+def is_needed(
+    parts: Iterable[Part], table: Table, settings: Settings, now: dt.datetime
+) -> bool:
+    """Return whether a full refresh begins now.
 
-    # How far it has come
+    Args:
+        parts: Those of all customers, none of which loads or refreshes.
+        table: What they share.
+        settings: The ages of a refresh.
+        now: The time of the API.
+    """
+    parts = list(parts)
+    if table.began is None or any(part.anchor is None for part in parts):
+        return True
+    age = now - table.began + AGE_TOLERANCE
+    is_due = any(part.is_due for part in parts)
+    return age >= settings.full_refresh_max_age or (
+        is_due and age >= settings.full_refresh_min_age
+    )
 
-    def advance(self, page: Page, reader: Reader) -> None:
-        """Move to the end of a page that the reader has just yielded."""
-        self._last_page = page
-        self._compare_clocks(page)
-        self._ids.update(hash(lead["id"]) for lead in self._countable(page))
-        self._rejected = self._earlier["rejected"] + len(reader.rejected)
-        self._left = reader.left
-        if reader.since is None:
-            self._add_total(page.total)
-        position = reader.position.to_state()
-        if page.next_cursor is not None and position:
-            # The last page is not kept. So a run that resumes reads it again, and with
-            # it what has changed meanwhile.
-            self._part["refresh"] = self._state = {
-                **self._state,
-                "read": self._read,
-                "rejected": self._rejected,
-                "unfinished": {**position, "cursor": page.next_cursor},
-            }
 
-    @property
-    def _read(self) -> int:
-        """How many different leads were read, in all runs."""
-        return t.cast("int", self._earlier["read"]) + len(self._ids)
+def read_page(
+    part: Part, page: Page, resume: Resume | None, lookback: dt.timedelta
+) -> Part:
+    """Return the part after a page of the full refresh, whose leads are written."""
+    refresh = t.cast("Refresh", part.refresh)
+    since = refresh.since(lookback)
+    created = [page.created[it] for it in page.new]
+    read = Refresh(
+        started_at=refresh.started_at,
+        is_first=refresh.is_first,
+        position=resume,
+        read=refresh.read + len(page.new),
+        unchanged=refresh.unchanged
+        + sum(page.timestamps[it] < since for it in page.new),
+        old=refresh.old + sum(it is not None and it < since for it in created),
+        rejected=refresh.rejected + len(page.rejected),
+    )
+    return know(part.but(refresh=read), page, lookback, edits=False)
 
-    def _compare_clocks(self, page: Page) -> None:
-        """Go by the clock of the API if ours is ahead."""
-        if page.sent_at is not None:
-            sent_at = from_epoch(page.sent_at)
-            if sent_at + DATE_PRECISION <= self.began_at:
-                self._state["started_at"] = format_timestamp(sent_at)
 
-    def _countable(self, page: Page) -> Iterator[Lead]:
-        """Return the leads of a page that certainly no earlier run has counted."""
-        if self._resumed is None:
-            return iter(page.leads)
-        start = self._resumed.repeats(page)
-        changed = max(start, bisect.bisect_left(page.timestamps, self.began_at))
-        created = filter(self._is_new, page.leads[changed:])
-        return itertools.chain(page.leads[start:changed], created)
+def prove(part: Part, count: Count, lookback: dt.timedelta) -> Steps[str]:
+    """Return why a refresh may not have read all leads; empty if it has.
 
-    def _is_new(self, lead: Lead) -> bool:
-        """Return whether a lead did not exist when an earlier run was there."""
-        position = t.cast("Position", self._resumed)
-        try:
-            created_at = parse_timestamp(lead["created_at"])
-        except (KeyError, TypeError, ValueError):
-            return False
-        return position.last is not None and created_at > position.last
+    Imports and edits do not disturb the count of unchanged leads, and a constant error
+    of the total cancels. A lead that a cursor skipped shows.
+    """
+    refresh = t.cast("Refresh", part.refresh)
+    if refresh.rejected:
+        return f"{counted(refresh.rejected, 'lead')} could not be read"
+    if not refresh.read and part.anchor is None and part.bookmark is not None:
+        return "the API sent no lead"
+    missing = 0
+    for _ in range(MAX_PROOFS):
+        total = yield from count()
+        changed = yield from count(updated_since=refresh.since(lookback))
+        if total is None or changed is None:
+            return "the API does not say how many leads there are"
+        missing = total - changed - refresh.unchanged
+        if missing <= 0:
+            return ""
+    return f"{counted(missing, 'lead')} of {counted(total or 0, 'lead')} were not read"
 
-    def _add_total(self, total: int | None) -> None:
-        """Take the largest total that the API ever says: any of them may be wrong."""
-        if total is not None:
-            self._state["total"] = max(total, self._state["total"] or 0)
 
-    # Whether it is complete
+def find_removals(part: Part, settings: Settings) -> str:
+    """Return why a complete refresh must not remove rows; empty if it may.
 
-    def confirm(self, reader: Reader) -> Iterator[Wait]:
-        """Get the total at the end, and yield the waits that this takes.
-
-        The last page has it, unless the sync was resumed: its total then counts only
-        the leads from there on.
-        """
-        if self._is_whole:
-            page = self._last_page
-            if page is None or reader.since is not None:
-                page = yield from reader.count()
-            self._add_total(page.total)
-            if page.total is not None and page.sent_at is not None:
-                at = from_epoch(page.sent_at)
-                rows = max(page.total, self._read)  # Some may be deleted by now.
-                end = {"at": format_timestamp(at), "total": rows}
-                self._end = {**end, "columns": self._columns}
-        self.is_over = True
-
-    def problem(self) -> str:
-        """Return why some leads may not have been read; empty if all were."""
-        read, total = self._read, self._state["total"]
-        if self._rejected:
-            return f"{counted(self._rejected, 'lead')} could not be read"
-        if total is None:
-            return "the API did not say how many leads there are"
-        if not read:
-            return "the API sent no lead"
-        differs = abs(total - read) > total * MAX_DELETED_SHARE
-        if differs or self._left:
-            total = max(total, read + self._left)
-            different = counted(read, "different lead")
-            return f"{different} were read, and the API said {total:,}"
+    A key that sees fewer leads than before must not empty the table.
+    """
+    refresh = t.cast("Refresh", part.refresh)
+    rows = part.rows_before(refresh.since(lookback_of(settings)))
+    gone = (rows or 0) - refresh.old
+    maximum = settings.full_refresh_max_removed_percent
+    if not rows or gone * 100 <= maximum * rows:
         return ""
+    return (
+        f"{gone:,} of {counted(rows, 'row')} ({gone * 100 // rows} %) would be removed, "
+        f"more than the {maximum} % that the setting "
+        "'full_refresh_max_removed_percent' allows. Check the rights of the token. If "
+        "these leads are really deleted, raise the setting for one run"
+    )
 
-    def drop_if_incomplete(self) -> str:
-        """Drop a sync that is over and did not read all leads. Return why."""
-        problem = self.problem() if self.is_over and self._is_whole else ""
-        if problem:
-            self._state = {}
-            del self._part["refresh"]
-        return problem
 
-    def end(self, *, is_activated: bool) -> None:
-        """End a complete sync.
+def finished(part: Part, lookback: dt.timedelta) -> Part:
+    """Return the part after the last page of its refresh. A first load ends there."""
+    if part.refresh is None or part.refresh.is_read:
+        return part
+    if part.is_loading:
+        return complete(part, lookback)
+    read = msgspec.structs.replace(part.refresh, is_read=True, position=None)
+    return part.but(refresh=read)
 
-        If the loader has removed all other rows, keep how many there are.
-        """
-        if is_activated and self._end:
-            self._part["refreshed"] = self._end
-        del self._part["refresh"]
 
-    # Whether another one is needed
+def complete(part: Part, lookback: dt.timedelta) -> Part:
+    """Return the part after its refresh: the table has the rows that it has read."""
+    if part.refresh is None:
+        return part
+    at, rows = part.refresh.since(lookback), part.refresh.old
+    return part.anchored(at, rows, is_due=False).but(refresh=None)
 
-    def is_due(self, max_age: dt.timedelta) -> bool:
-        """Return whether no complete sync with these columns is younger than this."""
-        last: Json = self._part.get("refreshed", {})
-        if last.get("columns") != self._columns:
-            return True
-        return self._started_at - self._refreshed_at >= max_age
 
-    @property
-    def _refreshed_at(self) -> dt.datetime:
-        return parse_timestamp(self._part["refreshed"]["at"])
+def is_confirmed(part: Part) -> bool:
+    """Return whether all leads of a customer are in rows of the open refresh.
 
-    def count_gone(self, reader: Reader) -> Iterator[Wait]:
-        """Find out how many leads have disappeared, and yield the waits it takes.
+    A customer that was added meanwhile has loaded all of them since.
+    """
+    if part.refresh is None:
+        return part.anchor is not None
+    return part.refresh.is_confirmed
 
-        This takes two requests. A lead that was imported since, with an old
-        `created_at`, hides one that has disappeared.
-        """
-        there = (yield from reader.count()).total
-        new = (yield from reader.count(created_since=self._refreshed_at)).total
-        if there is not None and new is not None:
-            self.gone = self._part["refreshed"]["total"] - (there - new)
+
+def given_up(part: Part) -> Part:
+    """Return the part without its refresh, which another one has to repeat.
+
+    A first load is kept.
+    """
+    return part if part.is_loading else part.but(refresh=None, is_due=True)

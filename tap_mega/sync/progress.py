@@ -1,15 +1,17 @@
-"""How far a sync has come and how long it will take, for a person."""
+"""How far a run has come, how long it will take, and what it did, for a person."""
 
 from __future__ import annotations
 
 import typing as t
 
-from tap_mega.shared.timestamps import format_timestamp
+from tap_mega.shared.timestamps import format_timestamp, from_epoch
 from tap_mega.shared.words import SECONDS_PER_MINUTE, counted, format_duration
 
 if t.TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Sequence
 
+    from tap_mega.config.settings import Settings
     from tap_mega.shared.clock import Clock
     from tap_mega.sync.customer import CustomerSync
 
@@ -22,14 +24,40 @@ class Progress:
     def __init__(self, syncs: Sequence[CustomerSync], clock: Clock) -> None:
         """Start at the time of the clock."""
         self._syncs = syncs
-        self._readers = [sync.reader for sync in syncs]
         self._clock = clock
         self._started_at = self._last_line_at = clock.monotonic()
-        self._waited = 0.0
+        self.waited = 0.0
+        """Seconds in which all customers waited."""
+
+    @property
+    def read(self) -> int:
+        """How many leads were read."""
+        return sum(it.read for sync in self._syncs for it in sync.readers)
+
+    @property
+    def left(self) -> int:
+        """How many leads are not read yet, as far as the API says."""
+        return sum(it.left for sync in self._syncs for it in sync.readers)
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent."""
+        return sum(sync.retrier.requests for sync in self._syncs)
+
+    @property
+    def refusals(self) -> int:
+        """How many of them the API answered with 429."""
+        return sum(sync.retrier.refusals for sync in self._syncs)
+
+    @property
+    def oldest_bookmark(self) -> dt.datetime | None:
+        """The bookmark that lies furthest behind."""
+        values = [sync.part.bookmark for sync in self._syncs]
+        return min((it for it in values if it), default=None)
 
     def add_wait(self, seconds: float) -> None:
         """Count a wait: it says nothing about how fast the API and the loader are."""
-        self._waited += seconds
+        self.waited += seconds
         self._last_line_at += seconds
 
     def line(self) -> str | None:
@@ -46,34 +74,49 @@ class Progress:
 
     def summary(self) -> str:
         """Return what the run did, at its end."""
-        refusals = sum(reader.refusals for reader in self._readers)
         return (
-            f"{self._speed()}; {counted(refusals, 'refusal')} (429), waited "
-            f"{format_duration(self._waited)}{self._bookmarks()}{self._customers()}"
+            f"{self._speed()}; {counted(self.refusals, 'refusal')} (429), waited "
+            f"{format_duration(self.waited)}{self._bookmarks()}{self._customers()}"
         )
 
+    def waiting_customers(self) -> str:
+        """Return how many customers wait, if there are several."""
+        if len(self._syncs) == 1:
+            return ""
+        left = sum(not sync.is_finished for sync in self._syncs)
+        return "; one customer waits" if left == 1 else f"; {left:,} customers wait"
+
+    def why_no_leads(self, settings: Settings) -> str:
+        """Return why a run without a failure has read no lead; empty if it has."""
+        if self.read or any(it.failure or not it.is_finished for it in self._syncs):
+            return ""
+        starts = [it.changes.since for it in self._syncs]
+        return why_no_leads(settings, starts, from_epoch(self._clock.time()))
+
     def _leads(self) -> str:
-        read = sum(reader.read for reader in self._readers)
-        if all(reader.total is None for reader in self._readers):
-            return f"Read {counted(read, 'lead')}"
-        total = read + sum(reader.left for reader in self._readers)
-        percent = 100 * read // total if total else 100
-        return f"Read {read:,} of {counted(total, 'lead')} ({percent} %)"
+        if not self._has_totals:
+            return f"Read {counted(self.read, 'lead')}"
+        total = self.read + self.left
+        percent = 100 * self.read // total if total else 100
+        return f"Read {self.read:,} of {counted(total, 'lead')} ({percent} %)"
+
+    @property
+    def _has_totals(self) -> bool:
+        readers = [it for sync in self._syncs for it in sync.readers]
+        return any(it.total is not None for it in readers)
 
     def _speed(self) -> str:
         seconds = self._clock.monotonic() - self._started_at
-        requests = sum(reader.requests for reader in self._readers)
         line = f"{self._leads()} in {format_duration(seconds)} with "
-        line += counted(requests, "request")
-        rate = sum(reader.read for reader in self._readers) / seconds if seconds else 0
+        line += counted(self.requests, "request")
+        rate = self.read / seconds if seconds else 0
         if rate >= 1:
             return f"{line}, {counted(round(rate), 'lead')} per second"
         per_minute = round(rate * SECONDS_PER_MINUTE)
         return f"{line}, {counted(per_minute, 'lead')} per minute" if rate else line
 
     def _bookmarks(self) -> str:
-        values = [sync.bookmark.value for sync in self._syncs]
-        oldest = min((it for it in values if it), default=None)
+        oldest = self.oldest_bookmark
         if oldest is None:
             return ""
         age = format_duration(self._clock.time() - oldest.timestamp())
@@ -93,11 +136,46 @@ class Progress:
 
         Each key has a quota of its own, so the slowest customer counts.
         """
-        if all(reader.total is None for reader in self._readers):
+        if not self._has_totals:
             return ""
-        busy = self._clock.monotonic() - self._started_at - self._waited
-        read = sum(reader.read for reader in self._readers)
-        left = sum(reader.left for reader in self._readers)
-        at_this_speed = left * busy / read if read else 0
-        by_quota = [reader.seconds_left() for reader in self._readers]
+        busy = self._clock.monotonic() - self._started_at - self.waited
+        at_this_speed = self.left * busy / self.read if self.read else 0
+        by_quota = [sync.seconds_left() for sync in self._syncs]
         return f", about {format_duration(max([at_this_speed, *by_quota]))} left"
+
+
+def why_no_leads(
+    settings: Settings, starts: Sequence[dt.datetime | None], now: dt.datetime
+) -> str:
+    """Return why there is no lead, by the settings and by where the syncs started.
+
+    Args:
+        settings: The settings of the tap.
+        starts: The `updated_at` from which each customer was read; None for all leads.
+        now: The time.
+    """
+    earliest, end_date = settings.start_date, settings.end_date
+    if end_date and all(it and it >= end_date for it in starts):
+        return (
+            "Nothing to read: the setting 'end_date' is not after the bookmark, so an "
+            "earlier sync has read the leads before it"
+        )
+    names = [it for it in settings.partial if it.startswith("filters.")]
+    since_bookmark = any(it != earliest for it in starts)
+    if earliest and not since_bookmark:
+        names.append("start_date")
+    if end_date:
+        names.append("end_date")
+    matching = f" that matches {_listed(names)}" if names else ""
+    what = f"There is no lead{matching}"
+    if since_bookmark:
+        what = f"No lead has changed since the bookmark{matching}"
+    future = ". The setting 'start_date' lies in the future"
+    return f"{what}{future if earliest and earliest > now else ''}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the names of settings in words."""
+    quoted = [f"'{name}'" for name in names]
+    noun = "the settings" if len(quoted) > 1 else "the setting"
+    return f"{noun} {' and '.join(quoted)}"

@@ -1,28 +1,33 @@
-"""A run: all customers take turns, and the run sleeps when all of them have to wait."""
+"""A run: a sequence of events, for all customers at once."""
 
 from __future__ import annotations
 
-import math
 import typing as t
 
-from singer_sdk.exceptions import FatalAPIError
-
-from tap_mega.api.page import Page
-from tap_mega.api.reader import Wait
 from tap_mega.shared.timestamps import from_epoch
 from tap_mega.shared.words import counted, format_duration
 from tap_mega.state.document import MAX_CLOCK_DIFFERENCE
-from tap_mega.sync.no_leads import why_no_leads
+from tap_mega.sync import full_refresh
+from tap_mega.sync.customer import Batch
 from tap_mega.sync.progress import Progress
-from tap_mega.sync.scheduler import take_turns
+from tap_mega.sync.scheduler import LimitReachedError, Scheduler
 
 if t.TYPE_CHECKING:
+    import datetime as dt
     import logging
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
+    from tap_mega.api.client import Client, Request
+    from tap_mega.api.page import Lead, Page
+    from tap_mega.api.retry import Answer, Wait
+    from tap_mega.api.transport import Exchange
+    from tap_mega.config.settings import Settings
     from tap_mega.shared.clock import Clock
-    from tap_mega.sync.customer import CustomerSync
-    from tap_mega.sync.scheduler import Turn
+    from tap_mega.shared.stopping import StopFlag
+    from tap_mega.state.document import Document
+    from tap_mega.state.values import Part
+    from tap_mega.sync.customer import CustomerSync, Job
+    from tap_mega.sync.scheduler import Put
 
 MAX_RETRY_WAIT_SECONDS = 61
 """Retries may always wait this long: a minute of backoff and its jitter."""
@@ -33,143 +38,272 @@ WAIT_LOG_INTERVAL_SECONDS = 60
 """During a long wait, a line says that the run is alive."""
 
 
-class Run:
-    """The syncs of all customers, in one run."""
+class Leads(t.NamedTuple):
+    """Leads to write."""
+
+    leads: list[Lead]
+    customer_id: str
+    version: int | None
+    """The version of their records; None if records have none."""
+
+
+class Checkpoint(t.NamedTuple):
+    """The state has changed: write it."""
+
+
+class Complete(t.NamedTuple):
+    """All leads were read: rows of no version above this one may be removed."""
+
+    version: int
+    leads: int
+    customers: int
+
+
+Event: t.TypeAlias = Leads | Checkpoint | Complete
+
+
+class RunLimits:
+    """How long a run may wait and take, and the lines while it waits."""
 
     def __init__(
         self,
-        syncs: Sequence[CustomerSync],
-        config: Mapping[str, t.Any],
+        settings: Settings,
         clock: Clock,
+        progress: Progress,
+        log: logging.Logger,
+    ) -> None:
+        """Start the time of the run."""
+        self._settings, self._clock = settings, clock
+        self._progress, self._log = progress, log
+        self._started_at = clock.monotonic()
+
+    def check(self, wait: Wait | None) -> None:
+        """Check whether the next request, after a wait, is still allowed.
+
+        Raises:
+            LimitReachedError: If it is not, with the reason.
+        """
+        seconds = wait.seconds if wait else 0
+        due = self._clock.monotonic() - self._started_at + seconds
+        if due >= self._settings.max_run_seconds:
+            msg = (
+                f"Stopped: the next request is due {format_duration(due)} after the "
+                "start, later than the setting 'max_run_seconds' allows"
+            )
+            raise LimitReachedError(msg)
+        minimum = MAX_RETRY_WAIT_SECONDS if wait and wait.is_retry else 0
+        if wait and seconds > max(self._settings.max_wait_seconds, minimum):
+            msg = (
+                f"Stopped: a wait of {format_duration(seconds)} is needed "
+                f"({wait.reason}), more than the setting 'max_wait_seconds' allows"
+            )
+            raise LimitReachedError(msg)
+
+    def announce(self, wait: Wait) -> float:
+        """Log a wait that is long, and return the seconds until the next line.
+
+        A retry was logged when it failed.
+        """
+        seconds = wait.seconds
+        if wait.is_retry:
+            self._progress.add_wait(seconds)
+            return seconds
+        if seconds > WAIT_LOG_INTERVAL_SECONDS + MIN_LOGGED_WAIT_SECONDS:
+            seconds = WAIT_LOG_INTERVAL_SECONDS
+        if wait.seconds > MIN_LOGGED_WAIT_SECONDS:
+            until = from_epoch(self._clock.time() + wait.seconds)
+            self._log.info(
+                "%s. Waiting %s: %s. Resuming at %s UTC%s",
+                self._progress.so_far(),
+                format_duration(wait.seconds),
+                wait.reason,
+                f"{until:%H:%M:%S}",
+                self._progress.waiting_customers(),
+            )
+        self._progress.add_wait(seconds)
+        return seconds
+
+
+class Run:
+    """The syncs of all customers, in one run."""
+
+    def __init__(  # noqa: PLR0913 - each is another part
+        self,
+        clients: Mapping[str, Client],
+        syncs: Sequence[CustomerSync],
+        document: Document,
+        settings: Settings,
+        job: Job,
+        *,
+        clock: Clock,
+        stop: StopFlag,
         log: logging.Logger,
     ) -> None:
         """Start with nothing read.
 
         Args:
+            clients: Sends the requests of each customer, by its ID.
             syncs: One for each customer.
-            config: The settings of the tap.
-            clock: What the run sleeps by.
+            document: The state.
+            settings: The settings.
+            job: What the run does.
+            clock: What the run goes by.
+            stop: Whether a stop signal has arrived.
             log: Where the lines for a person go.
         """
-        self._syncs = syncs
-        self._max_wait_seconds = int(config["max_wait_seconds"])
-        self._max_run_seconds = config.get("max_run_seconds", math.inf)
-        self._started_at = clock.monotonic()
-        self._clock = clock
-        self._log = log
-        self._compared_clocks = False
-        self._config = config
-        self._progress = Progress(syncs, clock)
+        self._clients, self._syncs, self._document = clients, syncs, document
+        self._settings, self._job = settings, job
+        self._clock, self._stop, self._log = clock, stop, log
+        self.progress = Progress(syncs, clock)
+        self._limits = RunLimits(settings, clock, self.progress, log)
+        self._now: dt.datetime | None = None
+        """The time of the API at its last answer; None before the first."""
+        self._is_stopped = False
 
-    def pages(self) -> Iterator[tuple[CustomerSync, Page]]:
-        """Yield the pages of all customers by turns, and finish those at their end."""
-        for sync, step in self._turns({sync: sync.pages() for sync in self._syncs}):
-            if isinstance(step, Page):
-                self._compare_clocks(step)
-                yield sync, step
-            else:
-                sync.finish(step)
-            if line := self._progress.line():
-                self._log.info("%s", line)
-        self._log.info("%s", self._progress.summary())
-        if self._has_no_leads():
-            now = from_epoch(self._clock.time())
-            starts = [sync.reader.since for sync in self._syncs]
-            self._log.info("%s", why_no_leads(self._config, starts, now))
+    def events(self) -> Iterator[Event]:
+        """Yield what happens: first what has changed, then a full refresh if needed."""
+        start = int(self._clock.time()) % len(self._syncs)
+        order = [*self._syncs[start:], *self._syncs[:start]]  # A limit may be near.
+        yield from self._phase({it: it.read() for it in order})
+        if self._may_begin():
+            self._begin()
+            yield Checkpoint()
+            yield from self._phase({it: it.read_all() for it in order})
+        if self._may_prove():
+            yield from self._phase({it: it.prove() for it in order})
+            yield from self._complete()
+        self._stop.raise_if_set()
+        for sync in self._syncs:
+            sync.fail_if_rejected()
+        self._log.info("%s", self.progress.summary())
+        if line := self.progress.why_no_leads(self._settings):
+            self._log.info("%s", line)
 
-    def _has_no_leads(self) -> bool:
-        """Return whether all went well, and there was nothing to read."""
-        return not any(
-            sync.failure or sync.reader.read or not sync.is_finished
-            for sync in self._syncs
+    def _phase(
+        self,
+        steps: Mapping[CustomerSync, Generator[Request | Wait | Batch, Answer, None]],
+    ) -> Iterator[Event]:
+        """Yield the events of all customers by turns."""
+        scheduler: Scheduler[CustomerSync] = Scheduler(
+            self._send,
+            self._settings.request_timeout,
+            limits=self._limits,
+            clock=self._clock,
+            stop=self._stop,
         )
+        try:
+            for sync, step in scheduler.turns(steps):
+                if isinstance(step, Batch):
+                    self._note_answer(step.page)
+                    version = self._document.table.version
+                    versioned = self._settings.finds_deleted
+                    yield Leads(
+                        step.page.leads,
+                        sync.customer_id,
+                        version if versioned else None,
+                    )
+                    sync.repaired += step.page.repaired
+                    self._keep(sync, step.part)
+                    yield Checkpoint()
+                else:
+                    sync.finish(step)
+                if line := self.progress.line():
+                    self._log.info("%s", line)
+        except LimitReachedError as error:
+            self._is_stopped = True
+            self._stop_all(str(error))
 
-    def count_gone(self) -> None:
-        """Find out how many leads of each customer have disappeared."""
-        for sync, step in self._turns({it: it.count_gone() for it in self._syncs}):
-            if isinstance(step, FatalAPIError):
-                sync.finish(step)
+    def _send(self, sync: CustomerSync, request: Request, put: Put) -> Exchange:
+        return self._clients[sync.customer_id].start(request, put)
 
-    def _turns(
-        self, pages: Mapping[CustomerSync, Iterator[Page | Wait]]
-    ) -> Iterator[Turn[CustomerSync]]:
-        """Yield the turns. Sleep while all customers wait, and stop at a limit."""
-        for turn in take_turns(pages, self._clock.monotonic):
-            if not isinstance(turn, Wait):
-                yield turn
-            if reason := self._stop_reason(turn):
-                self._stop(reason)
-                return
-            if isinstance(turn, Wait):
-                self._sleep(turn)
+    def _note_answer(self, page: Page) -> None:
+        """Take the time of the API, and raise the version of records by it, once."""
+        if self._now is None:
+            seen_at = page.requested_at if page.sent_at is None else page.sent_at
+            if self._settings.finds_deleted:
+                self._document.table = self._document.table.seen(int(seen_at))
+            self._compare_clocks(page)
+        self._now = page.started_at
 
-    def _stop_reason(self, turn: object) -> str:
-        """Return why the run must stop before its next request; empty if not."""
-        wait = turn if isinstance(turn, Wait) else Wait(0, "")
-        took = self._clock.monotonic() - self._started_at
-        if took + wait.seconds >= self._max_run_seconds:
-            due = format_duration(took + wait.seconds)
-            return (
-                f"Stopped: the next request is due {due} after the start, later than "
-                "the setting 'max_run_seconds' allows"
-            )
-        minimum = MAX_RETRY_WAIT_SECONDS if wait.is_retry else 0
-        if wait.seconds <= max(self._max_wait_seconds, minimum):
-            return ""
+    def _keep(self, sync: CustomerSync, part: Part) -> None:
+        """Keep the part of the state that a page has changed."""
+        sync.part = part
+        table = self._document.table
+        if part.refresh and table.began is None:
+            self._document.table = table.began_at(part.refresh.started_at)
+
+    # Full refreshes
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether all went well so far, and the rows of all customers are known."""
         return (
-            f"Stopped: a wait of {format_duration(wait.seconds)} is needed "
-            f"({wait.reason}), more than the setting 'max_wait_seconds' allows"
+            self._job.finds_deleted
+            and not self._is_stopped
+            and not self._document.others
+            and all(it.is_finished and not it.failure for it in self._syncs)
         )
 
-    def _stop(self, reason: str) -> None:
-        """Stop the customers that still have pages, and log how many leads are left."""
-        stopped = [sync for sync in self._syncs if not sync.is_finished]
+    def _may_begin(self) -> bool:
+        """Return whether a full refresh begins now."""
+        table, parts = self._document.table, [it.part for it in self._syncs]
+        if not self._is_open or not table.is_closed:
+            return False
+        if any(it.is_loading for it in parts):
+            return False
+        now = self._now or from_epoch(self._clock.time())
+        return self._job.reads_all or full_refresh.is_needed(
+            parts, table, self._settings, now
+        )
+
+    def _begin(self) -> None:
+        now = self._now or from_epoch(self._clock.time())
+        self._document.table = self._document.table.opened(now)
+        for sync in self._syncs:
+            sync.begin_refresh(now)
+
+    def _may_prove(self) -> bool:
+        """Return whether all leads of all customers seem to be read."""
+        return (
+            self._is_open
+            and not self._document.table.is_closed
+            and all(full_refresh.is_confirmed(it.part) for it in self._syncs)
+        )
+
+    def _complete(self) -> Iterator[Event]:
+        """Let the loader remove rows, if nothing speaks against it."""
+        if not self._is_open:
+            return
+        table, lookback = self._document.table, full_refresh.lookback_of(self._settings)
+        if any(it.doubt for it in self._syncs):
+            self._document.table = table.closed()
+            for sync in self._syncs:
+                sync.give_up_refresh()
+        elif not any(it.refuses_removals() for it in self._syncs):
+            read = sum(it.part.refresh.read for it in self._syncs if it.part.refresh)
+            yield Complete(table.refresh_version - 1, read, len(self._syncs))
+            self._document.table = table.closed()
+            for sync in self._syncs:
+                sync.part = full_refresh.complete(sync.part, lookback)
+        yield Checkpoint()
+
+    # Limits and lines
+
+    def _stop_all(self, reason: str) -> None:
+        """Stop the customers that are not finished, and log how many leads are left."""
+        stopped = [it for it in self._syncs if not it.is_finished]
         for sync in stopped:
             sync.stop(reason)
-        readers = [sync.reader for sync in stopped if sync.reader.new]
-        if readers:
-            count = sum(reader.left for reader in readers)
+        moved = [sync for sync in stopped if not sync.failure]
+        if moved:
+            count = sum(reader.left for sync in moved for reader in sync.readers)
             left = f"{counted(count, 'lead')} {'is' if count == 1 else 'are'}"
             self._log.warning("%s. About %s left for the next run", reason, left)
 
-    def _sleep(self, wait: Wait) -> None:
-        """Sleep. Nothing else in a run sleeps."""
-        left = wait.seconds
-        while left > 0:
-            is_long = left > WAIT_LOG_INTERVAL_SECONDS + MIN_LOGGED_WAIT_SECONDS
-            seconds = (
-                WAIT_LOG_INTERVAL_SECONDS if is_long and not wait.is_retry else left
-            )
-            self._log_wait(wait._replace(seconds=left))
-            self._progress.add_wait(seconds)
-            self._clock.sleep(seconds)
-            left -= seconds
-
-    def _log_wait(self, wait: Wait) -> None:
-        """Log a wait that is long. The reader logs why it tries again."""
-        if wait.seconds <= MIN_LOGGED_WAIT_SECONDS or wait.is_retry:
-            return
-        until = from_epoch(self._clock.time() + wait.seconds)
-        self._log.info(
-            "%s. Waiting %s: %s. Resuming at %s UTC%s",
-            self._progress.so_far(),
-            format_duration(wait.seconds),
-            wait.reason,
-            f"{until:%H:%M:%S}",
-            self._waiting_customers(),
-        )
-
-    def _waiting_customers(self) -> str:
-        if len(self._syncs) == 1:
-            return ""
-        left = sum(not sync.is_finished for sync in self._syncs)
-        return "; one customer waits" if left == 1 else f"; {left:,} customers wait"
-
     def _compare_clocks(self, page: Page) -> None:
-        """Warn once if the clock of the API and ours differ."""
-        if page.sent_at is None or self._compared_clocks:
+        """Warn if the clock of the API and ours differ."""
+        if page.sent_at is None:
             return
-        self._compared_clocks = True
         difference = abs(self._clock.time() - page.sent_at)
         if difference > MAX_CLOCK_DIFFERENCE.total_seconds():
             self._log.warning(

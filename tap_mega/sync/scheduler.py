@@ -1,96 +1,200 @@
-"""Many customers in one run: their keys, their turns, and their lines in the log."""
+"""Turns, requests in flight, and the one place that waits."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import logging
+import math
+import queue
+import time
 import typing as t
+from collections import deque
 
 from singer_sdk.exceptions import FatalAPIError
-from typing_extensions import override
 
-from tap_mega.api.page import Page
-from tap_mega.api.reader import Wait
+from tap_mega.api.client import Request
+from tap_mega.api.network_errors import timed_out
+from tap_mega.api.retry import Wait
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
-    import requests
+    from tap_mega.api.retry import Answer
+    from tap_mega.api.transport import Exchange
+    from tap_mega.shared.clock import Clock
+    from tap_mega.shared.stopping import StopFlag
 
-    from tap_mega.config.customers import Customer
+K = t.TypeVar("K")
+S = t.TypeVar("S")
 
-    K = t.TypeVar("K", bound=Hashable)
-    Turn: t.TypeAlias = tuple[K, Page | FatalAPIError | None]
+Put: t.TypeAlias = "Callable[[Answer], object]"
 
-
-class CustomerAuthenticator:
-    """Adds the key of the customer that a request names, and no other key."""
-
-    def __init__(self, customers: list[Customer]) -> None:
-        """Keep the keys."""
-        self._tokens = dict(customers)
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Add the header `Authorization`."""
-        token = self._tokens[request.headers["x-customer-id"]]
-        request.headers["Authorization"] = f"Bearer {token}"
-        return request
+WAKE_UP = -1
+"""The ticket of an item that answers no request."""
 
 
-class CustomerLogger(logging.LoggerAdapter[logging.Logger]):
-    """Says in each line which customer it is about, if there are several."""
-
-    def __init__(self, logger: logging.Logger, customer_id: str | None) -> None:
-        """Name a customer; None if it is the only one."""
-        super().__init__(logger)
-        self._prefix = f"Customer {customer_id}: " if customer_id else ""
-
-    @override
-    def process(
-        self, msg: t.Any, kwargs: MutableMapping[str, t.Any]
-    ) -> tuple[t.Any, MutableMapping[str, t.Any]]:
-        return f"{self._prefix}{msg}", kwargs
+class LimitReachedError(Exception):
+    """A setting does not allow the next request, or the wait before it."""
 
 
-def take_turns(
-    readers: Mapping[K, Iterator[Page | Wait]], now: Callable[[], float]
-) -> Iterator[Turn[K] | Wait]:
-    """Read many readers by turns, so that none waits for another.
+class Limits(t.Protocol):
+    """What a run may do, and what it says while it waits."""
 
-    A reader that has to wait is put aside until then, and the others are read. If all
-    have to wait, a `Wait` says how long. Whoever iterates has to let this time pass, or
-    to stop.
+    def check(self, wait: Wait | None) -> None:
+        """Raise `LimitReachedError` if the next request or wait is not allowed."""
 
-    Args:
-        readers: The pages and waits of each reader.
-        now: Returns monotonic seconds.
+    def announce(self, wait: Wait) -> float:
+        """Log a wait, and return how many seconds of it pass until the next line."""
 
-    Yields:
-        The key of a reader with a page, with the error that ended it, or with None at
-        its end; or a wait until the first reader may go on.
+
+class Flight(t.NamedTuple, t.Generic[K]):
+    """A request in flight."""
+
+    key: K
+    exchange: Exchange
+    deadline: float
+    """In real monotonic seconds."""
+
+
+class Scheduler(t.Generic[K]):
+    """Runs many readers once, with one request in flight for each.
+
+    Each step of a reader is a `Request`, to which its page or error is sent back; a
+    `Wait`; or anything else, which is passed on.
     """
-    order = itertools.count()
-    waiting: list[tuple[float, int, K, Wait | None]] = [
-        (now(), next(order), key, None) for key in readers
-    ]
-    while waiting:
-        ready_at, _, key, wait = waiting[0]
-        if wait and (seconds := ready_at - now()) > 0:
-            yield wait._replace(seconds=seconds)
-        heapq.heappop(waiting)
-        step = _next_step(readers[key])
-        if isinstance(step, Wait):
-            item = (now() + step.seconds, next(order), key, step)
-            heapq.heappush(waiting, item)
-            continue
-        if isinstance(step, Page):
-            heapq.heappush(waiting, (now(), next(order), key, None))
-        yield key, step
+
+    MAX_IN_FLIGHT = 8
+
+    def __init__(
+        self,
+        start: Callable[[K, Request, Put], Exchange],
+        timeout: float,
+        *,
+        limits: Limits,
+        clock: Clock,
+        stop: StopFlag,
+    ) -> None:
+        """Make a scheduler that has nothing to do.
+
+        Args:
+            start: Sends a request of a reader, and puts the answer from any thread.
+            timeout: Real seconds that a request may take in all.
+            limits: What is allowed. At a limit, requests in flight end first.
+            clock: What waits go by.
+            stop: Whether a stop signal has arrived.
+        """
+        self._start, self._timeout = start, timeout
+        self._limits, self._clock, self._stop = limits, clock, stop
+        self._order = itertools.count()
+        self._inbox: queue.SimpleQueue[tuple[int, Answer]] = queue.SimpleQueue()
+        self._ready: deque[tuple[K, Answer]] = deque()
+        self._pending: deque[tuple[K, Request]] = deque()
+        self._waiting: list[tuple[float, int, K, Wait]] = []
+        self._flights: dict[int, Flight[K]] = {}
+
+    def turns(
+        self, readers: Mapping[K, Generator[Request | Wait | S, Answer, None]]
+    ) -> Iterator[tuple[K, S | FatalAPIError | None]]:
+        """Yield the steps of all readers by turns, and the error or None at its end.
+
+        Raises:
+            Stopped: After a stop signal.
+            LimitReachedError: At a limit.
+        """
+        self._stop.wake = lambda: self._inbox.put((WAKE_UP, None))
+        self._ready += ((key, None) for key in readers)
+        try:
+            while self._ready or self._pending or self._waiting or self._flights:
+                while self._ready:
+                    self._stop.raise_if_set()
+                    key, answer = self._ready.popleft()
+                    step = _advance(readers[key], answer)
+                    if isinstance(step, Request):
+                        self._pending.append((key, step))
+                    elif isinstance(step, Wait):
+                        at = self._clock.monotonic() + step.seconds
+                        heapq.heappush(
+                            self._waiting, (at, next(self._order), key, step)
+                        )
+                    else:
+                        yield key, step
+                        if step is not None and not isinstance(step, FatalAPIError):
+                            self._ready.append((key, None))
+                self._stop.raise_if_set()
+                self._launch()
+                if self._flights or self._waiting:
+                    self._wait()
+        finally:
+            for flight in self._flights.values():
+                flight.exchange.give_up()
+
+    def _launch(self) -> None:
+        """Start the requests that may start now.
+
+        Raises:
+            LimitReachedError: At a limit, as soon as no request is in flight.
+        """
+        while self._pending and len(self._flights) < self.MAX_IN_FLIGHT:
+            try:
+                self._limits.check(None)
+            except LimitReachedError:
+                if self._flights:
+                    return
+                raise
+            (key, request), ticket = self._pending.popleft(), next(self._order)
+
+            def put(answer: Answer, ticket: int = ticket) -> None:
+                self._inbox.put((ticket, answer))
+
+            exchange = self._start(key, request, put)
+            deadline = time.monotonic() + self._timeout
+            self._flights[ticket] = Flight(key, exchange, deadline)
+
+    def _wait(self) -> None:
+        """Wait for an answer, a stop signal, or the end of a wait.
+
+        Answers count before deadlines: a slow loader blocks the run while they lie
+        there.
+
+        Raises:
+            LimitReachedError: If all readers have to wait for too long.
+        """
+        seconds, left = math.inf, None
+        if self._waiting:
+            seconds = max(0.0, self._waiting[0][0] - self._clock.monotonic())
+        if self._flights:
+            left = min(it.deadline for it in self._flights.values()) - time.monotonic()
+        elif seconds:
+            wait = self._waiting[0][-1]._replace(seconds=seconds)
+            self._limits.check(wait)
+            seconds = min(seconds, self._limits.announce(wait))
+        item = self._clock.wait(self._inbox, seconds, left)
+        while item:
+            ticket, answer = item
+            if flight := self._flights.pop(ticket, None):
+                self._ready.append((flight.key, answer))
+            item = None if self._inbox.empty() else self._inbox.get()
+        self._expire(time.monotonic())
+        now = self._clock.monotonic()
+        while self._waiting and self._waiting[0][0] <= now:
+            self._ready.append((heapq.heappop(self._waiting)[2], None))
+
+    def _expire(self, now: float) -> None:
+        """Give up the requests whose time is up."""
+        for ticket, flight in list(self._flights.items()):
+            if flight.deadline <= now:
+                del self._flights[ticket]
+                flight.exchange.give_up()
+                self._ready.append((flight.key, timed_out(self._timeout)))
 
 
-def _next_step(reader: Iterator[Page | Wait]) -> Page | Wait | FatalAPIError | None:
+def _advance(
+    reader: Generator[Request | Wait | S, Answer, None], answer: Answer
+) -> Request | Wait | S | FatalAPIError | None:
+    """Return the next step of a reader, the error that ended it, or None at its end."""
     try:
-        return next(reader, None)
+        return reader.send(answer)
+    except StopIteration:
+        return None
     except FatalAPIError as error:
         return error

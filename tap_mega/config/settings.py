@@ -1,0 +1,114 @@
+"""The settings of a sync: typed, immutable, parsed once."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import typing as t
+from urllib.parse import urlsplit, urlunsplit
+
+from tap_mega.shared.timestamps import format_timestamp, parse_timestamp
+
+if t.TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PARAMETERS = {"stage_id": "stageId"}
+"""Filters whose parameter has another name than the setting."""
+
+TIMESTAMP_FILTERS = ("created_since",)
+
+
+class Customer(t.NamedTuple):
+    """A customer of the API, and the key that is locked to it."""
+
+    customer_id: str
+    auth_token: str
+
+
+class Settings(t.NamedTuple):
+    """What the settings mean, with the defaults filled in."""
+
+    customers: tuple[Customer, ...]
+    has_many: bool
+    """Whether the setting `customers` is used, even if it names only one."""
+    api_url: str
+    """Without a slash at its end, scheme and host in small letters."""
+    start_date: dt.datetime | None
+    end_date: dt.datetime | None
+    filters: Mapping[str, str]
+    """The parameters of the query, as they are sent."""
+    lookback: dt.timedelta
+    page_size: int
+    requests_per_minute: int
+    requests_per_hour: int
+    max_wait_seconds: float
+    max_run_seconds: float
+    """Infinite if it is not set."""
+    request_timeout: float
+    backoff_max_tries: int
+    finds_deleted: bool
+    """The setting `emit_activate_version_messages`."""
+    full_refresh_min_age: dt.timedelta
+    full_refresh_max_age: dt.timedelta
+    full_refresh_max_removed_percent: int
+    partial: tuple[str, ...]
+    """The settings with which a sync does not read all leads."""
+
+    @classmethod
+    def parse(cls, config: Mapping[str, t.Any]) -> Settings:
+        """Return the settings of a configuration that is valid."""
+        pairs = config.get("customers") or [config]
+        partial = [name for name in ("start_date", "end_date") if config.get(name)]
+        partial += [f"filters.{name}" for name in config.get("filters", {})]
+        return cls(
+            customers=tuple(
+                Customer(it["customer_id"].lower(), it["auth_token"]) for it in pairs
+            ),
+            has_many=bool(config.get("customers")),
+            api_url=canonical_url(config["api_url"]),
+            start_date=_timestamp(config.get("start_date")),
+            end_date=_timestamp(config.get("end_date")),
+            filters=filter_parameters(config.get("filters", {})),
+            lookback=_duration(seconds=config["lookback_seconds"]),
+            page_size=config["page_size"],
+            requests_per_minute=config["requests_per_minute"],
+            requests_per_hour=config["requests_per_hour"],
+            max_wait_seconds=config["max_wait_seconds"],
+            max_run_seconds=config.get("max_run_seconds", math.inf),
+            request_timeout=float(config["request_timeout"]),
+            backoff_max_tries=config["backoff_max_tries"],
+            finds_deleted=config["emit_activate_version_messages"],
+            full_refresh_min_age=_duration(days=config["full_refresh_min_age_days"]),
+            full_refresh_max_age=_duration(days=config["full_refresh_max_age_days"]),
+            full_refresh_max_removed_percent=config["full_refresh_max_removed_percent"],
+            partial=tuple(partial),
+        )
+
+
+def canonical_url(url: str) -> str:
+    """Return a URL in the one spelling by which a state knows it."""
+    scheme, host, path, *_ = urlsplit(url)
+    return urlunsplit((scheme, host.lower(), path.rstrip("/"), "", ""))
+
+
+def filter_parameters(filters: Mapping[str, str]) -> dict[str, str]:
+    """Return the setting `filters` as parameters of the query."""
+    params = {PARAMETERS.get(name, name): it for name, it in filters.items()}
+    if "stageId" in params:
+        params["stageId"] = params["stageId"].lower()
+    for name in TIMESTAMP_FILTERS:
+        if value := params.get(name):
+            params[name] = format_timestamp(parse_timestamp(value))
+    return params
+
+
+def _timestamp(value: str | None) -> dt.datetime | None:
+    return None if value is None else parse_timestamp(value)
+
+
+def _duration(**parts: float) -> dt.timedelta:
+    """Return a duration; the longest one if it would be longer."""
+    try:
+        return dt.timedelta(**parts)
+    except OverflowError:
+        return dt.timedelta.max
