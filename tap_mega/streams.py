@@ -31,7 +31,7 @@ from tap_mega.shared.errors import config_error
 from tap_mega.shared.words import counted
 from tap_mega.state.document import REPLICATION_KEY, STREAM
 from tap_mega.sync.customer import CustomerLogger, CustomerSync, Job, raise_failures
-from tap_mega.sync.run import Complete, Leads, Run
+from tap_mega.sync.run import NOTHING_REMOVED, Complete, Leads, Run
 
 if t.TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -53,8 +53,6 @@ REPAIRED = (
     "halves of a character became U+FFFD, NUL was dropped, and numbers beyond a double "
     "became 0 or null"
 )
-
-NOTHING_REMOVED = "No rows of deleted leads are removed: %s. See docs/deleted-leads.md"
 
 CHANGES_ALONE = (
     "The stream 'lead_changes' is written while 'leads' is read: select both, or turn "
@@ -307,26 +305,24 @@ class LeadsStream(RESTStream[str | None]):
     @functools.cached_property
     def _job(self) -> Job:
         """What a run does: whether it can find deleted leads, for example."""
-        settings = self.tap.settings
+        finds_deleted = self.tap.settings.finds_deleted and self.selected
+        if finds_deleted and (reason := self._why_nothing_is_removed()):
+            self.logger.warning(NOTHING_REMOVED, reason)
+            finds_deleted = False
         reads_all = self.replication_method == REPLICATION_FULL_TABLE
-        if not (settings.finds_deleted and self.selected):
-            return Job(reads_all=reads_all)
-        partial = list(settings.partial)
+        return Job(finds_deleted=finds_deleted, reads_all=reads_all)
+
+    def _why_nothing_is_removed(self) -> str:
+        """Return why live leads could look deleted; empty if they cannot."""
+        partial = list(self.tap.settings.partial)
         if self._replaced_streams & filtered_streams(self.config):
             partial.append("__filter__")
         if partial:
             names = "' and '".join(partial)
-            reason = f"with '{names}', leads that still exist would look deleted"
-        elif not self._replaced_streams:
-            reason = "the setting 'stream_maps' leaves no stream with the key"
-        else:
-            if others := self.tap.document.others:
-                who = counted(others, "customer")
-                reason = f"the state has {who} that the settings leave out"
-                self.logger.warning(NOTHING_REMOVED, reason)
-            return Job(finds_deleted=True, reads_all=reads_all)
-        self.logger.warning(NOTHING_REMOVED, reason)
-        return Job(reads_all=reads_all)
+            return f"with '{names}', not all leads are read"
+        if not self._replaced_streams:
+            return "the setting 'stream_maps' leaves no stream with the key"
+        return ""
 
     def new_syncs(self, job: Job) -> list[CustomerSync]:
         """Return the syncs of this run, one for each customer."""
@@ -439,10 +435,10 @@ class LeadsStream(RESTStream[str | None]):
 
 
 class LeadChangesStream(Stream):
-    """Each version of a lead that was read, in a few columns. No request is sent for it.
+    """Each version of a lead that was read, in a few columns.
 
-    `LeadsStream` writes its records. They have no version, so that no loader removes
-    them.
+    It sends no request: `LeadsStream` writes its records. They have no version, so that
+    no loader removes them.
     """
 
     name = "lead_changes"

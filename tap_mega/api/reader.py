@@ -229,24 +229,31 @@ class Reader:
         """Return a page, with fewer leads if the response would be too large.
 
         Raises:
-            RefusedCursorError: If the API does not accept the cursor.
             FatalAPIError: If a single lead is too large.
         """
         # With one lead per page, one that was read already would hide the next one.
         limit = max(2, self.page_size) if params["offset"] else self.page_size
         while True:
-            sized = {**params, "limit": limit} if limit != self.page_size else params
             try:
-                return (yield from self._retrier.request(sized))
-            except BadRequestError as error:
-                if params["cursor"] is None:
-                    raise
-                raise RefusedCursorError(str(error)) from None
+                return (yield from self._accepted_page({**params, "limit": limit}))
             except TooLargeError as error:
                 if limit == 1:
                     msg = f"A single lead is too large: {error}. Report this to MEGA"
                     raise FatalAPIError(msg) from None
                 limit //= 2
+
+    def _accepted_page(self, params: Mapping[str, t.Any]) -> Steps[Page]:
+        """Return a page.
+
+        Raises:
+            RefusedCursorError: If the API does not accept the cursor.
+        """
+        try:
+            return (yield from self._retrier.request(params))
+        except BadRequestError as error:
+            if params["cursor"] is None:
+                raise
+            raise RefusedCursorError(str(error)) from None
 
     def _check_order(
         self, page: Page, previous: dt.datetime | None

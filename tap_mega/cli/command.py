@@ -40,23 +40,15 @@ class MegaCommand(SingerCommand):
         sys.exit(code or 0)
 
     def _run(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
-        """Run the command, log its failure, and return the exit code."""
+        """Run the command, log how it failed, and return the exit code."""
         try:
-            try:
-                code = self._call(*args, **kwargs)
-                flush_stdout()
-            except SystemExit:
-                # A signal also counts if it has ended the loader, too.
-                self._stop.raise_if_set()
-                raise
+            code = self._call(*args, **kwargs)
         except Stopped as stop:
             self.logger.warning(
                 "Stopped by %s before the end: the next run resumes from its state",
                 stop.name,
             )
             return stop.code
-        except SystemExit as end:
-            return end.code
         except Exception as error:  # noqa: BLE001 - each becomes a line
             for line in format_error(error):
                 self.logger.error("%s", line)  # noqa: TRY400 - without a traceback
@@ -67,15 +59,17 @@ class MegaCommand(SingerCommand):
         """Run the command, and return the exit code."""
         stdout = sys.stdout
         try:
-            return super().main(*args, **{**kwargs, "standalone_mode": False})
-        except Stopped:
-            raise
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+            flush_stdout()
         except OSError:
             flush_stdout()  # It fails for what Click could not print.
             raise
         except SystemExit as end:
+            # A signal counts, even if it has ended the loader, too.
+            self._stop.raise_if_set()
             # Click replaces stdout if what reads it has gone away.
             return end.code if sys.stdout is stdout else BROKEN_PIPE_EXIT_CODE
+        return code
 
     @override
     def invoke(self, ctx: click.Context) -> t.Any:

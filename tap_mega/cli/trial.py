@@ -96,7 +96,7 @@ def try_each(
             if isinstance(step, FatalAPIError):
                 sync.failure = step
             elif step is not None:
-                yield sync, step
+                yield sync, t.cast("Page | Postponed", step)
     finally:
         transport.close()
 

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from jsonschema import FormatChecker, validators
 from requests import Request
-from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.plugin_base import JSONSchemaValidator
 
 from tap_mega.config.schema import CREDENTIALS, PRINTABLE_ASCII, VISIBLE_ASCII

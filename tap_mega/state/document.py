@@ -39,6 +39,12 @@ REPLICATION_KEY = "updated_at"
 MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
 """A time in the state that is further ahead of our clock is rejected."""
 
+FACTS = (
+    *("context", "api_url", "filters"),
+    *("replication_key", "replication_key_value"),
+)
+"""What a part says of its source and its bookmark. The rest are values of `Part`."""
+
 PROBLEMS = {
     "replication_key": f"has a bookmark for another column than '{REPLICATION_KEY}'",
     "api_url": "was made with another 'api_url'",
@@ -195,45 +201,48 @@ def _read_part(
     """Return the part of a customer, and why it starts over; empty if it does not."""
     if len(found) != 1:
         return Part(), "has this customer twice" if found else OTHER_CUSTOMER
-    values = dict(found[0])
-    bookmark = values.pop("replication_key_value", None)
-    if not values.keys() - source.facts.keys() and bookmark is None:
+    (values,) = found
+    rest = {name: it for name, it in values.items() if name not in FACTS}
+    if not rest and values.get("replication_key_value") is None:
         return Part(), ""
-    if bookmark is not None:
-        values.setdefault("replication_key", None)
-    expected = {"replication_key": REPLICATION_KEY, "filters": None, **source.facts}
-    key = values.pop("replication_key", REPLICATION_KEY)
-    for name, problem in PROBLEMS.items():
-        value = key if name == "replication_key" else values.pop(name, None)
-        if value != expected[name]:
-            return Part(), problem
-    del values["context"]
+    problem = _find_difference(values, source)
+    if not problem:
+        part, problem = _convert(rest, values.get("replication_key_value"))
+        problem = problem or _find_future(part, now + MAX_CLOCK_DIFFERENCE)
+    return (Part(), problem) if problem else (part.up_to(now, MAX_CLOCK_DIFFERENCE), "")
+
+
+def _convert(values: Json, bookmark: t.Any) -> tuple[Part, str]:
+    """Return the values of a part, or why they are none.
+
+    Raises:
+        ConfigValidationError: If the bookmark is not a date.
+    """
+    parsed = None if bookmark is None else _parse(bookmark)
     try:
-        part = msgspec.convert(values, Part)
+        return msgspec.convert(values, Part).but(bookmark=parsed), ""
     except msgspec.ValidationError:
         return Part(), "has values that this version does not write"
-    return _not_ahead(part.but(bookmark=bookmark and _parse(bookmark)), now)
 
 
-def _not_ahead(part: Part, now: dt.datetime) -> tuple[Part, str]:
-    """Return a part in which nothing has happened later than now.
+def _find_difference(values: Json, source: Source) -> str:
+    """Return why a part is not of a source; empty if it is."""
+    expected = {"replication_key": REPLICATION_KEY, **source.facts}
+    for name, problem in PROBLEMS.items():
+        # A part without a bookmark has no replication key.
+        is_given = name != "replication_key" or "replication_key_value" in values
+        if is_given and values.get(name) != expected.get(name):
+            return problem
+    return ""
 
-    What is a little ahead comes from a machine with another clock.
-    """
-    limit = now + MAX_CLOCK_DIFFERENCE
+
+def _find_future(part: Part, limit: dt.datetime) -> str:
+    """Return what in a part lies in the future and makes it useless, if anything."""
     if part.bookmark and part.bookmark > limit:
-        return Part(), "has a bookmark in the future, which would hide all changes"
-    if part.refresh and part.refresh.started_at > limit:
-        if part.is_loading:
-            return Part(), "has a first load that began in the future"
-        part = part.but(refresh=None, is_due=True)
-    if part.anchor and part.anchor.at > limit:
-        part = part.but(anchor=None)
-    if part.unfinished and (
-        part.unfinished.started_at > limit or part.bookmark is None
-    ):
-        part = part.but(unfinished=None)
-    return part.but(bookmark=part.bookmark and min(part.bookmark, now)), ""
+        return "has a bookmark in the future, which would hide all changes"
+    if part.refresh and part.is_loading and part.refresh.started_at > limit:
+        return "has a first load that began in the future"
+    return ""
 
 
 def _parse(bookmark: t.Any) -> dt.datetime:

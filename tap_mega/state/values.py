@@ -113,6 +113,24 @@ class Part(Value, frozen=True):
         """Return the part with other values."""
         return msgspec.structs.replace(self, **changes)
 
+    def up_to(self, now: dt.datetime, tolerance: dt.timedelta) -> Part:
+        """Return the part without what lies in the future: another clock was wrong.
+
+        Args:
+            now: The time. A bookmark never lies behind it.
+            tolerance: How far clocks may differ.
+        """
+        limit, changes = now + tolerance, dict[str, t.Any]()
+        if self.refresh and self.refresh.started_at > limit:
+            changes |= {"refresh": None, "is_due": True}
+        if self.anchor and self.anchor.at > limit:
+            changes["anchor"] = None
+        if self.bookmark is None or (
+            self.unfinished and self.unfinished.started_at > limit
+        ):
+            changes["unfinished"] = None
+        return self.but(bookmark=self.bookmark and min(self.bookmark, now), **changes)
+
     def moved(self, to: dt.datetime, unfinished: Pass | None) -> Part:
         """Return the part with a bookmark that has moved, but never back."""
         later = to if self.bookmark is None else max(self.bookmark, to)

@@ -1,4 +1,4 @@
-"""One customer in one run: what it needs next, and what its part of the state becomes."""
+"""One customer in one run: what it needs next, and what becomes of its state."""
 
 from __future__ import annotations
 
@@ -201,10 +201,8 @@ class CustomerSync:
         while page := (yield from next_result(pages)):
             started_at = min(started_at or page.started_at, page.started_at)
             yield Batch(page, self._after_changes(page, started_at))
-            number = self.changes.pages_read
-            if self.part.refresh and number % CHANGES_PER_REFRESH_PAGE == 0:
-                if batch := (yield from next_result(self._refreshing)):
-                    yield batch
+            if self.changes.pages_read % CHANGES_PER_REFRESH_PAGE == 0:
+                yield from self._read_refresh_page()
         self._has_read_changes = True
         self.part = self.part.but(unfinished=None)
         if self.part.refresh and was_read and unfinished is None:
@@ -212,6 +210,11 @@ class CustomerSync:
             self.part = self.part.but(
                 refresh=msgspec.structs.replace(refresh, is_confirmed=True)
             )
+
+    def _read_refresh_page(self) -> Batches:
+        """Read a page of the refresh, if one is open."""
+        if self.part.refresh and (batch := (yield from next_result(self._refreshing))):
+            yield batch
 
     def _after_changes(self, page: Page, started_at: dt.datetime) -> Part:
         """Return the part after a page of changes.
@@ -250,6 +253,8 @@ class CustomerSync:
 
     def _check(self) -> Steps[None]:
         """Find out whether leads are gone from the API."""
+        if self.part.anchor is None:
+            return
         self.part = yield from full_refresh.check(
             self.part, self.retrier.count, self._lookback
         )
@@ -271,6 +276,10 @@ class CustomerSync:
         self.part = full_refresh.given_up(self.part)
         if self.doubt:
             self._refuse(f"the full refresh is not complete: {self.doubt}")
+
+    def complete_refresh(self) -> None:
+        """Anchor the counts: the table has the rows that the refresh has read."""
+        self.part = full_refresh.complete(self.part, self._lookback)
 
     def refuses_removals(self) -> bool:
         """Return whether too many rows would be removed. That is a failure."""

@@ -21,7 +21,7 @@ if t.TYPE_CHECKING:
     from tap_mega.api.page import Page
     from tap_mega.api.retry import Steps
     from tap_mega.config.settings import Settings
-    from tap_mega.state.values import Part, Resume, Table
+    from tap_mega.state.values import Anchor, Part, Resume, Table
 
     Count: t.TypeAlias = Callable[..., Steps[int | None]]
 
@@ -69,35 +69,41 @@ def check(part: Part, count: Count, lookback: dt.timedelta) -> Steps[Part]:
     Only two equal answers in a row are believed.
 
     Args:
-        part: The customer's part of the state, with an anchor and a bookmark.
+        part: The customer's part of the state, with an anchor.
         count: Requests a total.
         lookback: As `lookback_of`.
 
     Returns:
         The part, which is due if leads are gone from the API or missing in the table.
+        If no two answers are equal, it is as it was.
     """
-    anchor, bookmark = part.anchor, part.bookmark
-    if anchor is None or bookmark is None:
-        return part
-    at = max(anchor.at, earlier(bookmark, lookback))
-    expected, created = part.rows_before(at) or 0, None
-    if part.has_more:
-        created = yield from count(created_since=anchor.at)
+    anchor = t.cast("Anchor", part.anchor)
+    at = max(anchor.at, earlier(part.bookmark or anchor.at, lookback))
+    created = (yield from count(created_since=anchor.at)) if part.has_more else None
     last = None
     for _ in range(MAX_CHECKS):
-        total = yield from count()
-        newer = yield from count(created_since=at)
-        if total is None or newer is None:
-            return part
+        counts = yield from _split_total(count, created_since=at)
+        if counts is None:
+            break
+        listed, newer = counts
+        expected = part.rows_before(at) or 0
         if created is not None:
             expected = anchor.rows + created - newer
-        listed = total - newer
         # Of the leads that were edited, any number may be imports with an old date.
         rows = min(max(listed, expected), expected + part.edited)
-        if rows == listed or listed == last:
+        if listed in {rows, last}:
             return part.anchored(at, rows, is_due=rows != listed)
         last = listed
     return part
+
+
+def _split_total(count: Count, **since: dt.datetime) -> Steps[tuple[int, int] | None]:
+    """Return how many leads there are before a timestamp, and how many since.
+
+    It returns None if the API does not say how many.
+    """
+    total, newer = (yield from count()), (yield from count(**since))
+    return None if total is None or newer is None else (total - newer, newer)
 
 
 def is_needed(
@@ -147,21 +153,18 @@ def prove(part: Part, count: Count, lookback: dt.timedelta) -> Steps[str]:
     Imports and edits do not disturb the count of unchanged leads, and a constant error
     of the total cancels. A lead that a cursor skipped shows.
     """
-    refresh = t.cast("Refresh", part.refresh)
+    refresh, missing = t.cast("Refresh", part.refresh), 0
     if refresh.rejected:
         return f"{counted(refresh.rejected, 'lead')} could not be read"
-    if not refresh.read and part.anchor is None and part.bookmark is not None:
-        return "the API sent no lead"
-    missing = 0
     for _ in range(MAX_PROOFS):
-        total = yield from count()
-        changed = yield from count(updated_since=refresh.since(lookback))
-        if total is None or changed is None:
+        since = refresh.since(lookback)
+        counts = yield from _split_total(count, updated_since=since)
+        if counts is None:
             return "the API does not say how many leads there are"
-        missing = total - changed - refresh.unchanged
+        missing = counts[0] - refresh.unchanged
         if missing <= 0:
             return ""
-    return f"{counted(missing, 'lead')} of {counted(total or 0, 'lead')} were not read"
+    return f"{counted(missing, 'lead')} that the API counts were not read"
 
 
 def find_removals(part: Part, settings: Settings) -> str:
@@ -170,14 +173,16 @@ def find_removals(part: Part, settings: Settings) -> str:
     A key that sees fewer leads than before must not empty the table.
     """
     refresh = t.cast("Refresh", part.refresh)
+    if not refresh.read and part.anchor is None:
+        return "the API sent no lead"
     rows = part.rows_before(refresh.since(lookback_of(settings)))
     gone = (rows or 0) - refresh.old
     maximum = settings.full_refresh_max_removed_percent
     if not rows or gone * 100 <= maximum * rows:
         return ""
     return (
-        f"{gone:,} of {counted(rows, 'row')} ({gone * 100 // rows} %) would be removed, "
-        f"more than the {maximum} % that the setting "
+        f"{gone:,} of {counted(rows, 'row')} ({gone * 100 // rows} %) would be "
+        f"removed, more than the {maximum} % that the setting "
         "'full_refresh_max_removed_percent' allows. Check the rights of the token. If "
         "these leads are really deleted, raise the setting for one run"
     )

@@ -8,14 +8,14 @@ from tap_mega.shared.timestamps import from_epoch
 from tap_mega.shared.words import counted, format_duration
 from tap_mega.state.document import MAX_CLOCK_DIFFERENCE
 from tap_mega.sync import full_refresh
-from tap_mega.sync.customer import Batch
+from tap_mega.sync.customer import Batch, CustomerSync
 from tap_mega.sync.progress import Progress
 from tap_mega.sync.scheduler import LimitReachedError, Scheduler
 
 if t.TYPE_CHECKING:
     import datetime as dt
     import logging
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from tap_mega.api.client import Client, Request
     from tap_mega.api.page import Lead, Page
@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
     from tap_mega.shared.stopping import StopFlag
     from tap_mega.state.document import Document
     from tap_mega.state.values import Part
-    from tap_mega.sync.customer import CustomerSync, Job
+    from tap_mega.sync.customer import Job
     from tap_mega.sync.scheduler import Put
 
 MAX_RETRY_WAIT_SECONDS = 61
@@ -36,6 +36,9 @@ MIN_LOGGED_WAIT_SECONDS = 5
 
 WAIT_LOG_INTERVAL_SECONDS = 60
 """During a long wait, a line says that the run is alive."""
+
+
+NOTHING_REMOVED = "No rows of deleted leads are removed: %s. See docs/deleted-leads.md"
 
 
 class Leads(t.NamedTuple):
@@ -162,28 +165,33 @@ class Run:
 
     def events(self) -> Iterator[Event]:
         """Yield what happens: first what has changed, then a full refresh if needed."""
-        start = int(self._clock.time()) % len(self._syncs)
-        order = [*self._syncs[start:], *self._syncs[:start]]  # A limit may be near.
-        yield from self._phase({it: it.read() for it in order})
+        if self._job.finds_deleted and self._document.others:
+            who = counted(self._document.others, "customer")
+            reason = f"the settings leave out {who} of the state"
+            self._log.warning(NOTHING_REMOVED, reason)
+        yield from self._phase(CustomerSync.read)
         if self._may_begin():
             self._begin()
             yield Checkpoint()
-            yield from self._phase({it: it.read_all() for it in order})
+            yield from self._phase(CustomerSync.read_all)
         if self._may_prove():
-            yield from self._phase({it: it.prove() for it in order})
+            yield from self._phase(CustomerSync.prove)
             yield from self._complete()
         self._stop.raise_if_set()
-        for sync in self._syncs:
-            sync.fail_if_rejected()
-        self._log.info("%s", self.progress.summary())
-        if line := self.progress.why_no_leads(self._settings):
-            self._log.info("%s", line)
+        self._log_end()
 
     def _phase(
         self,
-        steps: Mapping[CustomerSync, Generator[Request | Wait | Batch, Answer, None]],
+        steps: Callable[
+            [CustomerSync], Generator[Request | Wait | Batch, Answer, None]
+        ],
     ) -> Iterator[Event]:
-        """Yield the events of all customers by turns."""
+        """Yield the events of all customers by turns.
+
+        Each run begins with another customer: a limit may be near.
+        """
+        start = int(self._clock.time()) % len(self._syncs)
+        syncs = [*self._syncs[start:], *self._syncs[:start]]
         scheduler: Scheduler[CustomerSync] = Scheduler(
             self._send,
             self._settings.request_timeout,
@@ -192,7 +200,7 @@ class Run:
             stop=self._stop,
         )
         try:
-            for sync, step in scheduler.turns(steps):
+            for sync, step in scheduler.turns({it: steps(it) for it in syncs}):
                 if isinstance(step, Batch):
                     self._note_answer(step.page)
                     version = self._document.table.version
@@ -271,23 +279,37 @@ class Run:
         )
 
     def _complete(self) -> Iterator[Event]:
-        """Let the loader remove rows, if nothing speaks against it."""
-        if not self._is_open:
-            return
-        table, lookback = self._document.table, full_refresh.lookback_of(self._settings)
+        """Let the loader remove rows, if nothing speaks against it.
+
+        If too many rows would go, the refresh stays open, for a run that allows it.
+        """
         if any(it.doubt for it in self._syncs):
-            self._document.table = table.closed()
             for sync in self._syncs:
                 sync.give_up_refresh()
-        elif not any(it.refuses_removals() for it in self._syncs):
-            read = sum(it.part.refresh.read for it in self._syncs if it.part.refresh)
-            yield Complete(table.refresh_version - 1, read, len(self._syncs))
-            self._document.table = table.closed()
+        elif self._is_open and not sum(it.refuses_removals() for it in self._syncs):
+            yield self._completion()
             for sync in self._syncs:
-                sync.part = full_refresh.complete(sync.part, lookback)
+                sync.complete_refresh()
+        else:
+            return
+        self._document.table = self._document.table.closed()
         yield Checkpoint()
 
+    def _completion(self) -> Complete:
+        refreshes = [it.part.refresh for it in self._syncs if it.part.refresh]
+        read = sum(it.read for it in refreshes)
+        version = self._document.table.refresh_version - 1
+        return Complete(version, read, len(refreshes))
+
     # Limits and lines
+
+    def _log_end(self) -> None:
+        """Log what the run did, and note which leads were left out."""
+        for sync in self._syncs:
+            sync.fail_if_rejected()
+        self._log.info("%s", self.progress.summary())
+        if line := self.progress.why_no_leads(self._settings):
+            self._log.info("%s", line)
 
     def _stop_all(self, reason: str) -> None:
         """Stop the customers that are not finished, and log how many leads are left."""

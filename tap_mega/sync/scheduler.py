@@ -106,27 +106,31 @@ class Scheduler(t.Generic[K]):
         try:
             while self._ready or self._pending or self._waiting or self._flights:
                 while self._ready:
-                    self._stop.raise_if_set()
-                    key, answer = self._ready.popleft()
-                    step = _advance(readers[key], answer)
-                    if isinstance(step, Request):
-                        self._pending.append((key, step))
-                    elif isinstance(step, Wait):
-                        at = self._clock.monotonic() + step.seconds
-                        heapq.heappush(
-                            self._waiting, (at, next(self._order), key, step)
-                        )
-                    else:
-                        yield key, step
-                        if step is not None and not isinstance(step, FatalAPIError):
-                            self._ready.append((key, None))
+                    yield from self._turn(readers)
                 self._stop.raise_if_set()
                 self._launch()
                 if self._flights or self._waiting:
-                    self._wait()
+                    self._receive(*self._next_timeout())
         finally:
             for flight in self._flights.values():
                 flight.exchange.give_up()
+
+    def _turn(
+        self, readers: Mapping[K, Generator[Request | Wait | S, Answer, None]]
+    ) -> Iterator[tuple[K, S | FatalAPIError | None]]:
+        """Let a reader go on, and yield its step unless it needs something."""
+        self._stop.raise_if_set()
+        key, answer = self._ready.popleft()
+        step = _advance(readers[key], answer)
+        if isinstance(step, Request):
+            self._pending.append((key, step))
+        elif isinstance(step, Wait):
+            at = self._clock.monotonic() + step.seconds
+            heapq.heappush(self._waiting, (at, next(self._order), key, step))
+        else:
+            yield key, step
+            if step is not None and not isinstance(step, FatalAPIError):
+                self._ready.append((key, None))
 
     def _launch(self) -> None:
         """Start the requests that may start now.
@@ -150,25 +154,31 @@ class Scheduler(t.Generic[K]):
             deadline = time.monotonic() + self._timeout
             self._flights[ticket] = Flight(key, exchange, deadline)
 
-    def _wait(self) -> None:
-        """Wait for an answer, a stop signal, or the end of a wait.
-
-        Answers count before deadlines: a slow loader blocks the run while they lie
-        there.
+    def _next_timeout(self) -> tuple[float, float | None]:
+        """Return how long to wait, by the clock and in real time.
 
         Raises:
             LimitReachedError: If all readers have to wait for too long.
         """
-        seconds, left = math.inf, None
+        seconds = math.inf
         if self._waiting:
             seconds = max(0.0, self._waiting[0][0] - self._clock.monotonic())
         if self._flights:
-            left = min(it.deadline for it in self._flights.values()) - time.monotonic()
-        elif seconds:
+            first = min(it.deadline for it in self._flights.values())
+            return seconds, first - time.monotonic()
+        if seconds:
             wait = self._waiting[0][-1]._replace(seconds=seconds)
             self._limits.check(wait)
             seconds = min(seconds, self._limits.announce(wait))
-        item = self._clock.wait(self._inbox, seconds, left)
+        return seconds, None
+
+    def _receive(self, seconds: float, deadline: float | None) -> None:
+        """Wait for an answer, a stop signal, or the end of a wait.
+
+        Answers count before deadlines: a slow loader blocks the run while they lie
+        there.
+        """
+        item = self._clock.wait(self._inbox, seconds, deadline)
         while item:
             ticket, answer = item
             if flight := self._flights.pop(ticket, None):
