@@ -187,7 +187,7 @@ def _split(state: t.Any) -> tuple[list[Json], Table]:
     """
     if not state:
         return [], Table()
-    stream = state["bookmarks"].get(STREAM, {})
+    stream = state["bookmarks"].get(STREAM) or {"partitions": []}
     parts = [
         {**part, "context": {"customer_id": part["context"]["customer_id"].lower()}}
         for part in stream["partitions"]
