@@ -29,7 +29,6 @@ from tap_mega.api.session import new_session
 from tap_mega.api.transport import Transport
 from tap_mega.catalog import complete_stream
 from tap_mega.config.customers import customers_of
-from tap_mega.config.schema import LEADS_ARE_GONE
 from tap_mega.openapi import DOCUMENT
 from tap_mega.records.conform import Conformer, add_column
 from tap_mega.records.custom_fields import CustomFields
@@ -578,7 +577,7 @@ class LeadsStream(RESTStream[str | None]):
         self, refresh: TableRefresh, run: Run, syncs: Sequence[CustomerSync]
     ) -> bool:
         """Return whether to read anything: by default, always."""
-        if self.config["full_refresh_when"] != LEADS_ARE_GONE:
+        if self.config.get("full_refresh_when") != "leads_are_gone":
             return True
         if not self._refreshes or self._partial_settings:
             return True

@@ -22,18 +22,8 @@ from tap_mega.cli.files import InputFile, check_json, not_json, unreadable
 from tap_mega.cli.logs import setup_errors, silence_libraries
 from tap_mega.config.customers import customers_of
 from tap_mega.config.environment import find_unknown_variables, read_environment
-from tap_mega.config.schema import BATCH_RULES, SETTINGS
-from tap_mega.config.validation import (
-    config_error,
-    find_broken_maps,
-    find_broken_text,
-    find_credential_errors,
-    find_errors,
-    find_unknown,
-    find_unsafe_maps,
-    find_unused_types,
-    find_wrong_dates,
-)
+from tap_mega.config.schema import SETTINGS
+from tap_mega.config.validation import config_error, find_all_errors, find_unknown
 from tap_mega.lead_changes import LeadChangesStream
 from tap_mega.records.writer import MegaWriter
 from tap_mega.shared.stopping import Stopped, call_again_if_lost, ignore_repetitions
@@ -106,16 +96,7 @@ class TapMega(Tap):
         """Validate without quoting values, unlike the SDK."""
         for line in find_unknown(self._config, self.config_jsonschema):
             self.logger.warning(line)
-        errors = find_errors(self._config, self.config_jsonschema)
-        errors = errors or list(find_broken_text(self._config))
-        errors = errors or [
-            *find_errors(self._config, BATCH_RULES),
-            *find_credential_errors(self._config, self.config_jsonschema),
-            *find_unsafe_maps(self._config, STREAMS),
-            *find_broken_maps(self._config),
-            *find_unused_types(self._config),
-            *find_wrong_dates(self._config),
-        ]
+        errors = find_all_errors(self._config, self.config_jsonschema, STREAMS)
         if errors and raise_errors:
             raise config_error(*errors)
         return errors

@@ -61,6 +61,12 @@ INVALID: list[tuple[dict[str, t.Any], str]] = [
         {"custom_field_types": {"a": "date"}, "include_custom_fields": False},
         "'custom_field_types' needs 'include_custom_fields' to be true",
     ),
+    (
+        {"custom_field_types": {"a": "date"}, "exclude_custom_fields": ["a"]},
+        "has 'a', which 'exclude_custom_fields' excludes: remove it from one",
+    ),
+    ({"exclude_custom_fields": "budget"}, "'exclude_custom_fields' must be a list"),
+    ({"exclude_custom_fields": [5]}, "'exclude_custom_fields' (position 1) must be te"),
     ({"filters": "won"}, "'filters' must be a JSON object"),
     (
         {"filters": {"stageId": "x"}},
@@ -91,7 +97,23 @@ INVALID: list[tuple[dict[str, t.Any], str]] = [
     ({"api_url": "https://a..b"}, "'api_url' must be an https URL"),
     ({"api_url": "https://*.example"}, "'api_url' must be an https URL"),
     ({"api_url": "https://[::1"}, "'api_url' must be an https URL"),
-    ({"requests_per_hour": 10**30}, "'requests_per_hour' must be a whole number"),
+    *(
+        ({name: 10**9}, f"'{name}' must be a whole number of at ")
+        for name in (
+            "requests_per_hour",
+            "lookback_seconds",
+            "max_wait_seconds",
+            "max_run_seconds",
+            "backoff_max_tries",
+            "full_refresh_min_age_days",
+            "full_refresh_max_age_days",
+            "full_refresh_max_removed_percent",
+        )
+    ),
+    (
+        {"full_refresh_min_age_days": 8},
+        "'full_refresh_min_age_days' must not be more than 'full_refresh_max_age_days'",
+    ),
     ({"user_agent": " acme"}, "'user_agent' must be plain text of one line"),
     ({"user_agent": "a\nb"}, "'user_agent' must be plain text of one line"),
     ({"stream_maps": {"leds": {"x": "id"}}}, "'stream_maps' has 'leds', which is n"),
@@ -211,7 +233,6 @@ UNKNOWN = {
     "STREAM_MAP": "; did you mean 'TAP_MEGA_STREAM_MAPS'?",
     "FILTERS__STATUS": "; did you mean 'TAP_MEGA_FILTERS_STATUS'?",
     "loglevel": "; did you mean 'TAP_MEGA_LOGLEVEL'?",
-    "FULL_REFRESH_WHN": "; did you mean 'TAP_MEGA_FULL_REFRESH_WHEN'?",
     "COLOUR": "",
 }
 
@@ -233,7 +254,7 @@ def test_a_known_variable_logs_no_warning(
     tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither settings, nor the log level, nor what Meltano uses are unknown."""
-    for name in ("PAGE_SIZE", "_SELECT", "_LOAD_SCHEMA", "FULL_PAGE_SIZE"):
+    for name in ("PAGE_SIZE", "_SELECT", "_LOAD_SCHEMA"):
         monkeypatch.setenv(f"TAP_MEGA_{name}", "100")
     monkeypatch.setenv("TAP_MEGA_LOGLEVEL", "INFO")
     monkeypatch.setenv("TAP_MEGA_BATCH_CONFIG", "null")

@@ -13,13 +13,16 @@ if t.TYPE_CHECKING:
 VISIBLE_ASCII = r"^[\x21-\x7e]+$(?!\n)"
 PRINTABLE_ASCII = r"^[\x21-\x7e][\x20-\x7e]*$(?!\n)"
 
-FOLDER_OR_URL = r"^([a-z][a-z0-9+.-]*://[^:]+.*|[^:\0]+)$(?!\n)"
-
 CREDENTIALS = ("auth_token", "customer_id")
 """Required, unless `customers` is set."""
 
-LEADS_ARE_GONE = "leads_are_gone"
-"""A value of `full_refresh_when`."""
+FOLDER_OR_URL = r"^([a-z][a-z0-9+.-]*://[^:]+.*|[^:\0]+)$(?!\n)"
+
+MAX_SECONDS = 31_536_000
+"""A year: the limit of settings that are seconds."""
+
+MAX_DAYS = 3650
+MAX_TRIES = 1000
 
 FIELD_TYPES = ["string", "integer", "number", "boolean", "date", "date-time"]
 """The types that a column of a custom field can have."""
@@ -101,6 +104,15 @@ SETTINGS: Schema = th.PropertiesList(
         ),
     ),
     th.Property(
+        "exclude_custom_fields",
+        th.ArrayType(th.StringType(min_length=1)),
+        title="Exclude custom fields",
+        description=(
+            "Custom fields that are never sent, neither in `custom_fields` nor as "
+            "columns: a list of slugs."
+        ),
+    ),
+    th.Property(
         "filters",
         th.ObjectType(
             th.Property(
@@ -150,7 +162,7 @@ SETTINGS: Schema = th.PropertiesList(
     ),
     th.Property(
         "lookback_seconds",
-        th.IntegerType(minimum=0),
+        th.IntegerType(minimum=0, maximum=MAX_SECONDS),
         default=60,
         title="Look-back",
         description=(
@@ -189,7 +201,7 @@ SETTINGS: Schema = th.PropertiesList(
     ),
     th.Property(
         "max_wait_seconds",
-        th.IntegerType(minimum=0),
+        th.IntegerType(minimum=0, maximum=MAX_SECONDS),
         default=3900,
         title="Longest wait",
         description=(
@@ -199,7 +211,7 @@ SETTINGS: Schema = th.PropertiesList(
     ),
     th.Property(
         "max_run_seconds",
-        th.IntegerType(minimum=1),
+        th.IntegerType(minimum=1, maximum=MAX_SECONDS),
         title="Longest run",
         description=(
             "Maximum seconds per run. The run stops before the next request, and the "
@@ -215,7 +227,7 @@ SETTINGS: Schema = th.PropertiesList(
     ),
     th.Property(
         "backoff_max_tries",
-        th.IntegerType(minimum=1),
+        th.IntegerType(minimum=1, maximum=MAX_TRIES),
         default=10,
         title="Maximum tries",
         description=("Maximum attempts per request. Waiting for quota does not count."),
@@ -245,31 +257,49 @@ SETTINGS: Schema = th.PropertiesList(
         default=False,
         title="Emit ACTIVATE_VERSION",
         description=(
-            "Whether a full-table sync tells the loader, after its last row, to remove "
-            "the rows that were not in the load. Records of an incremental sync then "
-            "have a version, so that their rows stay."
+            "Whether to find leads that were deleted or merged in MEGA, and let the "
+            "loader remove their rows. No other job may write into the table."
         ),
     ),
     th.Property(
-        "full_refresh_when",
-        th.StringType,
-        allowed_values=["always", LEADS_ARE_GONE],
-        default="always",
-        title="Full refresh when",
+        "full_refresh_min_age_days",
+        th.IntegerType(minimum=0, maximum=MAX_DAYS),
+        default=1,
+        title="Shortest time between full refreshes",
         description=(
-            "Whether a full-table sync reads all leads each time (`always`), or only "
-            "if leads have disappeared since the last complete one "
-            f"(`{LEADS_ARE_GONE}`). Two requests find that out."
+            "With `emit_activate_version_messages`: after a full refresh has begun, "
+            "the next one begins at least this many days later."
         ),
     ),
     th.Property(
         "full_refresh_max_age_days",
-        th.IntegerType(minimum=1),
+        th.IntegerType(minimum=1, maximum=MAX_DAYS),
         default=7,
         title="Longest time between full refreshes",
         description=(
-            f"With `{LEADS_ARE_GONE}`: after how many days a full-table sync reads all "
-            "leads in any case."
+            "With `emit_activate_version_messages`: after a full refresh has begun, "
+            "the next one begins at most this many days later."
+        ),
+    ),
+    th.Property(
+        "full_refresh_max_removed_percent",
+        th.IntegerType(minimum=0, maximum=100),
+        default=20,
+        title="Most rows that a full refresh removes",
+        description=(
+            "If a full refresh would remove more than this share of the rows, it "
+            "removes none, and the run fails. This protects the table from a token "
+            "that sees fewer leads."
+        ),
+    ),
+    th.Property(
+        "include_lead_changes",
+        th.BooleanType,
+        default=False,
+        title="Include lead changes",
+        description=(
+            "Whether there is a second stream, `lead_changes`: each version of a lead "
+            "that was read, in a few columns."
         ),
     ),
 ).to_dict()

@@ -18,6 +18,7 @@ from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.plugin_base import JSONSchemaValidator
 
 from tap_mega.config.schema import (
+    BATCH_RULES,
     CREDENTIALS,
     FOLDER_OR_URL,
     PRINTABLE_ASCII,
@@ -94,6 +95,26 @@ def _any_of(
 Validator = validators.extend(  # type: ignore[no-untyped-call]
     JSONSchemaValidator, {"anyOf": _any_of}
 )
+
+
+def find_all_errors(
+    config: dict[str, t.Any], schema: Schema, streams: Sequence[str]
+) -> list[str]:
+    """Fill in the defaults, and return a line for each reason not to run.
+
+    Args:
+        config: The settings.
+        schema: The JSON schema of the settings.
+        streams: The streams that a stream map can apply to.
+    """
+    errors = find_errors(config, schema) or list(find_broken_text(config))
+    return errors or [
+        *find_errors(config, BATCH_RULES),
+        *find_credential_errors(config, schema),
+        *find_unsafe_maps(config, streams),
+        *find_broken_maps(config),
+        *find_contradictions(config),
+    ]
 
 
 def find_errors(config: dict[str, t.Any], schema: Schema) -> list[str]:
@@ -225,23 +246,27 @@ def _has_source(mapping: t.Any, streams: Sequence[str]) -> bool:
     return isinstance(mapping, dict) and mapping.get("__source__") in streams
 
 
-def find_unused_types(config: dict[str, t.Any]) -> list[str]:
-    """Return a line if `custom_field_types` could never find a custom field."""
-    line = (
-        "The setting 'custom_field_types' needs 'include_custom_fields' to be true. To "
-        "have the columns alone, deselect the property 'custom_fields'"
-    )
-    unused = config.get("custom_field_types") and not config["include_custom_fields"]
-    return [line] if unused else []
-
-
-def find_wrong_dates(config: dict[str, t.Any]) -> list[str]:
-    """Return a line if `end_date` is not after `start_date`."""
-    dates = [config.get(name) for name in ("start_date", "end_date")]
-    if None in dates:
-        return []
-    start, end = map(parse_timestamp, t.cast("list[str]", dates))
-    return [] if start < end else ["The setting 'end_date' must be after 'start_date'"]
+def find_contradictions(config: dict[str, t.Any]) -> Iterator[str]:
+    """Yield a line for each two settings that contradict each other."""
+    types = config.get("custom_field_types", {})
+    if types and not config["include_custom_fields"]:
+        yield (
+            "The setting 'custom_field_types' needs 'include_custom_fields' to be "
+            "true. To have the columns alone, deselect the property 'custom_fields'"
+        )
+    for slug in sorted(set(types) & set(config.get("exclude_custom_fields", ()))):
+        yield (
+            f"The setting 'custom_field_types' has '{slug}', which "
+            "'exclude_custom_fields' excludes: remove it from one of them"
+        )
+    if config["full_refresh_min_age_days"] > config["full_refresh_max_age_days"]:
+        yield (
+            "The setting 'full_refresh_min_age_days' must not be more than "
+            "'full_refresh_max_age_days'"
+        )
+    start, end = (config.get(name) for name in ("start_date", "end_date"))
+    if start and end and not parse_timestamp(start) < parse_timestamp(end):
+        yield "The setting 'end_date' must be after 'start_date'"
 
 
 def find_unknown(config: dict[str, t.Any], schema: Schema) -> list[str]:
