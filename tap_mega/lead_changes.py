@@ -12,7 +12,6 @@ from singer_sdk.singerlib import SchemaMessage
 from typing_extensions import override
 
 from tap_mega.catalog import complete_stream
-from tap_mega.config.validation import config_error
 from tap_mega.openapi import DOCUMENT
 from tap_mega.state.bookmark import REPLICATION_KEY
 from tap_mega.streams import LeadsStream
@@ -41,11 +40,6 @@ COLUMNS = {
     "qualified": ("qualified",),
 }
 """The columns, and where in a lead their values are."""
-
-NO_BATCH = (
-    "The stream 'lead_changes' and the setting 'batch_config' exclude each other: "
-    "deselect the stream, or remove the setting"
-)
 
 
 class LeadChangesStream(Stream):
@@ -89,8 +83,6 @@ class LeadChangesStream(Stream):
         complete_stream(self, catalog, REPLICATION_KEY)
         super().apply_catalog(catalog)
         self.replication_key = REPLICATION_KEY
-        if self.selected and self.config.get("batch_config"):
-            raise config_error(NO_BATCH)
 
     def begin(self) -> None:
         """Write the SCHEMA messages."""

@@ -10,7 +10,6 @@ from http import HTTPStatus
 
 import backoff
 from singer_sdk import RESTStream, metrics
-from singer_sdk.batch import Batcher
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import RemoveRecordTransform
 from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage, StateMessage
@@ -54,7 +53,6 @@ if t.TYPE_CHECKING:
 
     import requests
     from singer_sdk import Tap
-    from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig
     from singer_sdk.helpers.types import Auth, Context
     from singer_sdk.singerlib import Catalog
 
@@ -70,7 +68,7 @@ PARAMETER_NAMES = {"stage_id": "stageId"}
 
 TIMESTAMP_FILTERS = ("created_since",)
 
-PARTIAL_SETTINGS = ("start_date", "end_date", "filters", "batch_config")
+PARTIAL_SETTINGS = ("start_date", "end_date", "filters")
 """Settings with which the records of a full-table sync are not all leads."""
 
 ROW_SETTINGS = (
@@ -373,24 +371,6 @@ class LeadsStream(RESTStream[str | None]):
             changes.add(record)
         return ()
 
-    @override
-    def get_batches(
-        self, batch_config: BatchConfig, context: Context | None = None
-    ) -> Iterator[tuple[BaseBatchFileEncoding, list[str]]]:
-        """Yield the files of BATCH messages, with what RECORD messages would hold.
-
-        The SDK would write unprocessed leads, with deselected properties.
-        """
-        batcher = Batcher(self.tap_name, self.name, batch_config)
-        leads = self._sync_records(context, write_messages=False)
-        records = (
-            message.record
-            for lead in leads
-            for message in self._generate_record_messages(lead)
-        )
-        for manifest in batcher.get_batches(records):
-            yield batch_config.encoding, manifest
-
     @functools.cached_property
     def _custom_fields(self) -> CustomFields:
         types = self.config.get("custom_field_types")
@@ -479,12 +459,7 @@ class LeadsStream(RESTStream[str | None]):
         return part
 
     def _write_state(self) -> None:
-        """Write the leads so far, and the state.
-
-        BATCH messages are the exception: the SDK writes the state after each file.
-        """
-        if self.config.get("batch_config"):
-            return
+        """Write the leads so far, and the state."""
         self._state_writer.write_state(self.tap_state)
         if self._writer.has_records:  # The SDK does not repeat a state.
             self._writer.write_message(StateMessage(self.tap_state))

@@ -10,6 +10,7 @@ import typing as t
 import click
 from singer_sdk import Tap
 from singer_sdk.cli import plugin_cli
+from singer_sdk.helpers.capabilities import PluginCapabilities
 from singer_sdk.singerlib import StateMessage
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
@@ -37,6 +38,7 @@ if t.TYPE_CHECKING:
     from types import FrameType
 
     from singer_sdk import Stream
+    from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.plugin_base import _ConfigInput
 
     from tap_mega.shared.clock import Clock
@@ -49,6 +51,10 @@ class TapMega(Tap):
 
     name = "tap-mega"
     config_jsonschema = copy.deepcopy(SETTINGS)
+    capabilities: t.ClassVar[list[CapabilitiesEnum]] = [
+        it for it in Tap.capabilities if it is not PluginCapabilities.BATCH
+    ]
+    """BATCH bypasses stream maps: https://github.com/meltano/sdk/issues/1117."""
 
     message_writer_class = MegaWriter
     message_writer: MegaWriter
@@ -167,11 +173,8 @@ class TapMega(Tap):
         raise Stopped(signum, self._write_last_state)
 
     def _write_last_state(self) -> None:
-        """Write the leads that were kept, and the state, if the sync has begun.
-
-        BATCH messages are the exception: leads after the last one are in no file yet.
-        """
-        if self.message_writer.has_begun and not self.config.get("batch_config"):
+        """Write the leads that were kept, and the state, if the sync has begun."""
+        if self.message_writer.has_begun:
             self.message_writer.write_message(StateMessage(self.state))
 
     @plugin_cli

@@ -163,64 +163,6 @@ def test_any_iso_date_is_sent_as_the_api_writes_it(
     assert query["created_since"] == "2025-06-01T00:00:00.000Z"
 
 
-ENCODING = {"format": "jsonl", "compression": "none"}
-
-
-@pytest.mark.parametrize(
-    ("batch", "words"),
-    [
-        ({"storage": {"root": "x"}}, "'batch_config.encoding' is missing"),
-        ({"encoding": ENCODING}, "'batch_config.storage' is missing"),
-        ({"encoding": None, "storage": {"root": "x"}}, "must be a JSON object"),
-        ({"encoding": {}, "storage": {"root": "x"}}, "encoding.format' is missing"),
-        ({"encoding": ENCODING, "storage": {}}, "storage.root' is missing"),
-        ({"encoding": ENCODING, "storage": {"root": ""}}, "must be a folder, or a URL"),
-        ({"encoding": ENCODING, "storage": {"root": "://"}}, "must be a folder, or"),
-        ({"encoding": ENCODING, "storage": {"root": "mailto:x"}}, "must be a folder"),
-        ({"encoding": ENCODING, "storage": {"root": "a\0"}}, "must be a folder, or"),
-        ({"encoding": ENCODING, "storage": {"root": "x"}, "batch_size": 0}, "least 1"),
-        ({"encoding": ENCODING, "storage": {"root": "x"}, "rows": 5}, "has no 'rows'"),
-        ({"encoding": {**ENCODING, "x": 5}, "storage": {"root": "x"}}, "has no 'x'"),
-        ({"encoding": ENCODING, "storage": {"root": "x", "y": 5}}, "has no 'y'"),
-    ],
-    ids=str,
-)
-def test_a_malformed_batch_config_is_one_line(
-    tap: Command, sandbox: Sandbox, batch: Json, words: str
-) -> None:
-    """The line names the part that is wrong, before any request."""
-    run = tap(config={**sandbox.config(), "batch_config": batch})
-    check_one_line(run, "The setting 'batch_config", words)
-    assert not sandbox.requests
-
-
-@pytest.mark.parametrize(
-    "root", ["file://{folder}/file", "/proc/none", "foo://bar", "memory://x"]
-)
-def test_a_batch_root_that_cannot_be_written_is_one_line(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, root: str
-) -> None:
-    """What only shows when the first file is written names the setting, too."""
-    (tap.folder / "file").touch()
-    storage = {"root": root.format(folder=tap.folder)}
-    batch = {"encoding": ENCODING, "storage": storage}
-    run = tap(config={**sandbox.config(), "batch_config": batch}, clock=clock)
-    check_one_line(run, "Cannot write a BATCH file", "'batch_config'")
-
-
-def test_a_batch_format_that_is_not_installed_is_one_line(
-    tap: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Parquet files need pyarrow, which the tap does not install."""
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    batch = {
-        "encoding": {**ENCODING, "format": "parquet"},
-        "storage": {"root": tap.folder.as_uri()},
-    }
-    run = tap(config={**sandbox.config(), "batch_config": batch})
-    check_one_line(run, "Cannot write a BATCH file", "'batch_config'", "installed")
-
-
 @pytest.mark.parametrize(
     "maps", [{"__else__": "x"}, {"leads": {"__else__": "x"}}, {"leads": {"x": "("}}]
 )

@@ -116,6 +116,7 @@ INVALID: list[tuple[dict[str, t.Any], str]] = [
     ),
     ({"user_agent": " acme"}, "'user_agent' must be plain text of one line"),
     ({"user_agent": "a\nb"}, "'user_agent' must be plain text of one line"),
+    ({"batch_config": {}}, "'batch_config' is not supported: remove it"),
     ({"stream_maps": {"leds": {"x": "id"}}}, "'stream_maps' has 'leds', which is n"),
     ({"stream_maps": {"crm": {"__source__": "leds"}}}, "'stream_maps' has 'crm', whi"),
     (
@@ -143,24 +144,6 @@ def test_an_invalid_setting_is_one_line(
     assert line in run.errors[0]
     assert "Traceback" not in run.log
     assert run.stdout == ""
-    assert not sandbox.requests
-
-
-def test_batch_config_excludes_stream_maps(
-    tap: Command, sandbox: Sandbox, tmp_path: Path
-) -> None:
-    """BATCH files would bypass the stream maps, so the run ends before any request."""
-    both = {
-        "stream_maps": {"leads": {"contact_email": "__NULL__"}},
-        "batch_config": {
-            "encoding": {"format": "jsonl", "compression": "none"},
-            "storage": {"root": (tmp_path / "batches").as_uri()},
-        },
-    }
-    run = tap(config={**sandbox.config(), **both})
-    assert run.code == 1
-    assert len(run.errors) == 1
-    assert "'batch_config' and 'stream_maps' exclude each other" in run.errors[0]
     assert not sandbox.requests
 
 
@@ -257,7 +240,6 @@ def test_a_known_variable_logs_no_warning(
     for name in ("PAGE_SIZE", "_SELECT", "_LOAD_SCHEMA"):
         monkeypatch.setenv(f"TAP_MEGA_{name}", "100")
     monkeypatch.setenv("TAP_MEGA_LOGLEVEL", "INFO")
-    monkeypatch.setenv("TAP_MEGA_BATCH_CONFIG", "null")
     run = tap("--config=ENV", config=sandbox.config(), clock=clock)
     assert run.code == 0
     assert "WARNING" not in run.log

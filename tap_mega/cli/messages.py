@@ -21,13 +21,9 @@ PRINTERS = {click.utils.__file__, plugin_base.__file__, tap_base.__file__}
 MAP_ADVICE = (
     "Correct the setting 'stream_maps': a value may be null, as docs/recipes.md shows"
 )
-BATCH_ADVICE = (
-    "Check the setting 'batch_config': its 'storage.root' must be writable, and what "
-    "its 'encoding' or URL needs must be installed"
-)
 BUG_ADVICE = (
-    "Check the SDK's settings, such as 'stream_maps' and 'batch_config', and the "
-    "catalog. If they are right, report this line as a bug of tap-mega"
+    "Check the SDK's settings, such as 'stream_maps', and the catalog. If they are "
+    "right, report this line as a bug of tap-mega"
 )
 
 
@@ -85,18 +81,7 @@ def _format_unexpected_error(error: Exception) -> str:
     reason = getattr(error, "strerror", None) or type(error).__name__
     if pathlib.PurePath(mapper.__file__) in files:
         return f"A stream map failed on a lead ({reason}). {MAP_ADVICE}"
-    if _comes_from_batch(files):
-        return f"Cannot write a BATCH file ({reason}). {BATCH_ADVICE}"
     if isinstance(error, OSError) and str(files[-1]) in PRINTERS:
         return f"Cannot write to stdout: {reason}"
     place = f"{'/'.join(files[-1].parts[-2:])}:{frames[-1].lineno}"
     return f"Unexpected {type(error).__name__} at {place}. {BUG_ADVICE}"
-
-
-def _comes_from_batch(files: list[pathlib.PurePath]) -> bool:
-    """Return whether an error comes from where the SDK writes BATCH files.
-
-    An encoder also reads the leads, whose errors are not its own.
-    """
-    in_storage = any(file.match("singer_sdk/helpers/_batch.py") for file in files)
-    return in_storage or files[-1].match("singer_sdk/contrib/batch_encoder_*.py")

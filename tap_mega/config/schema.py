@@ -16,8 +16,6 @@ PRINTABLE_ASCII = r"^[\x21-\x7e][\x20-\x7e]*$(?!\n)"
 CREDENTIALS = ("auth_token", "customer_id")
 """Required, unless `customers` is set."""
 
-FOLDER_OR_URL = r"^([a-z][a-z0-9+.-]*://[^:]+.*|[^:\0]+)$(?!\n)"
-
 MAX_SECONDS = 31_536_000
 """A year: the limit of settings that are seconds."""
 
@@ -310,42 +308,3 @@ def properties_of(name: str) -> dict[str, Schema]:
     setting: Schema = SETTINGS["properties"].get(name, {})
     properties: dict[str, Schema] = setting.get("properties", {})
     return properties
-
-
-BATCH_RULES: Schema = {
-    "properties": {
-        "batch_config": {
-            "properties": {
-                "encoding": {
-                    "type": "object",
-                    "properties": {
-                        "format": {"type": "string", "title": "format of the files"},
-                        "compression": {},
-                    },
-                    "required": ["format"],
-                    "additionalProperties": False,
-                    "title": "format and compression of the files",
-                },
-                "storage": {
-                    "type": "object",
-                    "properties": {
-                        "root": {
-                            "type": "string",
-                            "pattern": FOLDER_OR_URL,
-                            "title": "folder or URL to write to",
-                        },
-                        "prefix": {},
-                        "params": {"type": "object"},
-                    },
-                    "required": ["root"],
-                    "additionalProperties": False,
-                    "title": "place to write to",
-                },
-                "batch_size": {"type": ["integer", "null"], "minimum": 1},
-            },
-            "required": ["encoding", "storage"],
-            "additionalProperties": False,
-        }
-    }
-}
-"""What `batch_config` needs, and the SDK's schema of it does not say."""

@@ -17,13 +17,7 @@ from requests import Request
 from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.plugin_base import JSONSchemaValidator
 
-from tap_mega.config.schema import (
-    BATCH_RULES,
-    CREDENTIALS,
-    FOLDER_OR_URL,
-    PRINTABLE_ASCII,
-    VISIBLE_ASCII,
-)
+from tap_mega.config.schema import CREDENTIALS, PRINTABLE_ASCII, VISIBLE_ASCII
 from tap_mega.shared.timestamps import parse_timestamp
 
 if t.TYPE_CHECKING:
@@ -35,10 +29,16 @@ if t.TYPE_CHECKING:
 
 FORMATS = FormatChecker(formats=["uuid"])
 
+BATCH = "batch_config"
+
+NO_BATCH = (
+    f"The setting '{BATCH}' is not supported: remove it, and leads leave as RECORD "
+    "messages"
+)
+
 REQUIREMENTS: dict[str, str] = {
     VISIBLE_ASCII: "text without white space; copy it again from where it is kept",
     PRINTABLE_ASCII: "plain text of one line",
-    FOLDER_OR_URL: "a folder, or a URL such as file:///srv/batches",
     "uuid": "a UUID, such as 00000000-0000-4000-8000-000000000000",
     "date-time": "a date or date-time, such as 2026-01-31 or 2026-01-31T08:00:00Z",
     "uri": "an https URL, or an http URL of this machine (localhost, 127.0.0.1)",
@@ -109,7 +109,7 @@ def find_all_errors(
     """
     errors = find_errors(config, schema) or list(find_broken_text(config))
     return errors or [
-        *find_errors(config, BATCH_RULES),
+        *([NO_BATCH] if BATCH in config else []),
         *find_credential_errors(config, schema),
         *find_unsafe_maps(config, streams),
         *find_broken_maps(config),
@@ -181,17 +181,11 @@ def find_unsafe_maps(config: dict[str, t.Any], streams: Sequence[str]) -> list[s
     """
     maps = config.get("stream_maps") or {}
     names = "' or '".join(streams)
-    lines = [
+    return [
         f"The setting 'stream_maps' has '{name}', which is not a stream: use '{names}'"
         for name, mapping in maps.items()
         if name not in {*streams, "__else__"} and not _has_source(mapping, streams)
     ]
-    if maps and config.get("batch_config"):
-        lines.append(
-            "The settings 'batch_config' and 'stream_maps' exclude each other: a BATCH "
-            "file would hold the leads unmapped. Set only one"
-        )
-    return lines
 
 
 def find_broken_maps(config: dict[str, t.Any]) -> list[str]:
@@ -273,7 +267,7 @@ def find_unknown(config: dict[str, t.Any], schema: Schema) -> list[str]:
     """Return a line for each top-level setting that does not exist."""
     return [
         f"The setting '{name}' does not exist and is ignored{hint}"
-        for name, hint in unknown_names(config, schema["properties"])
+        for name, hint in unknown_names(config, [*schema["properties"], BATCH])
     ]
 
 
