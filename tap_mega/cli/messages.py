@@ -9,6 +9,7 @@ import click
 from singer_sdk import mapper, plugin_base, tap_base
 from singer_sdk.exceptions import (
     ConfigValidationError,
+    MapExpressionError,
     MappingError,
     SingerSDKError,
 )
@@ -20,6 +21,9 @@ PRINTERS = {click.utils.__file__, plugin_base.__file__, tap_base.__file__}
 
 MAP_ADVICE = (
     "Correct the setting 'stream_maps': a value may be null, as docs/recipes.md shows"
+)
+CONFIG_ADVICE = (
+    "Correct the settings 'stream_maps' and 'stream_map_config': a name is missing"
 )
 BUG_ADVICE = (
     "Check the SDK's settings, such as 'stream_maps', and the catalog. If they are "
@@ -52,14 +56,19 @@ def _format_map_error(error: Exception) -> str:
             name = names["property_name"] or "__filter__"
             stream = getattr(names.get("self"), "stream_alias", "leads")
             reason = type(error.__cause__ or error).__name__
+            advice = CONFIG_ADVICE if reason == "KeyError" else MAP_ADVICE
             return (
                 f"The stream map for '{name}' of the stream '{stream}' failed on a "
-                f"lead ({reason}). {MAP_ADVICE}"
+                f"lead ({reason}). {advice}"
             )
     return ""
 
 
 def _format_sdk_error(error: SingerSDKError) -> str:
+    if isinstance(error, MapExpressionError):  # The message quotes the expression.
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        name = frame.f_locals.get("prop_key", "__filter__' or '__alias__")
+        return f"Correct the setting 'stream_maps': '{name}' is not a valid expression"
     line = str(error)
     unnamed = isinstance(error, MappingError) and "'stream_maps'" not in line
     return f"Correct the setting 'stream_maps': {line}" if unnamed else line

@@ -5,7 +5,6 @@ The SDK's own messages quote the value, which may be a secret.
 
 from __future__ import annotations
 
-import ast
 import difflib
 import ipaddress
 import json
@@ -112,7 +111,6 @@ def find_all_errors(
         *([NO_BATCH] if BATCH in config else []),
         *find_credential_errors(config, schema),
         *find_unsafe_maps(config, streams),
-        *find_broken_maps(config),
         *find_contradictions(config),
     ]
 
@@ -186,54 +184,6 @@ def find_unsafe_maps(config: dict[str, t.Any], streams: Sequence[str]) -> list[s
         for name, mapping in maps.items()
         if name not in {*streams, "__else__"} and not _has_source(mapping, streams)
     ]
-
-
-def find_broken_maps(config: dict[str, t.Any]) -> list[str]:
-    """Return a line for each reason why an expression of `stream_maps` cannot work."""
-    known = config.get("stream_map_config") or {}
-    lines, users = [], dict[str, list[str]]()
-    for path, text in _expressions(config.get("stream_maps") or {}):
-        tree = _parse_expression(text)
-        if tree is None:
-            lines.append(f"The setting '{path}' is not a valid expression")
-            continue
-        for name in _names_of_config(tree) - set(known):
-            users.setdefault(name, []).append(f"'{path}'")
-    for name, paths in sorted(users.items()):
-        verb = "uses" if len(paths) == 1 else "use"
-        who = f"{' and '.join(paths)} {verb}"
-        lines.append(f"The setting 'stream_map_config' lacks '{name}', which {who}")
-    return lines
-
-
-def _expressions(maps: dict[str, t.Any]) -> Iterator[tuple[str, str]]:
-    """Yield the name of each setting that is an expression, and the expression."""
-    for stream, mapping in maps.items():
-        for name, text in mapping.items() if isinstance(mapping, dict) else ():
-            is_option = name.startswith("__") and name != "__filter__"
-            if isinstance(text, str) and not is_option:
-                yield f"stream_maps.{stream}.{name}", text
-
-
-def _parse_expression(text: str) -> ast.Expr | None:
-    """Return what the SDK evaluates; None if it is not an expression."""
-    try:
-        first = ast.parse(text).body[0]
-    except (SyntaxError, IndexError, ValueError, RecursionError, MemoryError):
-        return None
-    return first if isinstance(first, ast.Expr) else None
-
-
-def _names_of_config(tree: ast.Expr) -> set[str]:
-    """Return the names in `config['…']`, unless the expression looks for them first."""
-    names, looked_for = set(), set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.Subscript(ast.Name("config"), ast.Constant(str(name))):
-                names.add(name)
-            case ast.Compare(ast.Constant(str(name)), _, [ast.Name("config")]):
-                looked_for.add(name)
-    return names - looked_for
 
 
 def _has_source(mapping: t.Any, streams: Sequence[str]) -> bool:
