@@ -1,120 +1,51 @@
-"""Validate a catalog, and select the properties that each record must have.
+"""Check a catalog, and select the properties that each record must have.
 
 A catalog may deselect data, but not the key or the replication key: these are selected
-again, with a warning. An invalid catalog stops the run before any request.
+again, with a warning. A catalog that contradicts the tap stops it before any request.
 """
 
 from __future__ import annotations
 
-import itertools
 import typing as t
 
-from jsonschema import Draft7Validator
+from singer_sdk.singerlib import Catalog, Schema
 from singer_sdk.singerlib.catalog import (
     REPLICATION_FULL_TABLE,
     REPLICATION_INCREMENTAL,
     Metadata,
+    StreamMetadata,
 )
 
-from tap_mega.config.validation import config_error, requirement
+from tap_mega.config.validation import config_error
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
-    from jsonschema import ValidationError
     from singer_sdk import Stream
-    from singer_sdk.singerlib import Catalog, CatalogEntry, MetadataMapping
+    from singer_sdk.singerlib import CatalogEntry, MetadataMapping
 
     Json: t.TypeAlias = dict[str, t.Any]
 
 METHODS = (REPLICATION_INCREMENTAL, REPLICATION_FULL_TABLE)
-INCLUSIONS = [it.value for it in Metadata.InclusionType]
 
-NULLABLE_TEXT = {"type": ["string", "null"]}
-NULLABLE_BOOLEAN = {"type": ["boolean", "null"]}
-NAMES = {"type": ["array", "null"], "items": {"type": "string"}}
+CUSTOM_FIELDS = ("properties", "custom_fields")
 
-SHAPE: Json = {
-    "type": "object",
-    "required": ["streams"],
-    "properties": {
-        "streams": {"type": "array", "items": {"$ref": "#/definitions/stream"}}
-    },
-    "definitions": {
-        "stream": {
-            "type": "object",
-            "required": ["tap_stream_id"],
-            "properties": {
-                "tap_stream_id": {"type": "string"},
-                "stream": NULLABLE_TEXT,
-                "key_properties": NAMES,
-                "replication_key": NULLABLE_TEXT,
-                "replication_method": NULLABLE_TEXT,
-                "schema": {
-                    "allOf": [
-                        {"$ref": Draft7Validator.META_SCHEMA["$id"]},
-                        {"$ref": "#/definitions/schema"},
-                    ]
-                },
-                "metadata": {
-                    "type": "array",
-                    "items": {"$ref": "#/definitions/metadata"},
-                },
-            },
-        },
-        "metadata": {
-            "type": "object",
-            "required": ["breadcrumb", "metadata"],
-            "properties": {
-                "breadcrumb": {"type": "array", "items": {"type": "string"}},
-                "metadata": {
-                    "type": "object",
-                    "properties": {
-                        "selected": NULLABLE_BOOLEAN,
-                        "selected-by-default": NULLABLE_BOOLEAN,
-                        "inclusion": {"enum": [*INCLUSIONS, None]},
-                        "table-key-properties": NAMES,
-                        "replication-key": NULLABLE_TEXT,
-                        "forced-replication-method": NULLABLE_TEXT,
-                    },
-                },
-            },
-        },
-        "schema": {
-            "type": "object",
-            "properties": {
-                "properties": {
-                    "type": "object",
-                    "additionalProperties": {"$ref": "#/definitions/schema"},
-                },
-                "items": {"$ref": "#/definitions/schema"},
-            },
-        },
-    },
-}
-"""The JSON schema of a catalog, as far as the tap and the SDK read it."""
+ADVICE = "make it with --discover"
 
 
-def check_shape(catalog: object) -> None:
-    """Check a catalog before the SDK reads it.
+def check_catalog(content: t.Any) -> None:
+    """Check the content of a file before the SDK reads it.
 
     Raises:
-        ConfigValidationError: If it has another shape.
+        ConfigValidationError: If the SDK cannot read it, or would take a text or a
+            number for a selection.
     """
-    if error := next(Draft7Validator(SHAPE).iter_errors(catalog), None):
-        raise config_error(_format_error(error))
-
-
-def _format_error(error: ValidationError) -> str:
-    path = ".".join(map(str, error.path))
-    if "schema" in error.path:
-        problem = "must be a JSON schema whose properties are objects"
-    elif error.validator == "required":
-        problem = f"must have {error.message.split(' ')[0]}"
-    else:
-        problem = f"must be {requirement(error)}"
-    place = f"In the catalog, '{path}'" if path else "The catalog"
-    return f"{place} {problem}: make it with --discover"
+    try:
+        catalog = Catalog.from_dict({"streams": content["streams"]})
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        msg = f"The catalog cannot be read ({type(error).__name__}): {ADVICE}"
+        raise config_error(msg) from None
+    _raise_first(it for entry in catalog.streams for it in _find_no_booleans(entry))
 
 
 def complete_stream(stream: Stream, catalog: Catalog, replication_key: str) -> None:
@@ -129,56 +60,80 @@ def complete_stream(stream: Stream, catalog: Catalog, replication_key: str) -> N
         ConfigValidationError: If the stream cannot do what its entry says.
     """
     if entry := catalog.get_stream(stream.name):
-        for line in _complete_entry(entry, stream.primary_keys, replication_key):
-            stream.logger.warning(line)
+        key = stream.primary_keys
+        _raise_first(_find_contradictions(entry, key, replication_key))
+        required = list(dict.fromkeys([*key, replication_key]))
+        own = stream.schema["properties"]
+        _complete_entry(entry, key, {name: own[name] for name in required})
+        excluded = stream.config.get("exclude_custom_fields") or ()
+        for line in (
+            *_find_useless_rules(entry.metadata, excluded),
+            *_select(entry.metadata, required),
+        ):
+            stream.logger.warning("%s", line)
+
+
+def _raise_first(problems: Iterator[str]) -> None:
+    """Raise the first problem of a catalog, if there is one."""
+    if problem := next(problems, None):
+        msg = f"In the catalog, {problem}: {ADVICE}"
+        raise config_error(msg)
 
 
 def _complete_entry(
-    entry: CatalogEntry, key_properties: Sequence[str], replication_key: str
-) -> list[str]:
-    """Select what each record must have, and return warnings."""
+    entry: CatalogEntry, key: Sequence[str], required: dict[str, Json]
+) -> None:
+    """Set what an entry must say of the key, and of properties by their schemas."""
     if not entry.metadata:  # Then the SDK selects everything.
         entry.metadata.root.selected = True
-    required = list(dict.fromkeys([*key_properties, replication_key]))
-    problems = itertools.chain(
-        _find_gaps(entry, required),
-        _find_contradictions(entry, key_properties, replication_key),
-    )
-    if problem := next(problems, None):
-        msg = f"In the catalog, {problem}: make it with --discover"
-        raise config_error(msg)
-    entry.key_properties = list(key_properties)
-    return list(_select(entry.metadata, required))
+    entry.key_properties = list(key)
+    entry.schema.properties = entry.schema.properties or {}
+    for name, own in required.items():
+        entry.schema.properties[name] = Schema.from_dict(own)
 
 
-def _find_gaps(entry: CatalogEntry, required: Sequence[str]) -> Iterator[str]:
-    name, properties = entry.tap_stream_id, entry.schema.properties or {}
-    if () not in entry.metadata:
-        yield f"the metadata of '{name}' must have an entry with an empty breadcrumb"
-    for column in required:
-        if column not in properties or "string" not in (properties[column].type or ()):
-            yield f"the schema of '{name}' must have '{column}' as a string"
+def _find_no_booleans(entry: CatalogEntry) -> Iterator[str]:
+    """Yield each selection that is not true or false: the SDK selects `"false"`."""
+    for breadcrumb, it in entry.metadata.items():
+        chosen: tuple[object, ...] = (it.selected, it.selected_by_default)
+        if not all(value is None or isinstance(value, bool) for value in chosen):
+            name = ".".join((str(entry.tap_stream_id), *breadcrumb[1::2]))
+            yield f"'selected' of '{name}' must be true or false"
 
 
 def _find_contradictions(
-    entry: CatalogEntry, key_properties: Sequence[str], replication_key: str
+    entry: CatalogEntry, key: Sequence[str], replication_key: str
 ) -> Iterator[str]:
     """Yield each property of an entry that contradicts the stream."""
-    name, root = entry.tap_stream_id, entry.metadata.root
-    keys = entry.key_properties or root.table_key_properties or ()
-    method = entry.replication_method or root.forced_replication_method
-    for field, value, allowed in (
-        ("stream", entry.stream, [name]),
-        ("key_properties", ", ".join(keys), [", ".join(key_properties)]),
-        ("replication_method", method, METHODS),
-        (
-            "replication_key",
-            entry.replication_key or root.replication_key,
-            [replication_key],
-        ),
+    name, root = entry.tap_stream_id, entry.metadata.get((), StreamMetadata())
+    keys, methods = ", ".join(key), " or ".join(METHODS)
+    for field, words, allowed, in_metadata in (
+        ("stream", name, (name,), ""),
+        ("key_properties", keys, ([*key], (*key,)), "table_key_properties"),
+        ("replication_method", methods, METHODS, "forced_replication_method"),
+        ("replication_key", replication_key, (replication_key,), "replication_key"),
     ):
-        if value and value not in allowed:
-            yield f"the {field} of '{name}' must be {' or '.join(allowed)}"
+        for value in (getattr(entry, field), getattr(root, in_metadata, None)):
+            if value and value not in allowed:
+                yield f"the {field} of '{name}' must be {words}"
+
+
+def _find_useless_rules(
+    metadata: MetadataMapping, excluded: Collection[str]
+) -> Iterator[str]:
+    """Yield a line for each custom field that is deselected, and not excluded."""
+    mask = metadata.resolve_selection()
+    for breadcrumb, is_selected in mask.items():
+        if (
+            breadcrumb[:-1] == (*CUSTOM_FIELDS, "properties")
+            and mask[CUSTOM_FIELDS]
+            and not is_selected
+            and (slug := breadcrumb[-1]) not in excluded
+        ):
+            yield (
+                f"The catalog deselects 'custom_fields.{slug}', which hides no column "
+                "of it: use the setting 'exclude_custom_fields' instead"
+            )
 
 
 def _select(metadata: MetadataMapping, required: Sequence[str]) -> Iterator[str]:

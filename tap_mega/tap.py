@@ -15,7 +15,7 @@ from singer_sdk.singerlib import StateMessage
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from tap_mega.catalog import check_shape
+from tap_mega.catalog import check_catalog
 from tap_mega.cli.check import check_credentials
 from tap_mega.cli.command import MegaCommand
 from tap_mega.cli.custom_fields import MAX_PAGES, profile_fields
@@ -285,7 +285,7 @@ class TapMega(Tap):
         """Run a sync, with a state and a catalog that are JSON objects."""
         super().invoke(
             state=check_json("--state", state),
-            catalog=check_json("--catalog", catalog, check_shape),
+            catalog=check_json("--catalog", catalog, check_catalog),
             **kwargs,
         )
 
