@@ -19,7 +19,7 @@ from tap_mega.catalog import check_catalog
 from tap_mega.cli.check import check_credentials
 from tap_mega.cli.command import MegaCommand
 from tap_mega.cli.custom_fields import MAX_PAGES, profile_fields
-from tap_mega.cli.files import InputFile, check_json, not_json, unreadable
+from tap_mega.cli.files import ENCODING, InputFile, check_json, read_object
 from tap_mega.cli.logs import setup_errors, silence_libraries
 from tap_mega.config.customers import customers_of
 from tap_mega.config.environment import find_unknown_variables, read_environment
@@ -42,6 +42,9 @@ if t.TYPE_CHECKING:
     from singer_sdk.plugin_base import _ConfigInput
 
     from tap_mega.shared.clock import Clock
+
+ENV = "ENV"
+"""Given to `--config`, it is no file: the settings come from variables."""
 
 STREAMS = (LeadsStream.name, LeadChangesStream.name)
 
@@ -191,7 +194,7 @@ class TapMega(Tap):
         command = super().get_singer_command()
         for param in command.params:
             if isinstance(param.type, click.File):
-                param.type = InputFile(encoding="utf-8")
+                param.type = InputFile(encoding=ENCODING)
         return MegaCommand(
             name=command.name,
             callback=command.callback,
@@ -261,16 +264,10 @@ class TapMega(Tap):
         Raises:
             ConfigValidationError: If one is missing, or is not a JSON object.
         """
-        found = super().cb_config(ctx, param, ())
+        found = super().cb_config(ctx, param, (ENV,) if ENV in value else ())
         for path in value:
-            try:
-                part = super().cb_config(ctx, param, (path,))
-                found.config |= part.config
-            except OSError:
-                raise unreadable(param.opts[0], path) from None
-            except (RuntimeError, TypeError, ValueError) as error:
-                raise not_json(param.opts[0], path, error) from None
-            found.parse_env |= part.parse_env
+            if path != ENV:
+                found.config |= read_object(param.opts[0], path)
         return found
 
     @classmethod
@@ -291,11 +288,13 @@ class TapMega(Tap):
 
 
 def value_of(state: dict[str, t.Any]) -> dict[str, t.Any]:
-    """Return the value of a STATE message. Any other object is returned unchanged.
+    """Return the state in an object that holds one, or the object itself.
 
-    The output of a target has only the value, and that of a tap the whole message.
+    The output of a target has only the state, that of a tap the whole STATE message,
+    and that of `meltano state get` an object with `singer_state`.
     """
-    value = state.get("value") if state.get("type") == "STATE" else None
+    name = "value" if state.get("type") == "STATE" else "singer_state"
+    value = state.get(name)
     return value if isinstance(value, dict) and "bookmarks" in value else state
 
 

@@ -79,23 +79,89 @@ def test_a_missing_file_is_named(tap: Command, option: str, path: str) -> None:
     check_one_line(tap(f"{option}={path}"), option, f"'{path}'")
 
 
+def give(tap: Command, sandbox: Sandbox, option: str, content: str) -> Run:
+    """Run the command with a file for an option, after a configuration that works."""
+    (tap.folder / "good.json").write_text(json.dumps(sandbox.config()))
+    path = tap.folder / "given.json"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    return tap(f"--config={tap.folder}/good.json", f"{option}={path}")
+
+
+NO_OBJECTS = {
+    "cut": "{",
+    "NUL": "\0",
+    "list": "[1]",
+    "no UTF-8": "\udcff",
+    "empty": "",
+    "NaN": "NaN",
+    "NaN in": '{"a": NaN}',
+    "Infinity": '{"a": -Infinity}',
+    "deep": 9000 * "[",
+    "digits": f'{{"a": {5000 * "1"}}}',
+}
+
+
 @pytest.mark.parametrize("option", FILE_OPTIONS)
-@pytest.mark.parametrize(
-    "content",
-    ["", "NaN", '{"a": NaN}', '{"a": -Infinity}', 9000 * "[", f'{{"a": {5000 * "1"}}}'],
-    ids=["empty", "NaN", "in", "Infinity", "deep", "digits"],
-)
-def test_content_that_is_not_json_is_one_line(
+@pytest.mark.parametrize("content", NO_OBJECTS.values(), ids=NO_OBJECTS)
+def test_content_that_is_no_json_object_is_one_line(
     tap: Command, sandbox: Sandbox, option: str, content: str
 ) -> None:
-    """A file that the SDK cannot read is named by its option; a state may be empty."""
-    (tap.folder / "good.json").write_text(json.dumps(sandbox.config()))
-    (tap.folder / "bad.json").write_text(content)
-    run = tap(f"--config={tap.folder}/good.json", f"{option}={tap.folder}/bad.json")
+    """The line names the option, before any request. Only a state may be empty."""
+    run = give(tap, sandbox, option, content)
     if (option, content) == ("--state", ""):
         assert run.code == 0
     else:
         check_one_line(run, option.strip("-"))
+        assert not sandbox.requests
+
+
+@pytest.mark.parametrize("option", FILE_OPTIONS)
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (f'{{"auth_token": "{TOKEN}",\n  "page_size" 5}}', "line 2, column 15"),
+        ('{"page_size": 5\n\n', "line 1, column 16"),
+    ],
+)
+def test_broken_json_has_a_line_and_a_column(
+    tap: Command, sandbox: Sandbox, option: str, content: str, place: str
+) -> None:
+    """The line of the log names the file and the place, and quotes nothing."""
+    run = give(tap, sandbox, option, content)
+    assert run.errors == [
+        (
+            f"{option} must name a file that holds a JSON object: the file "
+            f"'{tap.folder}/given.json' is not JSON at {place}"
+        )
+    ]
+    assert TOKEN not in run.log
+
+
+@pytest.mark.parametrize("option", FILE_OPTIONS)
+def test_a_byte_order_mark_is_no_mistake(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, option: str
+) -> None:
+    """Editors of Windows write one at the start of a file."""
+    first = tap(config=sandbox.config(), clock=clock)
+    contents: Json = {
+        "--config": sandbox.config(),
+        "--state": first.state,
+        "--catalog": json.loads(tap("--discover").stdout),
+    }
+    run = give(tap, sandbox, option, f"\ufeff{json.dumps(contents[option])}")
+    assert (run.code, run.errors) == (0, [])
+
+
+def test_a_state_that_meltano_prints_is_taken(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """`meltano state get` prints the state inside of an object."""
+    first = tap(config=sandbox.config(), clock=clock)
+    state = {"singer_state": first.state}
+    run = tap(config=sandbox.config(), state=state, clock=clock)
+    assert (run.code, run.state) == (0, first.state)
+    assert "updated_since" in sandbox.requests[-1].query
+    assert "WARNING" not in run.log
 
 
 @pytest.mark.parametrize("option", FILE_OPTIONS)

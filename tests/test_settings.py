@@ -10,7 +10,6 @@ import pytest
 from testing.harness import part_of
 
 if t.TYPE_CHECKING:
-    from pathlib import Path
 
     from sandbox import Sandbox
     from testing.clock import FakeClock
@@ -326,53 +325,6 @@ def test_a_null_filter_is_ignored(
     run = tap(config=config, clock=clock)
     assert "status" not in sandbox.requests[0].query
     assert "filters" not in part_of(run.state)
-
-
-@pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
-@pytest.mark.parametrize(
-    "content", ["{", "\x00", "[1]", "\udcff"], ids=["cut", "nul", "list", "not-utf-8"]
-)
-def test_an_invalid_file_is_one_line(
-    tap: Command, sandbox: Sandbox, tmp_path: Path, option: str, content: str
-) -> None:
-    """One line names the option of a broken file, before any request."""
-    path = tmp_path / "broken.json"
-    path.write_bytes(content.encode(errors="surrogateescape"))
-    given = [] if option == "--config" else [f"--config={tap.folder}/good.json"]
-    (tap.folder / "good.json").write_text(json.dumps(sandbox.config()))
-    run = tap(*given, f"{option}={path}")
-    assert run.code == 1
-    assert len(run.errors) == 1
-    assert option in run.errors[0]
-    assert not sandbox.requests
-
-
-@pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
-def test_broken_json_has_a_line_and_a_column(
-    tap: Command, sandbox: Sandbox, option: str
-) -> None:
-    """The line of the log names the file and the place, and quotes nothing."""
-    path = tap.folder / "broken.json"
-    path.write_text(f'{{"auth_token": "{TOKEN}",\n  "page_size" 5}}')
-    (tap.folder / "good.json").write_text(json.dumps(sandbox.config()))
-    given = [] if option == "--config" else [f"--config={tap.folder}/good.json"]
-    run = tap(*given, f"{option}={path}")
-    assert run.errors == [
-        (
-            f"{option} must name a file that holds a JSON object: the file '{path}' is "
-            "not JSON at line 2, column 15"
-        )
-    ]
-    assert TOKEN not in run.log
-
-
-@pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
-def test_a_missing_file_is_one_line(tap: Command, option: str) -> None:
-    """One line names a missing file, and the exit code is 1."""
-    run = tap(f"{option}=/nowhere/file.json")
-    assert run.code == 1
-    assert len(run.errors) == 1
-    assert "/nowhere/file.json" in run.errors[0]
 
 
 def test_an_unknown_option_is_one_line(tap: Command) -> None:
