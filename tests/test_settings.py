@@ -10,7 +10,6 @@ import pytest
 from testing.harness import part_of
 
 if t.TYPE_CHECKING:
-
     from sandbox import Sandbox
     from testing.clock import FakeClock
     from testing.harness import Command
@@ -26,7 +25,20 @@ VALID = {
 
 INVALID: list[tuple[dict[str, t.Any], str]] = [
     ({"auth_token": None}, "'auth_token' is missing: set it to the Personal Access"),
-    ({"auth_token": ""}, "'auth_token' must be text without white space"),
+    ({"auth_token": ""}, "'auth_token' must be the Personal Access Token, and is em"),
+    ({"auth_token": "mega_…"}, "'auth_token' must be the whole Personal Access Token"),
+    ({"auth_token": "mega_..."}, "must be the whole Personal Access Token, not a pla"),
+    ({"auth_token": "mega_12…"}, "must be the whole Personal Access Token, not a pla"),
+    ({"auth_token": f"Bearer {TOKEN}"}, "must be the token alone, without 'Bearer'"),
+    (
+        {"auth_token": CUSTOMER},
+        "'auth_token' must be the Personal Access Token, and is a UUID: are the two",
+    ),
+    (
+        {"customer_id": TOKEN},
+        "'customer_id' must be a UUID, and is a token: are the two swapped?",
+    ),
+    ({"customer_id": "\uff10" + CUSTOMER[1:]}, "'customer_id' must be a UUID"),
     ({"auth_token": "mega_ 123"}, "'auth_token' must be text without white space"),
     ({"auth_token": "mega_123\n"}, "'auth_token' must be text without white space"),
     ({"auth_token": "mega_é"}, "'auth_token' must be text without white space"),
@@ -84,7 +96,9 @@ INVALID: list[tuple[dict[str, t.Any], str]] = [
     ({"api_url": "http://127.0.0.1@evil.example"}, "'api_url' must be an https URL"),
     ({"api_url": "https://user:word@host.example"}, "'api_url' must be an https URL"),
     ({"api_url": "ftp://127.0.0.1"}, "'api_url' must be an https URL"),
-    ({"api_url": "https://host.example?x=1"}, "'api_url' must be an https URL"),
+    ({"api_url": "https://host.example?x=1"}, "must be a URL without '?' and '#'"),
+    ({"api_url": "https://host.example/?"}, "must be a URL without '?' and '#'"),
+    ({"api_url": "https://host.example/#"}, "must be a URL without '?' and '#'"),
     ({"api_url": "https://host.example:port"}, "'api_url' must be an https URL"),
     ({"api_url": "https://host .example"}, "'api_url' must be an https URL"),
     (
