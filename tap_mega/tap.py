@@ -22,7 +22,11 @@ from tap_mega.cli.custom_fields import MAX_PAGES, profile_fields
 from tap_mega.cli.files import ENCODING, InputFile, check_json, read_object
 from tap_mega.cli.logs import setup_errors, silence_libraries
 from tap_mega.config.customers import customers_of
-from tap_mega.config.environment import find_unknown_variables, read_environment
+from tap_mega.config.environment import (
+    find_unknown_variables,
+    find_useless_rules,
+    read_environment,
+)
 from tap_mega.config.schema import SETTINGS
 from tap_mega.config.validation import config_error, find_all_errors, find_unknown
 from tap_mega.lead_changes import LeadChangesStream
@@ -87,11 +91,14 @@ class TapMega(Tap):
         self.append_builtin_config(self.config_jsonschema)
         config = dict(config or {})
         if parse_env_config:
-            for line in find_unknown_variables(self.config_jsonschema):
-                self.logger.warning(line)
             config, errors = read_environment(config, self.config_jsonschema)
             if errors:
                 raise config_error(*errors)
+        for line in (
+            *find_unknown_variables(self.config_jsonschema),
+            *find_useless_rules(config),
+        ):
+            self.logger.warning("%s", line)
         if isinstance(config.get("filters"), dict):
             config["filters"] = drop_nulls(config["filters"]) or None
         # A stop signal needs the writer as soon as the SDK has set its handler.

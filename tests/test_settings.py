@@ -229,6 +229,7 @@ UNKNOWN = {
     "STREAM_MAP": "; did you mean 'TAP_MEGA_STREAM_MAPS'?",
     "FILTERS__STATUS": "; did you mean 'TAP_MEGA_FILTERS_STATUS'?",
     "loglevel": "; did you mean 'TAP_MEGA_LOGLEVEL'?",
+    "FILTERS_OWNER": "",
     "COLOUR": "",
 }
 
@@ -240,22 +241,50 @@ def test_an_unknown_variable_logs_a_warning(
     """A warning names the variable and a similar one, but not its value."""
     monkeypatch.setenv(f"TAP_MEGA_{name}", "a value")
     line = f"The variable 'TAP_MEGA_{name}' does not exist and is ignored"
-    run = tap("--config=ENV", config=VALID)
-    assert f"{line}{UNKNOWN[name]}\n" in run.log
-    assert "a value" not in run.log
-    assert line not in tap(config=VALID).log  # The environment was not asked for.
+    for options in ([], ["--config=ENV"]):  # Meltano does not give `ENV`.
+        run = tap(*options, "--discover", config=VALID)
+        assert f"{line}{UNKNOWN[name]}\n" in run.log
+        assert "a value" not in run.log
 
 
-def test_a_known_variable_logs_no_warning(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+OF_MELTANO = (
+    "PAGE_SIZE",
+    "NONSENSE",
+    "STREAM_MAPS_LEADS_CONTACT_EMAIL",
+    "_SELECT",
+    "_LOAD_SCHEMA",
+)
+"""Variables that Meltano sets, by `meltano.yml` and for its extras."""
+
+
+@pytest.mark.parametrize("plugin", ["", "COPY_"])
+def test_a_variable_of_meltano_logs_no_warning(
+    tap: Command, monkeypatch: pytest.MonkeyPatch, plugin: str
 ) -> None:
-    """Neither settings, nor the log level, nor what Meltano uses are unknown."""
-    for name in ("PAGE_SIZE", "_SELECT", "_LOAD_SCHEMA"):
-        monkeypatch.setenv(f"TAP_MEGA_{name}", "100")
+    """It sets each variable twice, for a plugin that inherits from another one, too."""
+    for name in OF_MELTANO:
+        monkeypatch.setenv(f"MELTANO_EXTRACT_{name}", "100")
+        monkeypatch.setenv(f"TAP_MEGA_{plugin}{name}", "100")
     monkeypatch.setenv("TAP_MEGA_LOGLEVEL", "INFO")
-    run = tap("--config=ENV", config=sandbox.config(), clock=clock)
+    monkeypatch.setenv("MELTANO_EXTRACTOR_NAME", "tap-mega")
+    run = tap("--discover", config=VALID)
     assert run.code == 0
     assert "WARNING" not in run.log
+
+
+@pytest.mark.parametrize(("excluded", "count"), [(None, 1), (["budget"], 0)])
+def test_a_rule_of_meltano_for_a_custom_field_is_a_warning(
+    tap: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    excluded: list[str] | None,
+    count: int,
+) -> None:
+    """Meltano finds no custom field in the catalog, so the rule would hide nothing."""
+    rules = '["leads.*", "!leads.custom_fields.budget", "!leads.custom_fields"]'
+    monkeypatch.setenv("MELTANO_EXTRACT__SELECT", rules)
+    run = tap("--discover", config={**VALID, "exclude_custom_fields": excluded})
+    assert run.log.count("WARNING") == count
+    assert run.log.count("The rule '!leads.custom_fields.budget' of 'select'") == count
 
 
 @pytest.mark.parametrize(
