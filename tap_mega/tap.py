@@ -50,6 +50,11 @@ if t.TYPE_CHECKING:
 ENV = "ENV"
 """Given to `--config`, it is no file: the settings come from variables."""
 
+TEST_HELP = (
+    "Check the credentials: request one page of leads per customer, and write no "
+    "record. --test=schema writes the schemas, without a request."
+)
+
 STREAMS = (LeadsStream.name, LeadChangesStream.name)
 
 
@@ -202,6 +207,8 @@ class TapMega(Tap):
         for param in command.params:
             if isinstance(param.type, click.File):
                 param.type = InputFile(encoding=ENCODING)
+            if isinstance(param, click.Option) and param.name == "test":
+                param.help = TEST_HELP
         return MegaCommand(
             name=command.name,
             callback=command.callback,

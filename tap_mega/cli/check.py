@@ -25,7 +25,7 @@ MAX_TRIES = 3
 MAX_WAIT_SECONDS = 5
 """Somebody waits for the result: a longer wait is a result by itself."""
 
-ADVICE = "Check the network, and run --test again"
+ADVICE = "Run --test again later"
 
 
 def check_credentials(stream: LeadsStream, clock: Clock) -> None:
