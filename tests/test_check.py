@@ -71,13 +71,6 @@ def test_a_slow_api_takes_longer_than_the_quota(
     assert "reads 250 leads with 10 requests, in about 5 min" in run.log
 
 
-def test_one_lead_is_one_lead(tap: Command, clock: FakeClock) -> None:
-    """The words fit the numbers."""
-    with Sandbox(leads=1, clock=clock.time) as api:
-        run = tap("--test", config=api.config(), clock=clock)
-    assert "A first load reads 1 lead with 1 request, in about 0 s" in run.log
-
-
 def test_filters_that_nothing_matches_are_named(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
