@@ -276,11 +276,6 @@ STATE = {
         ({"start_date": "2026-06-30T11:59:30Z"}, "2026-06-30T11:59:30.000Z"),
         ({"start_date": BOOKMARK}, BOOKMARK),
         ({"start_date": "2026-07-01"}, "2026-07-01T00:00:00.000Z"),
-        ({"lookback_seconds": 10**15}, None),
-        (
-            {"lookback_seconds": 10**15, "start_date": "2020-01-01"},
-            "2020-01-01T00:00:00.000Z",
-        ),
     ],
     ids=str,
 )
@@ -700,29 +695,6 @@ def test_pages_without_a_total_activate_no_version(
     assert (run.code, run.records) == (0, [])
     assert "ACTIVATE_VERSION" not in run.stdout
     assert "No ACTIVATE_VERSION: the API did not say how many" in run.log
-
-
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"replication_method": "LOG_BASED"}, "replication_method"),
-        ({"replication_method": "full_table"}, "replication_method"),
-        ({"replication_key": "created_at"}, "replication_key"),
-        ({"schema": {}}, "--discover"),
-    ],
-    ids=str,
-)
-def test_an_unsupported_catalog_is_one_line(
-    tap: Command, sandbox: Sandbox, change: Json, word: str
-) -> None:
-    """An unsupported method, key or schema ends the run before any request."""
-    catalog = full_table(tap)
-    stream_of(catalog).update(change)
-    run = tap(config=sandbox.config(), catalog=catalog)
-    assert run.code == 1
-    assert len(run.errors) == 1
-    assert word in run.errors[0]
-    assert not sandbox.requests
 
 
 def test_a_discovered_catalog_logs_no_warning(
