@@ -17,9 +17,13 @@ from tap_mega.catalog import check_catalog
 from tap_mega.cli.check import check_credentials
 from tap_mega.cli.command import MegaCommand
 from tap_mega.cli.custom_fields import MAX_PAGES, profile_fields
-from tap_mega.cli.files import InputFile, check_json, not_json, unreadable
+from tap_mega.cli.files import ENCODING, InputFile, check_json, read_object
 from tap_mega.cli.logs import setup_errors, silence_libraries
-from tap_mega.config.environment import find_unknown_variables, read_environment
+from tap_mega.config.environment import (
+    find_unknown_variables,
+    find_useless_rules,
+    read_environment,
+)
 from tap_mega.config.schema import SETTINGS
 from tap_mega.config.settings import Settings
 from tap_mega.config.validation import find_all_errors, find_unknown
@@ -40,6 +44,14 @@ if t.TYPE_CHECKING:
     from singer_sdk.helpers.types import TapState
     from singer_sdk.plugin_base import _ConfigInput
 
+
+ENV = "ENV"
+"""Given to `--config`, it is no file: the settings come from variables."""
+
+TEST_HELP = (
+    "Check the credentials: request one page of leads per customer, and write no "
+    "record. --test=schema writes the schemas, without a request."
+)
 
 STREAMS = (LeadsStream.name, LeadChangesStream.name)
 
@@ -85,11 +97,14 @@ class TapMega(Tap):
         self.append_builtin_config(self.config_jsonschema)
         config = dict(config or {})
         if parse_env_config:
-            for line in find_unknown_variables(self.config_jsonschema):
-                self.logger.warning(line)
             config, errors = read_environment(config, self.config_jsonschema)
             if errors:
                 raise config_error(*errors)
+        for line in (
+            *find_unknown_variables(self.config_jsonschema),
+            *find_useless_rules(config),
+        ):
+            self.logger.warning("%s", line)
         if isinstance(config.get("filters"), dict):
             config["filters"] = drop_nulls(config["filters"]) or None
         # A stop signal needs the writer as soon as the SDK has set its handler.
@@ -192,7 +207,9 @@ class TapMega(Tap):
         command = super().get_singer_command()
         for param in command.params:
             if isinstance(param.type, click.File):
-                param.type = InputFile(encoding="utf-8")
+                param.type = InputFile(encoding=ENCODING)
+            if isinstance(param, click.Option) and param.name == "test":
+                param.help = TEST_HELP
         return MegaCommand(
             name=command.name,
             callback=command.callback,
@@ -263,16 +280,10 @@ class TapMega(Tap):
         Raises:
             ConfigValidationError: If one is missing, or is not a JSON object.
         """
-        found = super().cb_config(ctx, param, ())
+        found = super().cb_config(ctx, param, (ENV,) if ENV in value else ())
         for path in value:
-            try:
-                part = super().cb_config(ctx, param, (path,))
-                found.config |= part.config
-            except OSError:
-                raise unreadable(param.opts[0], path) from None
-            except (RuntimeError, TypeError, ValueError) as error:
-                raise not_json(param.opts[0], path, error) from None
-            found.parse_env |= part.parse_env
+            if path != ENV:
+                found.config |= read_object(param.opts[0], path)
         return found
 
     @classmethod
@@ -293,11 +304,13 @@ class TapMega(Tap):
 
 
 def value_of(state: dict[str, t.Any]) -> dict[str, t.Any]:
-    """Return the value of a STATE message. Any other object is returned unchanged.
+    """Return the state in an object that holds one, or the object itself.
 
-    The output of a target has only the value, and that of a tap the whole message.
+    The output of a target has only the state, that of a tap the whole STATE message,
+    and that of `meltano state get` an object with `singer_state`.
     """
-    value = state.get("value") if state.get("type") == "STATE" else None
+    name = "value" if state.get("type") == "STATE" else "singer_state"
+    value = state.get(name)
     return value if isinstance(value, dict) and "bookmarks" in value else state
 
 

@@ -58,6 +58,7 @@ EXAMPLES = {
     "end_date": "2027-01-01",
     "max_run_seconds": 900,
     "custom_field_types": '{"budget": "number"}',
+    "exclude_custom_fields": '["internal_notes"]',
     "filters": '{"status": "won"}',
     "user_agent": "acme-etl (data@acme.example)",
 }

@@ -79,23 +79,89 @@ def test_a_missing_file_is_named(tap: Command, option: str, path: str) -> None:
     check_one_line(tap(f"{option}={path}"), option, f"'{path}'")
 
 
+def give(tap: Command, sandbox: Sandbox, option: str, content: str) -> Run:
+    """Run the command with a file for an option, after a configuration that works."""
+    (tap.folder / "good.json").write_text(json.dumps(sandbox.config()))
+    path = tap.folder / "given.json"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    return tap(f"--config={tap.folder}/good.json", f"{option}={path}")
+
+
+NO_OBJECTS = {
+    "cut": "{",
+    "NUL": "\0",
+    "list": "[1]",
+    "no UTF-8": "\udcff",
+    "empty": "",
+    "NaN": "NaN",
+    "NaN in": '{"a": NaN}',
+    "Infinity": '{"a": -Infinity}',
+    "deep": 9000 * "[",
+    "digits": f'{{"a": {5000 * "1"}}}',
+}
+
+
 @pytest.mark.parametrize("option", FILE_OPTIONS)
-@pytest.mark.parametrize(
-    "content",
-    ["", "NaN", '{"a": NaN}', '{"a": -Infinity}', 9000 * "[", f'{{"a": {5000 * "1"}}}'],
-    ids=["empty", "NaN", "in", "Infinity", "deep", "digits"],
-)
-def test_content_that_is_not_json_is_one_line(
+@pytest.mark.parametrize("content", NO_OBJECTS.values(), ids=NO_OBJECTS)
+def test_content_that_is_no_json_object_is_one_line(
     tap: Command, sandbox: Sandbox, option: str, content: str
 ) -> None:
-    """A file that the SDK cannot read is named by its option; a state may be empty."""
-    (tap.folder / "good.json").write_text(json.dumps(sandbox.config()))
-    (tap.folder / "bad.json").write_text(content)
-    run = tap(f"--config={tap.folder}/good.json", f"{option}={tap.folder}/bad.json")
+    """The line names the option, before any request. Only a state may be empty."""
+    run = give(tap, sandbox, option, content)
     if (option, content) == ("--state", ""):
         assert run.code == 0
     else:
         check_one_line(run, option.strip("-"))
+        assert not sandbox.requests
+
+
+@pytest.mark.parametrize("option", FILE_OPTIONS)
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (f'{{"auth_token": "{TOKEN}",\n  "page_size" 5}}', "line 2, column 15"),
+        ('{"page_size": 5\n\n', "line 1, column 16"),
+    ],
+)
+def test_broken_json_has_a_line_and_a_column(
+    tap: Command, sandbox: Sandbox, option: str, content: str, place: str
+) -> None:
+    """The line of the log names the file and the place, and quotes nothing."""
+    run = give(tap, sandbox, option, content)
+    assert run.errors == [
+        (
+            f"{option} must name a file that holds a JSON object: the file "
+            f"'{tap.folder}/given.json' is not JSON at {place}"
+        )
+    ]
+    assert TOKEN not in run.log
+
+
+@pytest.mark.parametrize("option", FILE_OPTIONS)
+def test_a_byte_order_mark_is_no_mistake(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, option: str
+) -> None:
+    """Editors of Windows write one at the start of a file."""
+    first = tap(config=sandbox.config(), clock=clock)
+    contents: Json = {
+        "--config": sandbox.config(),
+        "--state": first.state,
+        "--catalog": json.loads(tap("--discover").stdout),
+    }
+    run = give(tap, sandbox, option, f"\ufeff{json.dumps(contents[option])}")
+    assert (run.code, run.errors) == (0, [])
+
+
+def test_a_state_that_meltano_prints_is_taken(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """`meltano state get` prints the state inside of an object."""
+    first = tap(config=sandbox.config(), clock=clock)
+    state = {"singer_state": first.state}
+    run = tap(config=sandbox.config(), state=state, clock=clock)
+    assert (run.code, run.state) == (0, first.state)
+    assert "updated_since" in sandbox.requests[-1].query
+    assert "WARNING" not in run.log
 
 
 @pytest.mark.parametrize("option", FILE_OPTIONS)
@@ -163,110 +229,24 @@ def test_any_iso_date_is_sent_as_the_api_writes_it(
     assert query["created_since"] == "2025-06-01T00:00:00.000Z"
 
 
-ENCODING = {"format": "jsonl", "compression": "none"}
-
-
 @pytest.mark.parametrize(
-    ("batch", "words"),
+    ("maps", "words"),
     [
-        ({"storage": {"root": "x"}}, "'batch_config.encoding' is missing"),
-        ({"encoding": ENCODING}, "'batch_config.storage' is missing"),
-        ({"encoding": None, "storage": {"root": "x"}}, "must be a JSON object"),
-        ({"encoding": {}, "storage": {"root": "x"}}, "encoding.format' is missing"),
-        ({"encoding": ENCODING, "storage": {}}, "storage.root' is missing"),
-        ({"encoding": ENCODING, "storage": {"root": ""}}, "must be a folder, or a URL"),
-        ({"encoding": ENCODING, "storage": {"root": "://"}}, "must be a folder, or"),
-        ({"encoding": ENCODING, "storage": {"root": "mailto:x"}}, "must be a folder"),
-        ({"encoding": ENCODING, "storage": {"root": "a\0"}}, "must be a folder, or"),
-        ({"encoding": ENCODING, "storage": {"root": "x"}, "batch_size": 0}, "least 1"),
-        ({"encoding": ENCODING, "storage": {"root": "x"}, "rows": 5}, "has no 'rows'"),
-        ({"encoding": {**ENCODING, "x": 5}, "storage": {"root": "x"}}, "has no 'x'"),
-        ({"encoding": ENCODING, "storage": {"root": "x", "y": 5}}, "has no 'y'"),
-    ],
-    ids=str,
-)
-def test_a_malformed_batch_config_is_one_line(
-    tap: Command, sandbox: Sandbox, batch: Json, words: str
-) -> None:
-    """The line names the part that is wrong, before any request."""
-    run = tap(config={**sandbox.config(), "batch_config": batch})
-    check_one_line(run, "The setting 'batch_config", words)
-    assert not sandbox.requests
-
-
-@pytest.mark.parametrize(
-    "root", ["file://{folder}/file", "/proc/none", "foo://bar", "memory://x"]
-)
-def test_a_batch_root_that_cannot_be_written_is_one_line(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, root: str
-) -> None:
-    """What only shows when the first file is written names the setting, too."""
-    (tap.folder / "file").touch()
-    storage = {"root": root.format(folder=tap.folder)}
-    batch = {"encoding": ENCODING, "storage": storage}
-    run = tap(config={**sandbox.config(), "batch_config": batch}, clock=clock)
-    check_one_line(run, "Cannot write a BATCH file", "'batch_config'")
-
-
-def test_a_batch_format_that_is_not_installed_is_one_line(
-    tap: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Parquet files need pyarrow, which the tap does not install."""
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    batch = {
-        "encoding": {**ENCODING, "format": "parquet"},
-        "storage": {"root": tap.folder.as_uri()},
-    }
-    run = tap(config={**sandbox.config(), "batch_config": batch})
-    check_one_line(run, "Cannot write a BATCH file", "'batch_config'", "installed")
-
-
-@pytest.mark.parametrize(
-    "maps", [{"__else__": "x"}, {"leads": {"__else__": "x"}}, {"leads": {"x": "("}}]
-)
-def test_a_wrong_stream_map_names_its_setting(
-    tap: Command, sandbox: Sandbox, maps: Json
-) -> None:
-    """Also where the SDK's own message does not, or its schema is broken."""
-    check_one_line(
-        tap(config={**sandbox.config(), "stream_maps": maps}), "setting 'stream_maps"
-    )
-
-
-@pytest.mark.parametrize(
-    ("maps", "line"),
-    [
-        (
-            {"x": "md5(contact_name", "__else__": None},
-            "The setting 'stream_maps.leads.x' is not a valid expression",
-        ),
-        ({"__filter__": "x = 1"}, "'stream_maps.leads.__filter__' is not a valid exp"),
-        (
-            {"x": "md5(config['salt'])", "y": "config['salt']"},
-            (
-                "The setting 'stream_map_config' lacks 'salt', which "
-                "'stream_maps.leads.x' and 'stream_maps.leads.y' use"
-            ),
-        ),
+        ({"__else__": "x"}, "must be of the shape"),
+        ({"leads": {"__else__": "x"}}, "must be of the shape"),
+        ({"leads": {"x": "md5(contact_name"}}, "'x' is not a valid expression"),
+        ({"leads": {"__filter__": "md5("}}, "'__filter__' or '__alias__' is not a va"),
+        ({"leads": {"__key_properties__": ["x"]}}, "Invalid key properties for 'leads"),
     ],
 )
-def test_a_stream_map_that_cannot_work_is_one_line(
-    tap: Command, sandbox: Sandbox, maps: Json, line: str
+def test_a_wrong_stream_map_is_one_line(
+    tap: Command, sandbox: Sandbox, maps: Json, words: str
 ) -> None:
-    """The line names the property, before any request, and quotes no expression."""
-    run = tap(config={**sandbox.config(), "stream_maps": {"leads": maps}})
-    check_one_line(run, line)
+    """The SDK finds it before any request. The line quotes no expression."""
+    run = tap(config={**sandbox.config(), "stream_maps": maps})
+    check_one_line(run, "setting 'stream_maps", words)
     assert "md5" not in run.log
-    assert not sandbox.requests
-
-
-def test_a_map_may_look_for_a_name_first(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """An expression that also works without the name is valid."""
-    maps = {"leads": {"x": "config['salt'] if 'salt' in config else 'none'"}}
-    run = tap(config={**sandbox.config(), "stream_maps": maps}, clock=clock)
-    assert {it["x"] for it in run.records} == {"none"}
+    assert (run.stdout, sandbox.requests) == ("", [])
 
 
 @pytest.mark.parametrize(
@@ -275,6 +255,7 @@ def test_a_map_may_look_for_a_name_first(
         ("x", "contact_email.strip()"),
         ("x", "int(contact_name)"),
         ("x", "nothing + 1"),
+        ("x", "config['salt']"),
         ("__filter__", "score > 5"),
     ],
 )
@@ -292,25 +273,13 @@ def test_a_stream_map_that_fails_on_a_lead_names_its_property(
 
 
 @pytest.mark.parametrize(
-    ("url", "valid"),
-    [
-        ("http://127.0.0.1:9", True),
-        ("https://127.0.0.1:9", True),
-        ("ftp://127.0.0.1", False),
-        ("ws://localhost", False),
-        ("file://localhost/etc", False),
-        ("HTTP://127.0.0.1:9", True),
-        ("http://[::1]:9", True),
-        ("http://10.0.0.1", False),
-    ],
+    "url", ["https://127.0.0.1:9", "HTTP://127.0.0.1:9", "http://[::1]:9"]
 )
-def test_http_is_the_only_other_scheme(tap: Command, url: str, *, valid: bool) -> None:
-    """On this machine http works beside https, and no other scheme anywhere."""
+def test_this_machine_may_have_http(tap: Command, url: str) -> None:
+    """In any notation, beside https anywhere."""
     customer = "00000000-0000-4000-8000-000000000000"
     config = {"auth_token": TOKEN, "customer_id": customer, "api_url": url}
-    run = tap("--test=schema", config=config)
-    assert run.code == (0 if valid else 1)
-    assert ("'api_url' must be an https URL" in run.log) is not valid
+    assert tap("--test=schema", config=config).code == 0
 
 
 # The environment

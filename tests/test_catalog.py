@@ -102,12 +102,40 @@ def test_a_deselected_key_is_sent(
 def test_a_missing_key_is_added(
     tap: Command, sandbox: Sandbox, clock: FakeClock, catalog: Json, keys: object
 ) -> None:
-    """Without key_properties, or with an empty list, the key is still `id`."""
-    stream_of(catalog)["key_properties"] = keys
+    """The key and its type are always there, whatever a catalog leaves out."""
+    stream = stream_of(catalog)
+    stream["key_properties"] = keys
     entry_of(catalog)["table-key-properties"] = keys
+    own = stream["schema"]["properties"]
+    stream["schema"]["properties"] = {"status": own["status"], "id": {"type": "null"}}
     run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
     assert run.code == 0
     assert run.schema["key_properties"] == ["id"]
+    names = ("status", *KEPT)
+    assert run.schema["schema"]["properties"] == {name: own[name] for name in names}
+    assert {tuple(sorted(it)) for it in run.records} == {tuple(sorted(names))}
+
+
+@pytest.mark.parametrize(("excluded", "count"), [(None, 1), (["budget"], 0)])
+def test_a_custom_field_that_is_deselected_is_a_warning(
+    tap: Command,
+    sandbox: Sandbox,
+    clock: FakeClock,
+    catalog: Json,
+    excluded: list[str] | None,
+    count: int,
+) -> None:
+    """The line names the setting that excludes it everywhere."""
+    path = ["properties", "custom_fields", "properties", "budget"]
+    rule = {"breadcrumb": path, "metadata": {"selected": False}}
+    stream_of(catalog)["metadata"].insert(0, rule)
+    config = {**sandbox.config(), "exclude_custom_fields": excluded}
+    run = tap(config=config, catalog=catalog, clock=clock)
+    assert run.code == 0
+    assert [it.split("'")[1] for it in warnings_of(run)] == count * [
+        "custom_fields.budget"
+    ]
+    assert run.log.count("use the setting 'exclude_custom_fields'") == count
 
 
 def test_a_catalog_without_metadata_selects_everything(
@@ -131,11 +159,6 @@ def test_a_deselected_stream_is_not_read(
     assert not sandbox.requests
 
 
-def without_root(catalog: Json) -> None:
-    """Remove the entry of the stream itself."""
-    del stream_of(catalog)["metadata"][-1]
-
-
 def in_metadata(name: str, **change: object) -> Callable[[Json], None]:
     """Return a function that changes the metadata of a property."""
 
@@ -152,46 +175,22 @@ def in_stream(**change: object) -> Callable[[Json], None]:
     return lambda catalog: stream_of(catalog).update(change)
 
 
-def in_schema(name: str, schema: object) -> Callable[[Json], None]:
-    """Return a function that replaces the schema of a property."""
-
-    def edit(catalog: Json) -> None:
-        properties = stream_of(catalog)["schema"]["properties"]
-        properties[name] = schema
-        if schema is None:
-            del properties[name]
-
-    return edit
-
-
 WRONG: list[tuple[Callable[[Json], None], str]] = [
-    (without_root, "the metadata of 'leads' must have an entry"),
     (in_metadata("contact_email", selected="false"), "must be true or false"),
-    (in_metadata("contact_email", selected=0), "must be true or false"),
-    (in_metadata("contact_email", inclusion="none"), "one of available, automatic"),
-    (in_metadata("", selected="true"), "selected' must be true or false"),
+    (in_metadata("contact_email", selected=0), "leads.contact_email' must be true or"),
+    (in_metadata("", selected_by_default="no"), "'selected' of 'leads' must be true"),
     (in_stream(key_properties=["contact_email"]), "key_properties of 'leads' must be"),
     (in_stream(key_properties=["id", "status"]), "key_properties of 'leads' must be"),
-    (in_stream(key_properties="id"), "key_properties' must be a list"),
+    (in_stream(key_properties="id"), "key_properties of 'leads' must be id"),
+    (in_metadata("", table_key_properties=["contact_email"]), "key_properties of 'le"),
     (in_stream(stream="contacts"), "the stream of 'leads' must be leads"),
-    (in_stream(tap_stream_id=None), "tap_stream_id' must be text"),
-    (in_stream(replication_method=["FULL_TABLE"]), "replication_method' must be text"),
     (in_stream(replication_method="LOG_BASED"), "replication_method of 'leads' must"),
+    (in_metadata("", forced_replication_method=[5]), "must be INCREMENTAL or FULL_TA"),
     (in_stream(replication_key="created_at"), "replication_key of 'leads' must be up"),
-    (in_stream(metadata={}), "metadata' must be a list"),
-    (in_stream(metadata=[{}]), "metadata.0' must have 'breadcrumb'"),
-    (in_stream(schema=[]), "schema' must be a JSON schema"),
-    (in_stream(schema={"properties": {}}), "must have 'id' as a string"),
-    (in_schema("id", None), "the schema of 'leads' must have 'id' as a string"),
-    (in_schema("id", {"type": "boolean"}), "must have 'id' as a string"),
-    (in_schema("updated_at", None), "must have 'updated_at' as a string"),
-    (in_schema("status", "text"), "must be a JSON schema"),
-    (in_schema("status", {"type": "text"}), "must be a JSON schema"),
-    (in_schema("owner", {"properties": {"id": []}}), "must be a JSON schema"),
-    (in_schema("tags", {"type": "array", "items": [{}]}), "must be a JSON schema"),
-    (lambda catalog: catalog.clear(), "The catalog must have 'streams'"),
-    (lambda catalog: catalog.update(streams={}), "'streams' must be a list"),
-    (lambda catalog: catalog.update(streams=["leads"]), "must be a JSON object"),
+    (in_metadata("", replication_key="created_at"), "replication_key of 'leads' must"),
+    (in_stream(metadata=[{}]), "The catalog cannot be read (KeyError)"),
+    (in_stream(schema=[]), "The catalog cannot be read (AttributeError)"),
+    (lambda catalog: catalog.update(streams=["leads"]), "The catalog cannot be read"),
 ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gzip
 import json
 import typing as t
 
@@ -341,19 +340,6 @@ def test_stream_maps_see_the_column(run: t.Callable[..., Run]) -> None:
     done = run(ODD, LEAD, stream_maps={"leads": mapping})
     assert [it["new"] for it in done.records] == ["4", None]
     assert not any("rescued_data" in it for it in done.records)
-
-
-def test_a_batch_has_the_column(run: t.Callable[..., Run], tmp_path: Path) -> None:
-    """BATCH files hold what records hold."""
-    batch = {
-        "encoding": {"format": "jsonl", "compression": "gzip"},
-        "storage": {"root": tmp_path.joinpath("batches").as_uri()},
-    }
-    records = run(ODD, LEAD).records
-    assert run(ODD, LEAD, batch_config=batch).code == 0
-    (file,) = (tmp_path / "batches").iterdir()
-    lines = gzip.decompress(file.read_bytes()).splitlines()
-    assert [json.loads(it) for it in lines] == records
 
 
 def test_the_customer_of_a_lead_is_always_known(tap: Command) -> None:

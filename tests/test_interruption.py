@@ -200,22 +200,6 @@ def test_a_signal_before_the_first_lead(tmp_path: Path, api: Sandbox) -> None:
     assert run.bookmark is None
 
 
-def test_a_signal_before_a_batch_is_written(tmp_path: Path, api: Sandbox) -> None:
-    """The tap writes no STATE for leads that are in no file yet."""
-    requested = threading.Event()
-    api.script(Fault("hang", at=3, before=requested.set))
-    batch = {
-        "encoding": {"format": "jsonl", "compression": "none"},
-        "storage": {"root": (tmp_path / "batches").as_uri()},
-    }
-    with started(tmp_path, api, batch_config=batch) as process:
-        out, log = start_reader(process.stdout), start_reader(process.stderr)
-        assert requested.wait(TIMEOUT_SECONDS)
-        run = stop(process, signal.SIGTERM, out, log)
-    assert run.code == 128 + signal.SIGTERM
-    assert [message["type"] for message in run.messages] == ["SCHEMA"]
-
-
 def test_a_closed_pipe_ends_the_run_quietly(tmp_path: Path, api: Sandbox) -> None:
     """If the reader closes the pipe, the tap exits quietly with code 141."""
     with started(tmp_path, api) as process:

@@ -434,21 +434,6 @@ def test_flattening_changes_no_version(
     assert run.records_of(CHANGES) == [version_of(it) for it in sandbox.leads.all()]
 
 
-def test_batch_config_excludes_it(tap: Command, sandbox: Sandbox) -> None:
-    """BATCH files hold leads only: one line says so before any request."""
-    batch = {
-        "encoding": {"format": "jsonl", "compression": "gzip"},
-        "storage": {"root": (tap.folder / "batches").as_uri()},
-    }
-    config = {**sandbox.config(), "batch_config": batch}
-    run = tap(config=config, catalog=selecting(tap, *BOTH))
-    assert (run.code, run.stdout, sandbox.requests) == (1, "", [])
-    (line,) = run.errors
-    assert "'lead_changes'" in line
-    assert "'batch_config'" in line
-    assert tap(config=config, catalog=selecting(tap, "leads")).code == 0
-
-
 def test_odd_parts_of_a_lead_are_null(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:

@@ -52,12 +52,16 @@ def test_each_custom_field_is_a_row(
     run = tap("--custom-fields", config=sandbox.config(), clock=clock)
     assert (run.code, run.errors) == (0, [])
     assert table(run) == {
-        "slug": ["leads", "types seen", *READERS],
+        "slug": ["column", "leads", "types seen", *READERS],
         "size": [
+            "custom_field_size",
             *("100 %", "integer, number, string"),
             *("100 %", "50 %", "75 %", "25 %", "0 %", "0 %"),
         ],
-        "when": ["25 %", "string", "100 %", "0 %", "0 %", "0 %", "100 %", "100 %"],
+        "when": [
+            *("custom_field_when", "25 %", "string"),
+            *("100 %", "0 %", "0 %", "0 %", "100 %", "100 %"),
+        ],
     }
     assert "of 4 leads" in run.stdout
     assert setting(run) == {"custom_field_types": {"size": "string", "when": "date"}}
@@ -86,7 +90,18 @@ def test_no_value_is_printed(tap: Command, sandbox: Sandbox, clock: FakeClock) -
     assert run.code == 0
     assert secret not in run.stdout + run.log
     assert "\x1b" not in run.stdout
-    assert {"list", "mail", "two lines[31m"} < set(table(run))
+    assert {"list", "mail", "two?lines?[31m"} < set(table(run))
+
+
+def test_excluded_fields_are_left_out(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """Neither a row nor a type is shown for what is never sent."""
+    serve(sandbox, {"size": 1, "notes": "x"})
+    config = {**sandbox.config(), "exclude_custom_fields": ["notes"]}
+    run = tap("--custom-fields", config=config, clock=clock)
+    assert set(table(run)) == {"slug", "size"}
+    assert setting(run) == {"custom_field_types": {"size": "integer"}}
 
 
 def test_a_sample_is_read(tap: Command, clock: FakeClock) -> None:

@@ -10,8 +10,6 @@ import pytest
 from testing.harness import part_of
 
 if t.TYPE_CHECKING:
-    from pathlib import Path
-
     from sandbox import Sandbox
     from testing.clock import FakeClock
     from testing.harness import Command
@@ -27,7 +25,20 @@ VALID = {
 
 INVALID: list[tuple[dict[str, t.Any], str]] = [
     ({"auth_token": None}, "'auth_token' is missing: set it to the Personal Access"),
-    ({"auth_token": ""}, "'auth_token' must be text without white space"),
+    ({"auth_token": ""}, "'auth_token' must be the Personal Access Token, and is em"),
+    ({"auth_token": "mega_…"}, "'auth_token' must be the whole Personal Access Token"),
+    ({"auth_token": "mega_..."}, "must be the whole Personal Access Token, not a pla"),
+    ({"auth_token": "mega_12…"}, "must be the whole Personal Access Token, not a pla"),
+    ({"auth_token": f"Bearer {TOKEN}"}, "must be the token alone, without 'Bearer'"),
+    (
+        {"auth_token": CUSTOMER},
+        "'auth_token' must be the Personal Access Token, and is a UUID: are the two",
+    ),
+    (
+        {"customer_id": TOKEN},
+        "'customer_id' must be a UUID, and is a token: are the two swapped?",
+    ),
+    ({"customer_id": "\uff10" + CUSTOMER[1:]}, "'customer_id' must be a UUID"),
     ({"auth_token": "mega_ 123"}, "'auth_token' must be text without white space"),
     ({"auth_token": "mega_123\n"}, "'auth_token' must be text without white space"),
     ({"auth_token": "mega_é"}, "'auth_token' must be text without white space"),
@@ -61,6 +72,12 @@ INVALID: list[tuple[dict[str, t.Any], str]] = [
         {"custom_field_types": {"a": "date"}, "include_custom_fields": False},
         "'custom_field_types' needs 'include_custom_fields' to be true",
     ),
+    (
+        {"custom_field_types": {"a": "date"}, "exclude_custom_fields": ["a"]},
+        "has 'a', which 'exclude_custom_fields' excludes: remove it from one",
+    ),
+    ({"exclude_custom_fields": "budget"}, "'exclude_custom_fields' must be a list"),
+    ({"exclude_custom_fields": [5]}, "'exclude_custom_fields' (position 1) must be te"),
     ({"filters": "won"}, "'filters' must be a JSON object"),
     (
         {"filters": {"stageId": "x"}},
@@ -79,7 +96,11 @@ INVALID: list[tuple[dict[str, t.Any], str]] = [
     ({"api_url": "http://127.0.0.1@evil.example"}, "'api_url' must be an https URL"),
     ({"api_url": "https://user:word@host.example"}, "'api_url' must be an https URL"),
     ({"api_url": "ftp://127.0.0.1"}, "'api_url' must be an https URL"),
-    ({"api_url": "https://host.example?x=1"}, "'api_url' must be an https URL"),
+    ({"api_url": "file://localhost/etc"}, "'api_url' must be an https URL"),
+    ({"api_url": "http://10.0.0.1"}, "'api_url' must be an https URL"),
+    ({"api_url": "https://host.example?x=1"}, "must be a URL without '?' and '#'"),
+    ({"api_url": "https://host.example/?"}, "must be a URL without '?' and '#'"),
+    ({"api_url": "https://host.example/#"}, "must be a URL without '?' and '#'"),
     ({"api_url": "https://host.example:port"}, "'api_url' must be an https URL"),
     ({"api_url": "https://host .example"}, "'api_url' must be an https URL"),
     (
@@ -91,9 +112,26 @@ INVALID: list[tuple[dict[str, t.Any], str]] = [
     ({"api_url": "https://a..b"}, "'api_url' must be an https URL"),
     ({"api_url": "https://*.example"}, "'api_url' must be an https URL"),
     ({"api_url": "https://[::1"}, "'api_url' must be an https URL"),
-    ({"requests_per_hour": 10**30}, "'requests_per_hour' must be a whole number"),
+    *(
+        ({name: 10**9}, f"'{name}' must be a whole number of at ")
+        for name in (
+            "requests_per_hour",
+            "lookback_seconds",
+            "max_wait_seconds",
+            "max_run_seconds",
+            "backoff_max_tries",
+            "full_refresh_min_age_days",
+            "full_refresh_max_age_days",
+            "full_refresh_max_removed_percent",
+        )
+    ),
+    (
+        {"full_refresh_min_age_days": 8},
+        "'full_refresh_min_age_days' must not be more than 'full_refresh_max_age_days'",
+    ),
     ({"user_agent": " acme"}, "'user_agent' must be plain text of one line"),
     ({"user_agent": "a\nb"}, "'user_agent' must be plain text of one line"),
+    ({"batch_config": {}}, "'batch_config' is not supported: remove it"),
     ({"stream_maps": {"leds": {"x": "id"}}}, "'stream_maps' has 'leds', which is n"),
     ({"stream_maps": {"crm": {"__source__": "leds"}}}, "'stream_maps' has 'crm', whi"),
     (
@@ -105,40 +143,17 @@ INVALID: list[tuple[dict[str, t.Any], str]] = [
 
 
 @pytest.mark.parametrize(("settings", "line"), INVALID, ids=lambda it: str(it)[:40])
-@pytest.mark.parametrize("mode", [(), ("--test",)], ids=["sync", "test"])
 def test_an_invalid_setting_is_one_line(
-    tap: Command,
-    sandbox: Sandbox,
-    settings: dict[str, t.Any],
-    line: str,
-    mode: tuple[str, ...],
+    tap: Command, sandbox: Sandbox, settings: dict[str, t.Any], line: str
 ) -> None:
     """An invalid setting ends the run in one line, before any request or message."""
-    run = tap(*mode, config={**sandbox.config(), **settings})
+    run = tap(config={**sandbox.config(), **settings})
     assert run.code == 1
     assert len(run.errors) == 1
     assert run.errors[0].startswith("The setting ")
     assert line in run.errors[0]
     assert "Traceback" not in run.log
     assert run.stdout == ""
-    assert not sandbox.requests
-
-
-def test_batch_config_excludes_stream_maps(
-    tap: Command, sandbox: Sandbox, tmp_path: Path
-) -> None:
-    """BATCH files would bypass the stream maps, so the run ends before any request."""
-    both = {
-        "stream_maps": {"leads": {"contact_email": "__NULL__"}},
-        "batch_config": {
-            "encoding": {"format": "jsonl", "compression": "none"},
-            "storage": {"root": (tmp_path / "batches").as_uri()},
-        },
-    }
-    run = tap(config={**sandbox.config(), **both})
-    assert run.code == 1
-    assert len(run.errors) == 1
-    assert "'batch_config' and 'stream_maps' exclude each other" in run.errors[0]
     assert not sandbox.requests
 
 
@@ -211,7 +226,7 @@ UNKNOWN = {
     "STREAM_MAP": "; did you mean 'TAP_MEGA_STREAM_MAPS'?",
     "FILTERS__STATUS": "; did you mean 'TAP_MEGA_FILTERS_STATUS'?",
     "loglevel": "; did you mean 'TAP_MEGA_LOGLEVEL'?",
-    "FULL_REFRESH_WHN": "; did you mean 'TAP_MEGA_FULL_REFRESH_WHEN'?",
+    "FILTERS_OWNER": "",
     "COLOUR": "",
 }
 
@@ -223,23 +238,50 @@ def test_an_unknown_variable_logs_a_warning(
     """A warning names the variable and a similar one, but not its value."""
     monkeypatch.setenv(f"TAP_MEGA_{name}", "a value")
     line = f"The variable 'TAP_MEGA_{name}' does not exist and is ignored"
-    run = tap("--config=ENV", config=VALID)
-    assert f"{line}{UNKNOWN[name]}\n" in run.log
-    assert "a value" not in run.log
-    assert line not in tap(config=VALID).log  # The environment was not asked for.
+    for options in ([], ["--config=ENV"]):  # Meltano does not give `ENV`.
+        run = tap(*options, "--discover", config=VALID)
+        assert f"{line}{UNKNOWN[name]}\n" in run.log
+        assert "a value" not in run.log
 
 
-def test_a_known_variable_logs_no_warning(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+OF_MELTANO = (
+    "PAGE_SIZE",
+    "NONSENSE",
+    "STREAM_MAPS_LEADS_CONTACT_EMAIL",
+    "_SELECT",
+    "_LOAD_SCHEMA",
+)
+"""Variables that Meltano sets, by `meltano.yml` and for its extras."""
+
+
+@pytest.mark.parametrize("plugin", ["", "COPY_"])
+def test_a_variable_of_meltano_logs_no_warning(
+    tap: Command, monkeypatch: pytest.MonkeyPatch, plugin: str
 ) -> None:
-    """Neither settings, nor the log level, nor what Meltano uses are unknown."""
-    for name in ("PAGE_SIZE", "_SELECT", "_LOAD_SCHEMA", "FULL_PAGE_SIZE"):
-        monkeypatch.setenv(f"TAP_MEGA_{name}", "100")
+    """It sets each variable twice, for a plugin that inherits from another one, too."""
+    for name in OF_MELTANO:
+        monkeypatch.setenv(f"MELTANO_EXTRACT_{name}", "100")
+        monkeypatch.setenv(f"TAP_MEGA_{plugin}{name}", "100")
     monkeypatch.setenv("TAP_MEGA_LOGLEVEL", "INFO")
-    monkeypatch.setenv("TAP_MEGA_BATCH_CONFIG", "null")
-    run = tap("--config=ENV", config=sandbox.config(), clock=clock)
+    monkeypatch.setenv("MELTANO_EXTRACTOR_NAME", "tap-mega")
+    run = tap("--discover", config=VALID)
     assert run.code == 0
     assert "WARNING" not in run.log
+
+
+@pytest.mark.parametrize(("excluded", "count"), [(None, 1), (["budget"], 0)])
+def test_a_rule_of_meltano_for_a_custom_field_is_a_warning(
+    tap: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    excluded: list[str] | None,
+    count: int,
+) -> None:
+    """Meltano finds no custom field in the catalog, so the rule would hide nothing."""
+    rules = '["leads.*", "!leads.custom_fields.budget", "!leads.custom_fields"]'
+    monkeypatch.setenv("MELTANO_EXTRACT__SELECT", rules)
+    run = tap("--discover", config={**VALID, "exclude_custom_fields": excluded})
+    assert run.log.count("WARNING") == count
+    assert run.log.count("The rule '!leads.custom_fields.budget' of 'select'") == count
 
 
 @pytest.mark.parametrize(
@@ -323,53 +365,6 @@ def test_a_null_filter_is_ignored(
     run = tap(config=config, clock=clock)
     assert "status" not in sandbox.requests[0].query
     assert "filters" not in part_of(run.state)
-
-
-@pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
-@pytest.mark.parametrize(
-    "content", ["{", "\x00", "[1]", "\udcff"], ids=["cut", "nul", "list", "not-utf-8"]
-)
-def test_an_invalid_file_is_one_line(
-    tap: Command, sandbox: Sandbox, tmp_path: Path, option: str, content: str
-) -> None:
-    """One line names the option of a broken file, before any request."""
-    path = tmp_path / "broken.json"
-    path.write_bytes(content.encode(errors="surrogateescape"))
-    given = [] if option == "--config" else [f"--config={tap.folder}/good.json"]
-    (tap.folder / "good.json").write_text(json.dumps(sandbox.config()))
-    run = tap(*given, f"{option}={path}")
-    assert run.code == 1
-    assert len(run.errors) == 1
-    assert option in run.errors[0]
-    assert not sandbox.requests
-
-
-@pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
-def test_broken_json_has_a_line_and_a_column(
-    tap: Command, sandbox: Sandbox, option: str
-) -> None:
-    """The line of the log names the file and the place, and quotes nothing."""
-    path = tap.folder / "broken.json"
-    path.write_text(f'{{"auth_token": "{TOKEN}",\n  "page_size" 5}}')
-    (tap.folder / "good.json").write_text(json.dumps(sandbox.config()))
-    given = [] if option == "--config" else [f"--config={tap.folder}/good.json"]
-    run = tap(*given, f"{option}={path}")
-    assert run.errors == [
-        (
-            f"{option} must name a file that holds a JSON object: the file '{path}' is "
-            "not JSON at line 2, column 15"
-        )
-    ]
-    assert TOKEN not in run.log
-
-
-@pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
-def test_a_missing_file_is_one_line(tap: Command, option: str) -> None:
-    """One line names a missing file, and the exit code is 1."""
-    run = tap(f"{option}=/nowhere/file.json")
-    assert run.code == 1
-    assert len(run.errors) == 1
-    assert "/nowhere/file.json" in run.errors[0]
 
 
 def test_an_unknown_option_is_one_line(tap: Command) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import gc
-import gzip
 import json
 import re
 import socket
@@ -21,8 +20,6 @@ from tap_mega.tap import TapMega
 from testing.harness import FLATTENING, bookmark_of, full_table, part_of, stream_of
 
 if t.TYPE_CHECKING:
-    from pathlib import Path
-
     from testing.clock import FakeClock
     from testing.harness import Command, Run, Written
 
@@ -279,11 +276,6 @@ STATE = {
         ({"start_date": "2026-06-30T11:59:30Z"}, "2026-06-30T11:59:30.000Z"),
         ({"start_date": BOOKMARK}, BOOKMARK),
         ({"start_date": "2026-07-01"}, "2026-07-01T00:00:00.000Z"),
-        ({"lookback_seconds": 10**15}, None),
-        (
-            {"lookback_seconds": 10**15, "start_date": "2020-01-01"},
-            "2020-01-01T00:00:00.000Z",
-        ),
     ],
     ids=str,
 )
@@ -705,29 +697,6 @@ def test_pages_without_a_total_activate_no_version(
     assert "No ACTIVATE_VERSION: the API did not say how many" in run.log
 
 
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"replication_method": "LOG_BASED"}, "replication_method"),
-        ({"replication_method": "full_table"}, "replication_method"),
-        ({"replication_key": "created_at"}, "replication_key"),
-        ({"schema": {}}, "--discover"),
-    ],
-    ids=str,
-)
-def test_an_unsupported_catalog_is_one_line(
-    tap: Command, sandbox: Sandbox, change: Json, word: str
-) -> None:
-    """An unsupported method, key or schema ends the run before any request."""
-    catalog = full_table(tap)
-    stream_of(catalog).update(change)
-    run = tap(config=sandbox.config(), catalog=catalog)
-    assert run.code == 1
-    assert len(run.errors) == 1
-    assert word in run.errors[0]
-    assert not sandbox.requests
-
-
 def test_a_discovered_catalog_logs_no_warning(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
@@ -747,52 +716,6 @@ def test_a_catalog_without_the_stream_logs_a_warning(
     assert run.code == 0
     assert "The catalog has no stream 'leads', so no leads are read" in run.log
     assert not sandbox.requests
-
-
-@pytest.fixture
-def batch(tmp_path: Path) -> Json:
-    """Return the setting that writes BATCH files into the folder `batches`."""
-    return {
-        "encoding": {"format": "jsonl", "compression": "gzip"},
-        "storage": {"root": (tmp_path / "batches").as_uri()},
-    }
-
-
-def test_a_batch_is_written_before_its_state(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, batch: Json
-) -> None:
-    """The BATCH message precedes its STATE, and no version is activated."""
-    config = {
-        **sandbox.config(),
-        "emit_activate_version_messages": True,
-        "batch_config": batch,
-    }
-    run = tap(config=config, clock=clock)
-    kinds = [message["type"] for message in run.messages]
-    assert kinds == ["SCHEMA", "BATCH", "STATE"]
-    assert run.bookmark == sandbox.leads.all()[-1]["updated_at"]
-    full = tap(config=config, catalog=full_table(tap), clock=clock)
-    assert "ACTIVATE_VERSION" not in full.stdout
-    assert "No ACTIVATE_VERSION: with 'batch_config'" in full.log
-
-
-def test_a_batch_equals_the_messages(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, batch: Json, tmp_path: Path
-) -> None:
-    """BATCH files omit deselected properties and are flattened, as messages are."""
-    catalog = json.loads(tap("--discover").stdout)
-    for entry in stream_of(catalog)["metadata"]:
-        entry["metadata"]["selected"] = entry["breadcrumb"][-1:] != ["contact_email"]
-    config = {**sandbox.config(), **FLATTENING}
-    expected = tap(config=config, catalog=catalog, clock=clock).records
-    config["batch_config"] = batch
-    run = tap(config=config, catalog=catalog, clock=clock)
-    (file,) = (tmp_path / "batches").iterdir()
-    lines = gzip.decompress(file.read_bytes()).splitlines()
-    assert run.code == 0
-    assert [json.loads(line) for line in lines] == expected
-    assert "owner__id" in expected[0]
-    assert "contact_email" not in expected[0]
 
 
 def test_each_lead_says_whose_it_is(

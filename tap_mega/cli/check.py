@@ -19,7 +19,7 @@ if t.TYPE_CHECKING:
     from tap_mega.sync.customer import CustomerSync
     from tap_mega.tap import TapMega
 
-ADVICE = "Run --test again later. If a network error stays, check the network"
+ADVICE = "Run --test again later"
 
 
 def check_credentials(stream: LeadsStream) -> None:

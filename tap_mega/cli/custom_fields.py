@@ -11,13 +11,12 @@ from singer_sdk.exceptions import FatalAPIError
 
 from tap_mega.api.retry import RETRY_ADVICE
 from tap_mega.cli.trial import Postponed, new_syncs, try_each
-from tap_mega.records.custom_fields import READERS, read_as
+from tap_mega.records.custom_fields import READERS, column, read_as
 from tap_mega.shared.errors import config_error
-from tap_mega.shared.words import plain
 from tap_mega.sync.customer import raise_failures
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from tap_mega.api.page import Lead
     from tap_mega.streams import LeadsStream
@@ -75,9 +74,10 @@ class Field:
 class Profile:
     """The custom fields of the leads that were read."""
 
-    def __init__(self) -> None:
-        """Start with nothing read."""
+    def __init__(self, excluded: Collection[str] = ()) -> None:
+        """Start with nothing read, and leave out excluded fields."""
         self.leads = 0
+        self._excluded = excluded
         self._fields: dict[str, Field] = {}
 
     def add(self, leads: Sequence[Lead]) -> None:
@@ -86,7 +86,7 @@ class Profile:
         for lead in leads:
             fields = lead.get("custom_fields")
             for slug, value in fields.items() if isinstance(fields, dict) else ():
-                if value is not None:
+                if value is not None and slug not in self._excluded:
                     self._fields.setdefault(slug, Field()).add(value)
 
     def lines(self) -> Iterator[str]:
@@ -95,12 +95,13 @@ class Profile:
             yield f"None of {self.leads:,} leads has a custom field."
             return
         fields = dict(sorted(self._fields.items()))
-        head = ["slug", "leads", "types seen", *READERS]
+        head = ["slug", "column", "leads", "types seen", *READERS]
         yield from _format_table(
             [head, *(self._row(slug, it) for slug, it in fields.items())]
         )
         yield ""
         yield f"'leads': how many of {self.leads:,} leads, spread evenly, have a value."
+        yield "'column': the name of its column, once the settings give it a type."
         yield "'string' to 'date-time': how many of the values can be read so."
         yield f"These types fit at least {_percent(MIN_SHARE)} of the values:"
         yield ""
@@ -110,7 +111,8 @@ class Profile:
     def _row(self, slug: str, field: Field) -> list[str]:
         shares = (_percent(field.share(kind)) for kind in READERS)
         leads = _percent(field.values / self.leads)
-        return [plain(slug), leads, ", ".join(sorted(field.types)), *shares]
+        names = (_printable(slug), _printable(column(slug)))
+        return [*names, leads, ", ".join(sorted(field.types)), *shares]
 
 
 def profile_fields(stream: LeadsStream) -> Iterator[str]:
@@ -122,7 +124,8 @@ def profile_fields(stream: LeadsStream) -> Iterator[str]:
     """
     if not stream.config["include_custom_fields"]:
         raise config_error(EXCLUDED)
-    profile, syncs = Profile(), new_syncs(stream, RETRY_ADVICE)
+    profile = Profile(stream.config.get("exclude_custom_fields") or ())
+    syncs = new_syncs(stream, RETRY_ADVICE)
     for sync, step in try_each(stream, syncs, lambda sync: sync.sample(MAX_PAGES)):
         if isinstance(step, Postponed):
             count = sync.changes.pages_read
@@ -133,6 +136,11 @@ def profile_fields(stream: LeadsStream) -> Iterator[str]:
     if profile.leads or not any(sync.failure for sync in syncs):
         yield from profile.lines()
     raise_failures(syncs)
+
+
+def _printable(name: str) -> str:
+    """Return a name in one line: a slug can hold anything."""
+    return "".join(it if it.isprintable() else "?" for it in name)
 
 
 def _percent(share: float) -> str:

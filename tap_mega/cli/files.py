@@ -6,6 +6,7 @@ import io
 import json
 import re
 import typing as t
+from pathlib import Path
 
 import click
 from typing_extensions import override
@@ -17,6 +18,9 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable
 
     from singer_sdk.exceptions import ConfigValidationError
+
+ENCODING = "utf-8-sig"
+"""UTF-8. A byte-order mark, which editors of Windows write, is left out."""
 
 PATH = re.compile(r"[\w ~./\\:-]+\.[a-zA-Z]{1,5}")
 """What is plainly the path of a file, and neither JSON nor a token."""
@@ -47,6 +51,37 @@ def unreadable(option: str, path: str) -> ConfigValidationError:
     return config_error(msg)
 
 
+def read_object(option: str, path: str) -> dict[str, t.Any]:
+    """Return the JSON object that a file holds.
+
+    Raises:
+        ConfigValidationError: If it cannot be read, or is something else.
+    """
+    try:
+        return parse_object(option, path, Path(path).read_text(ENCODING))
+    except OSError:
+        raise unreadable(option, path) from None
+    except UnicodeDecodeError as error:
+        raise not_json(option, path, error) from None
+
+
+def parse_object(option: str, path: str, text: str) -> dict[str, t.Any]:
+    """Return the JSON object that is the content of a file.
+
+    Raises:
+        ConfigValidationError: If it is something else.
+    """
+    content, reason = None, None
+    try:
+        # Without white space at the end, what is cut off is missing in the last line.
+        content = json.loads(text.rstrip(), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        reason = error
+    if not isinstance(content, dict):
+        raise not_json(option, path, reason)
+    return content
+
+
 def not_json(option: str, path: str, reason: Exception | None) -> ConfigValidationError:
     """Return the error for a file that is not a JSON object, and where it is not."""
     msg = f"{option} must name a file that holds a JSON object"
@@ -73,14 +108,13 @@ def check_json(
     Raises:
         ConfigValidationError: If it is not a JSON object, or if the check fails.
     """
-    content, reason = None, None
+    if file is None:
+        return None
     try:
-        text = file.read() if file else ""
-        content = json.loads(text, parse_constant=refuse) if text.strip() else {}
-    except (ValueError, RecursionError) as error:
-        reason = error
-    if not isinstance(content, dict):
-        raise not_json(option, file.name if file else "", reason)
-    if file and check:
+        text = file.read()
+    except UnicodeDecodeError as error:
+        raise not_json(option, file.name, error) from None
+    content = parse_object(option, file.name, text if text.strip() else "{}")
+    if check:
         check(content)
     return io.StringIO(text) if content else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import typing as t
 
 from tap_mega.cli.logs import LEVEL_VARIABLES
@@ -18,11 +19,17 @@ if t.TYPE_CHECKING:
 
 PREFIX = "TAP_MEGA_"
 
-MELTANO_EXTRA = "TAP_MEGA__"
+EXTRA = "TAP_MEGA__"
 """How variables of Meltano's extras begin, such as `TAP_MEGA__SELECT`."""
 
-FULL = "TAP_MEGA_FULL_"
-"""How variables of the plugin `tap-mega-full` in `meltano.yml` begin."""
+MELTANO = "MELTANO_EXTRACT"
+"""Meltano sets `MELTANO_EXTRACT_X` beside each `TAP_MEGA_X` that it sets itself.
+
+So it does for the parts of an object, for settings that do not exist, for its extras,
+and for a plugin with another name that inherits from `tap-mega`.
+"""
+
+CUSTOM_FIELD_RULE = re.compile(r"!.+\.custom_fields\.(?P<slug>.+)")
 
 TRUTHY = ("true", "1", "yes", "on")
 FALSY = ("false", "0", "no", "off")
@@ -55,18 +62,37 @@ def read_environment(
 
 
 def find_unknown_variables(schema: Schema) -> list[str]:
-    """Return a line for each variable `TAP_MEGA_…` that is no setting."""
-    names = [
-        name
+    """Return a line for each variable `TAP_MEGA_…` that somebody set for nothing."""
+    of_meltano = tuple(
+        name.removeprefix(MELTANO)
         for name in os.environ
-        if name.upper().startswith(PREFIX) and not name.startswith(MELTANO_EXTRA)
-    ]
-    variables = list(_variables(schema))
-    of_full = [it.replace(PREFIX, FULL, 1) for it in variables]
-    known = [*variables, *of_full, LEVEL_VARIABLES[0]]
+        if name.startswith(f"{MELTANO}_")
+    )
+    known = [*_variables(schema), LEVEL_VARIABLES[0]]
+    objects = [name for name in schema["properties"] if properties_of(name)]
+    prefixes = [*(f"{PREFIX}{name.upper()}_" for name in objects), PREFIX]
+    lines = []
+    for name in sorted(os.environ):
+        prefix = next(filter(name.upper().startswith, prefixes), None)
+        if prefix and not name.startswith(EXTRA) and not name.endswith(of_meltano):
+            similar = [it for it in known if it.startswith(prefix)]
+            lines += [
+                f"The variable '{name}' does not exist and is ignored{hint}"
+                for _, hint in unknown_names([name], similar, prefix.lower())
+            ]
+    return lines
+
+
+def find_useless_rules(config: dict[str, t.Any]) -> list[str]:
+    """Return a line for each rule of Meltano's `select` that hides no custom field."""
+    rules = re.findall(r'"([^"]*)"', os.environ.get(f"{MELTANO}__SELECT", ""))
+    excluded = config.get("exclude_custom_fields") or ()
     return [
-        f"The variable '{name}' does not exist and is ignored{hint}"
-        for name, hint in unknown_names(names, known, PREFIX.lower())
+        f"The rule '{rule}' of 'select' has no effect, because the catalog lists no "
+        "custom fields: use the setting 'exclude_custom_fields'"
+        for rule in rules
+        if (found := CUSTOM_FIELD_RULE.fullmatch(rule))
+        and found["slug"] not in excluded
     ]
 
 

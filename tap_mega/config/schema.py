@@ -10,7 +10,10 @@ if t.TYPE_CHECKING:
     Schema: t.TypeAlias = dict[str, t.Any]
 
 # In Python, `$` alone accepts a line feed at the end.
-VISIBLE_ASCII = r"^[\x21-\x7e]+$(?!\n)"
+UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+TOKEN = rf"^(?!(mega_\.*|{UUID})$)[\x21-\x7e]+$(?!\n)"
+"""Visible ASCII, but neither a placeholder nor a customer ID."""
+
 PRINTABLE_ASCII = r"^[\x21-\x7e][\x20-\x7e]*$(?!\n)"
 
 CREDENTIALS = ("auth_token", "customer_id")
@@ -28,7 +31,7 @@ FIELD_TYPES = ["string", "integer", "number", "boolean", "date", "date-time"]
 SETTINGS: Schema = th.PropertiesList(
     th.Property(
         "auth_token",
-        th.StringType(pattern=VISIBLE_ASCII),
+        th.StringType(pattern=TOKEN),
         secret=True,
         title="Personal Access Token",
         description=(
@@ -49,7 +52,7 @@ SETTINGS: Schema = th.PropertiesList(
                 th.Property("customer_id", th.UUIDType, required=True),
                 th.Property(
                     "auth_token",
-                    th.StringType(pattern=VISIBLE_ASCII),
+                    th.StringType(pattern=TOKEN),
                     required=True,
                     secret=True,
                 ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import json
+import re
 import typing as t
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from jsonschema import FormatChecker, validators
 from requests import Request
 from singer_sdk.plugin_base import JSONSchemaValidator
 
-from tap_mega.config.schema import CREDENTIALS, PRINTABLE_ASCII, VISIBLE_ASCII
+from tap_mega.config.schema import CREDENTIALS, PRINTABLE_ASCII, TOKEN, UUID
 from tap_mega.shared.timestamps import parse_timestamp
 
 if t.TYPE_CHECKING:
@@ -25,7 +26,7 @@ if t.TYPE_CHECKING:
 
     Schema: t.TypeAlias = dict[str, t.Any]
 
-FORMATS = FormatChecker(formats=["uuid"])
+FORMATS = FormatChecker(formats=())
 
 BATCH = "batch_config"
 
@@ -35,7 +36,7 @@ NO_BATCH = (
 )
 
 REQUIREMENTS: dict[str, str] = {
-    VISIBLE_ASCII: "text without white space; copy it again from where it is kept",
+    TOKEN: "text without white space; copy it again from where it is kept",
     PRINTABLE_ASCII: "plain text of one line",
     "uuid": "a UUID, such as 00000000-0000-4000-8000-000000000000",
     "date-time": "a date or date-time, such as 2026-01-31 or 2026-01-31T08:00:00Z",
@@ -48,10 +49,27 @@ REQUIREMENTS: dict[str, str] = {
     "string": "text",
 }
 
+HINTS: dict[str, dict[str, str]] = {
+    TOKEN: {
+        r"\s*": "the Personal Access Token, and is empty",
+        r"mega_(\.*|.*…)": "the whole Personal Access Token, not a placeholder",
+        r"(?i).*\bbearer\b.*": "the token alone, without 'Bearer'",
+        UUID: "the Personal Access Token, and is a UUID: are the two swapped?",
+    },
+    "uuid": {"mega_.*": "a UUID, and is a token: are the two swapped?"},
+    "uri": {".*[?#].*": "a URL without '?' and '#'"},
+}
+"""What a value must be if it matches a pattern, which says what went wrong."""
+
 
 @FORMATS.checks("date-time", raises=ValueError)
 def _is_timestamp(value: object) -> bool:
     return not isinstance(value, str) or bool(parse_timestamp(value))
+
+
+@FORMATS.checks("uuid")
+def _is_uuid(value: object) -> bool:
+    return not isinstance(value, str) or bool(re.fullmatch(UUID, value))
 
 
 @FORMATS.checks("uri", raises=ValueError)
@@ -59,7 +77,7 @@ def _is_safe_url(value: object) -> bool:
     if not isinstance(value, str):
         return True
     url = urlsplit(value)
-    plain = url.netloc.rpartition("@")[0] + url.query + url.fragment == ""
+    plain = not url.netloc.rpartition("@")[0] and not set("?#") & set(value)
     safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(value))
     # Each of these raises ValueError if the port or the host is not valid.
     _ = url.port, (url.hostname or "").encode("idna"), Request("GET", value).prepare()
@@ -275,7 +293,11 @@ def requirement(error: ValidationError) -> str:
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
     if error.validator in {"format", "pattern"}:
-        return REQUIREMENTS[str(error.validator_value)]
+        name = str(error.validator_value)
+        instance = str(error.instance)
+        hints = HINTS.get(name, {}).items()
+        found = (it for wrong, it in hints if re.fullmatch(wrong, instance))
+        return next(found, REQUIREMENTS[name])
     if error.validator == "minLength":
         return "text that is not empty"
     if error.validator in {"anyOf", "oneOf"}:
