@@ -65,7 +65,7 @@ attributes `leads`, `token` and `customer_id` belong to the first one:
 
 from sandbox.faults import Fault
 from sandbox.rate_limits import NO_LIMITS, Limits
-from sandbox.received import Received
+from sandbox.request_log import Received
 from sandbox.server import Sandbox
 
 __all__ = ["NO_LIMITS", "Fault", "Limits", "Received", "Sandbox"]

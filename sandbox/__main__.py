@@ -15,9 +15,9 @@ import typing as t
 
 from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
-from sandbox.faults.kinds import CHOICES, KINDS
-from sandbox.faults.rules import MAX_SECONDS
-from sandbox.faults.syntax import read_fault
+from sandbox.fault_kinds import CHOICES, KINDS
+from sandbox.fault_syntax import read_fault
+from sandbox.faults import MAX_SECONDS
 from sandbox.rate_limits import Limits
 from sandbox.server import DEFAULT_LEADS, Sandbox
 

@@ -20,12 +20,12 @@ from sandbox.customers import (
     make_customers,
 )
 from sandbox.document import CUSTOMER_ID
+from sandbox.fault_kinds import REPLACING, UNANSWERED
 from sandbox.faults import NO_FAULT, Script
-from sandbox.faults.kinds import REPLACING, UNANSWERED
-from sandbox.faults.responses import faulty_response
-from sandbox.faults.sending import send, send_nothing
+from sandbox.faulty_responses import faulty_response
+from sandbox.faulty_sending import send, send_nothing
 from sandbox.rate_limits import Limits
-from sandbox.received import Received, RequestLog
+from sandbox.request_log import Received, RequestLog
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -143,7 +143,7 @@ class Sandbox:
 
     async def _start(self) -> None:
         app = web.Application()
-        app.add_routes(control_routes(self))
+        app.add_routes(control_routes(self.customers, self.requests, self.script))
         app.router.add_route("*", "/{path:.*}", self._handle)
         # When the client disconnects or the sandbox stops, a handler is cancelled at
         # once: it may hang.

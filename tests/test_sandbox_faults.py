@@ -18,7 +18,7 @@ import requests
 
 from sandbox import NO_LIMITS, Fault, Limits, Sandbox
 from sandbox.document import LEADS_PATH
-from sandbox.faults.syntax import read_fault
+from sandbox.fault_syntax import read_fault
 from tests.test_sandbox import get, ids, list_all, list_leads
 
 if t.TYPE_CHECKING:

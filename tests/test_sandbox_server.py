@@ -19,7 +19,7 @@ from sandbox import NO_LIMITS, Fault, Sandbox
 from sandbox.__main__ import main
 from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
-from sandbox.faults.kinds import KINDS
+from sandbox.fault_kinds import KINDS
 from testing.harness import own_process_settings
 from tests.test_sandbox import get
 from tests.test_sandbox_faults import connect, get_raw

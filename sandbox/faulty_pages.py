@@ -13,7 +13,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandbox.cursors import Cursor
-    from sandbox.faults.fault import Fault
+    from sandbox.faults import Fault
     from sandbox.leads import Leads
     from sandbox.pages import Page, Query
 

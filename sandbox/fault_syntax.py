@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import typing as t
 
-from sandbox.faults.fault import Fault
-from sandbox.faults.kinds import KIND_OPTIONS, KINDS
+from sandbox.fault_kinds import KIND_OPTIONS, KINDS
+from sandbox.faults import Fault
 
 FAULT = re.compile(r"([a-z_-]+|\d{3})(?:@(-?\d+))?(?:x(-?\d+|\*))?")
 OPTION_TYPES: dict[str, t.Callable[[str], object]] = {
