@@ -30,7 +30,7 @@ of the requests so far:
 
 `script()` replaces the faults. A `Fault` happens to a request by its number, which
 counts from the call of `script()`. `python -m sandbox --help` describes all kinds of
-faults and their options; in Python, their names have underscores:
+faults and their options:
 
 >>> with Sandbox(leads=60) as sandbox:
 ...     sandbox.script(

@@ -41,7 +41,7 @@ def control_routes(
         name, query = request.match_info["name"], request.query
         customer = find_customer(customers, query.get("customer", "0"))
         ids = getattr(customer.leads, name)(int(query.get("count", "1")))
-        return web.json_response({name: len(ids), "ids": ids})
+        return web.json_response({name: len(ids), "leads": customer.leads.count()})
 
     async def faults(request: web.Request) -> web.Response:
         texts = request.query.getall("fault", [])

@@ -22,6 +22,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "status": (200, 599),
     "count": (0, 10**9),
     "size": (0, 10**11),
+    "off_by": (-(10**9), 10**9),
 }
 JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
@@ -59,6 +60,8 @@ class Fault:
     """A number of leads or of requests."""
     value: float | str | None = None
     """A JSON number. Text can hold what no Python number can, such as 1e400."""
+    off_by: int | None = None
+    """By how much a total is too large. Below 0, it is too small."""
     lead: str | None = None
     """Raw JSON. Surrogate escapes are allowed as in `body`."""
     quotes: str | None = None
