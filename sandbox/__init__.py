@@ -30,7 +30,7 @@ of the requests so far:
 
 `script()` replaces the faults. A `Fault` happens to a request by its number, which
 counts from the call of `script()`. `python -m sandbox --help` describes all kinds of
-faults and their options; in Python, their names have underscores:
+faults and their options:
 
 >>> with Sandbox(leads=60) as sandbox:
 ...     sandbox.script(
@@ -65,7 +65,7 @@ attributes `leads`, `token` and `customer_id` belong to the first one:
 
 from sandbox.faults import Fault
 from sandbox.rate_limits import NO_LIMITS, Limits
-from sandbox.received import Received
+from sandbox.request_log import Received
 from sandbox.server import Sandbox
 
 __all__ = ["NO_LIMITS", "Fault", "Limits", "Received", "Sandbox"]

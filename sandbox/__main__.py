@@ -15,9 +15,9 @@ import typing as t
 
 from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
-from sandbox.faults.kinds import CHOICES, KINDS
-from sandbox.faults.rules import MAX_SECONDS
-from sandbox.faults.syntax import read_fault
+from sandbox.fault_kinds import CHOICES, KINDS
+from sandbox.fault_syntax import read_fault
+from sandbox.faults import MAX_SECONDS
 from sandbox.rate_limits import Limits
 from sandbox.server import DEFAULT_LEADS, Sandbox
 
@@ -40,7 +40,7 @@ faults: KIND[@AT][xTIMES][:OPTION=VALUE]…
     customer=WHICH  an index or id; only requests of this customer count
   KIND is a status, such as 503, or one of these, here with options and defaults:
 {kinds}
-  Examples: reset@3  503@5x3  429@2:retry-after=7  html@1x*:status=502
+  Examples: reset@3  503@5x3  429@2:retry_after=7  html@1x*:status=502
             502@4x*:every=4  none@2x*:delay=0.3
 """
 
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 def _describe_kinds() -> str:
     lines = []
     for name, kind in KINDS.items():
-        lines.append(f"    {name.replace('_', '-'):16}{kind.description}")
+        lines.append(f"    {name:16}{kind.description}")
         options = "  ".join(_describe_option(*item) for item in kind.options.items())
         indent = " " * 20
         lines += textwrap.wrap(
@@ -132,7 +132,7 @@ def _describe_kinds() -> str:
 
 def _describe_option(name: str, default: object) -> str:
     values = " or ".join(CHOICES.get(name, ())) or ("" if default is None else default)
-    return f"{name.replace('_', '-')}={values}"
+    return f"{name}={values}"
 
 
 def _sandbox(options: argparse.Namespace) -> Sandbox:

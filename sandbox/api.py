@@ -6,7 +6,7 @@ import typing as t
 
 from sandbox.customers import TOKEN_WITHOUT_SCOPE, Customer
 from sandbox.document import LEADS_PATH, check_parameters
-from sandbox.faults.pages import Listing, faulty_page
+from sandbox.faulty_pages import Listing, faulty_page
 from sandbox.pages import parse_query
 from sandbox.rate_limits import RateLimit
 from sandbox.responses import ApiError, Response, error_response
@@ -16,7 +16,7 @@ if t.TYPE_CHECKING:
 
     from sandbox.faults import Fault
     from sandbox.rate_limits import Limits
-    from sandbox.received import Received
+    from sandbox.request_log import Received
 
 SCOPE = "public_api:leads:read"
 

@@ -7,10 +7,13 @@ import typing as t
 from aiohttp import web
 
 from sandbox.customers import find_customer
-from sandbox.faults.syntax import read_fault
+from sandbox.fault_syntax import read_fault
 
 if t.TYPE_CHECKING:
-    from sandbox.server import Sandbox
+    from collections.abc import Callable, Sequence
+
+    from sandbox.customers import Customer
+    from sandbox.request_log import RequestLog
 
     Handler: t.TypeAlias = t.Callable[[web.Request], t.Awaitable[web.Response]]
 
@@ -24,22 +27,29 @@ USAGE = (
 )
 
 
-def control_routes(sandbox: Sandbox) -> list[web.RouteDef]:
-    """Return the routes that control this sandbox."""
+def control_routes(
+    customers: Sequence[Customer],
+    requests: RequestLog,
+    script: Callable[..., None],
+) -> list[web.RouteDef]:
+    """Return the routes that change leads, replace faults and count requests.
+
+    `script` replaces the faults of the sandbox.
+    """
 
     async def change(request: web.Request) -> web.Response:
         name, query = request.match_info["name"], request.query
-        customer = find_customer(sandbox.customers, query.get("customer", "0"))
+        customer = find_customer(customers, query.get("customer", "0"))
         ids = getattr(customer.leads, name)(int(query.get("count", "1")))
-        return web.json_response({name: len(ids), "ids": ids})
+        return web.json_response({name: len(ids), "leads": customer.leads.count()})
 
     async def faults(request: web.Request) -> web.Response:
         texts = request.query.getall("fault", [])
-        sandbox.script(*map(read_fault, texts))
+        script(*map(read_fault, texts))
         return web.json_response({"faults": texts})
 
-    async def requests(_: web.Request) -> web.Response:
-        by_status = sandbox.requests.count_by_status()
+    async def count(_: web.Request) -> web.Response:
+        by_status = requests.count_by_status()
         return web.json_response(
             {"requests": sum(by_status.values()), "by_status": by_status}
         )
@@ -47,7 +57,7 @@ def control_routes(sandbox: Sandbox) -> list[web.RouteDef]:
     return [
         web.post("/sandbox/{name:change|add|merge|delete}", _reject_invalid(change)),
         web.post("/sandbox/faults", _reject_invalid(faults)),
-        web.get("/sandbox/requests", requests),
+        web.get("/sandbox/requests", count),
     ]
 
 

@@ -19,6 +19,12 @@ INTEGER = re.compile(r"-?[0-9]{1,18}")
 """The database stores 64 bits, which 18 digits never exceed."""
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
+NO_FILTERS = {
+    *("sort_by", "sort_dir", "cursor", "limit", "offset"),
+    "include_custom_fields",
+}
+"""The query parameters that do not select leads."""
+
 Lead: t.TypeAlias = dict[str, t.Any]
 
 
@@ -78,6 +84,19 @@ def check_parameters(query: t.Mapping[str, str]) -> dict[str, t.Any]:
         elif "default" in schema:
             parameters[name] = schema["default"]
     return parameters
+
+
+def filter_names() -> list[str]:
+    """Return the names of the query parameters that select leads."""
+    return [name for name in _parameter_schemas() if name not in NO_FILTERS]
+
+
+def lead_properties() -> t.Collection[str]:
+    """Return the names of a lead's properties."""
+    properties: dict[str, object] = document()["components"]["schemas"]["Lead"][
+        "properties"
+    ]
+    return properties.keys()
 
 
 @functools.cache

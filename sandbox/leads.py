@@ -8,15 +8,16 @@ import random
 import sqlite3
 import threading
 import typing as t
+from collections.abc import Iterable
 
 from sandbox.cursors import Cursor
 from sandbox.document import Lead, check_lead
 from sandbox.pages import Page, Query, digits
-from sandbox.people import STATUSES, LeadMaker
+from sandbox.people import LeadMaker
 from sandbox.timestamps import format_timestamp, parse_timestamp
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from sandbox.pages import Filter
 
@@ -26,13 +27,10 @@ CREATE TABLE leads (
     updated_at_us INTEGER NOT NULL, -- dates are microseconds since 1970
     created_at_us INTEGER NOT NULL,
     last_interaction_at_us INTEGER,
-    status TEXT NOT NULL,
-    stage_id TEXT,
-    lead_line TEXT,
     name_and_email TEXT NOT NULL,
     phone_digits TEXT NOT NULL,
-    lead BLOB NOT NULL, -- JSON, without custom_fields and without the last brace
-    custom_fields BLOB NOT NULL -- JSON
+    lead TEXT NOT NULL, -- JSON, without custom_fields
+    custom_fields TEXT NOT NULL -- JSON
 )
 """
 INDEXES = (
@@ -40,12 +38,14 @@ INDEXES = (
     "CREATE INDEX by_updated_at ON leads (updated_at_us, id)",
     "CREATE INDEX by_created_at ON leads (created_at_us, id)",
 )
-COLUMNS = 11
-ROW = "lead, custom_fields, id"
+COLUMNS = 8
+SELECT = "SELECT lead, custom_fields FROM leads"
 
 to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-Row: t.TypeAlias = tuple[str | bytes | int | None, ...]
+Row: t.TypeAlias = tuple[str | int | None, ...]
+Which: t.TypeAlias = int | str | Iterable[str]
+"""So many leads, which are chosen at random, or the ones with this id or these ids."""
 
 
 class Leads:
@@ -59,6 +59,7 @@ class Leads:
         self._random = random.Random(seed)  # noqa: S311 - leads are no secret
         self._maker = LeadMaker(seed, customer_id)
         self._last_change = 0
+        self._hidden: list[Lead] = []
         self._totals: dict[tuple[Filter, ...], int] = {}
         self._lock = threading.RLock()
         # A database without a name is temporary: it stays in memory while it is small
@@ -85,10 +86,8 @@ class Leads:
     def all(self) -> list[Lead]:
         """Return all leads with custom_fields, sorted by (updated_at, id)."""
         with self._lock:
-            rows = self._db.execute(
-                f"SELECT {ROW} FROM leads ORDER BY updated_at_us, id"
-            )
-            return [json.loads(_lead_json(*row, custom_fields=True)) for row in rows]
+            rows = self._db.execute(f"{SELECT} ORDER BY updated_at_us, id")
+            return [_parse(row) for row in rows]
 
     def page(self, query: Query) -> Page:
         """Return the page that answers a query."""
@@ -97,18 +96,20 @@ class Leads:
             total = self._total(query.filters)
         page, cursor = rows[: query.limit], None
         if len(rows) > len(page) and query.sort_by != "last_interaction_at":
-            *_, last_id, timestamp_us = page[-1]
-            position = (timestamp_us, last_id)
-            cursor = Cursor(query.sort_by, query.sort_dir, *position)
+            *_, timestamp_us, last_id = page[-1]
+            cursor = Cursor(query.sort_by, query.sort_dir, timestamp_us, last_id)
         leads = [
-            _lead_json(*row, custom_fields=query.custom_fields) for *row, _ in page
+            f'{lead[:-1]},"custom_fields":{custom}}}' if query.custom_fields else lead
+            for lead, custom, *_ in page
         ]
         return Page(leads, total, query.limit, query.offset, cursor)
 
     def add(self, n: int = 1, **fields: object) -> list[str]:
         """Add n leads and return their ids.
 
-        They are created and updated now. `fields` override generated values.
+        They are created and updated now. `fields` override generated values: a lead
+        that is imported has an old `created_at`, and one that is committed late has
+        an `updated_at` in the past, too.
         """
         with self._lock:
             now = self._now()
@@ -116,10 +117,10 @@ class Leads:
             self._check_and_write(leads)
             return [lead["id"] for lead in leads]
 
-    def change(self, n: int) -> list[str]:
-        """Change some fields of n leads, set `updated_at` to now; return the ids."""
+    def change(self, which: Which = 1) -> list[str]:
+        """Change leads and return their ids. Most move to another stage."""
         with self._lock:
-            return self._change(self._sample(n))
+            return self._change(self._choose(which))
 
     def update(self, id: str, **fields: object) -> None:  # noqa: A002 - as the API says
         """Set fields of one lead. `updated_at` is now unless `fields` holds it."""
@@ -127,51 +128,64 @@ class Leads:
             changed = {"updated_at": format_timestamp(self._now()), **fields}
             self._check_and_write([{**self._get(id), **changed}])
 
-    def merge(self, n: int) -> list[str]:
-        """Merge n leads into others, which change. Return the ids that disappear."""
+    def merge(self, which: Which = 1) -> list[str]:
+        """Merge leads into others, which change. Return the ids that disappear."""
         with self._lock:
-            sample = self._sample(min(2 * n, max(n + 1, self.count())))
-            gone, survivors = sample[:n], sample[n:]
+            gone = self._choose(which)
+            if gone and len(gone) == self.count():
+                msg = f"a merge of all {len(gone)} leads leaves none"
+                raise ValueError(msg)
             self._remove(gone)
-            self._change(survivors)
+            self._change(self._choose(min(len(gone), self.count())))
             return gone
 
-    def delete(self, n: int) -> list[str]:
-        """Delete n leads and return their ids."""
+    def delete(self, which: Which = 1) -> list[str]:
+        """Delete leads and return their ids."""
         with self._lock:
-            return self._remove(self._sample(n))
+            return self._remove(self._choose(which))
 
-    def _sample(self, n: int) -> list[str]:
-        """Return the ids of n different leads."""
+    def hide(self, which: Which) -> list[str]:
+        """List leads no longer, as if the key lost rights, and return their ids."""
+        with self._lock:
+            ids = self._choose(which)
+            self._hidden += map(self._get, ids)
+            return self._remove(ids)
+
+    def show(self) -> list[str]:
+        """List all hidden leads again, unchanged, and return their ids."""
+        with self._lock:
+            shown, self._hidden = self._hidden, []
+            self._write(shown)
+            return [lead["id"] for lead in shown]
+
+    def _choose(self, which: Which) -> list[str]:
+        """Return the ids of different leads."""
+        if isinstance(which, str):
+            return [self._get(which)["id"]]
+        if not isinstance(which, int):
+            return [self._get(id_)["id"] for id_ in which]
         ids = [id_ for (id_,) in self._db.execute("SELECT id FROM leads")]
-        if n > len(ids):
-            msg = f"there are only {len(ids)} leads, not {n}"
+        if which > len(ids):
+            msg = f"there are only {len(ids)} leads, not {which}"
             raise ValueError(msg)
-        return self._random.sample(ids, n)
+        return self._random.sample(ids, which)
 
     def _get(self, id_: str) -> Lead:
-        select = f"SELECT {ROW} FROM leads WHERE id = ?"
-        row = self._db.execute(select, (id_,)).fetchone()
+        row = self._db.execute(f"{SELECT} WHERE id = ?", (id_,)).fetchone()
         if row is None:
-            raise KeyError(id_)
-        lead: Lead = json.loads(_lead_json(*row, custom_fields=True))
-        return lead
+            msg = f"there is no lead {id_!r}"
+            raise ValueError(msg)
+        return _parse(row)
 
     def _change(self, ids: list[str]) -> list[str]:
-        now = format_timestamp(self._now())
-        leads = [self._get(id_) for id_ in ids]
-        for lead in leads:
-            lead["status"] = self._random.choice(STATUSES)
-            lead["interaction_count"] = lead.get("interaction_count", 0) + 1
-            lead["last_interaction_at"] = lead["updated_at"] = now
-        self._check_and_write(leads)
+        now = self._now()
+        self._check_and_write([self._maker.change(self._get(it), now) for it in ids])
         return ids
 
     def _remove(self, ids: list[str]) -> list[str]:
+        rows = [(id_,) for id_ in ids]
         with self._db:
-            self._db.executemany(
-                "DELETE FROM leads WHERE id = ?", [(id_,) for id_ in ids]
-            )
+            self._db.executemany("DELETE FROM leads WHERE id = ?", rows)
         self._totals.clear()
         return ids
 
@@ -205,7 +219,7 @@ class Leads:
         key, direction = f"{query.sort_by}_us", query.sort_dir
         where, values = _where((*_after(query), *query.filters))
         return self._db.execute(
-            f"SELECT {ROW}, {key} FROM leads WHERE {where} "
+            f"SELECT lead, custom_fields, {key}, id FROM leads WHERE {where} "
             f"ORDER BY {key} {direction} NULLS LAST, id {direction} LIMIT ? OFFSET ?",
             (*values, query.limit + 1, query.offset),
         ).fetchall()
@@ -227,9 +241,10 @@ def _where(filters: Iterable[Filter]) -> tuple[str, list[object]]:
     return " AND ".join(conditions), [v for _, values in filters for v in values]
 
 
-def _lead_json(lead: bytes, custom: bytes, _id: str, *, custom_fields: bool) -> bytes:
-    """Return a lead as the API sends it."""
-    return lead + (b',"custom_fields":' + custom if custom_fields else b"") + b"}"
+def _parse(row: tuple[str, str]) -> Lead:
+    """Return the lead of a row of SELECT."""
+    lead, custom_fields = map(json.loads, row)
+    return {**lead, "custom_fields": custom_fields}
 
 
 def _row(lead: Lead) -> Row:
@@ -244,13 +259,10 @@ def _row(lead: Lead) -> Row:
         _to_microseconds(lead["updated_at"]),
         _to_microseconds(lead["created_at"]),
         _to_microseconds(lead.get("last_interaction_at")),
-        lead["status"],
-        (lead.get("current_stage") or {}).get("id"),
-        custom.get("lead_line"),
         name_and_email.casefold(),
         digits(lead.get("contact_phone") or ""),
-        to_json(rest)[:-1].encode(),
-        to_json(custom).encode(),
+        to_json(rest),
+        to_json(custom),
     )
 
 

@@ -8,20 +8,18 @@ import re
 import typing as t
 
 from sandbox.cursors import Cursor, read_cursor
+from sandbox.document import filter_names, lead_properties
 
 PHONE = re.compile(r"[\d\s()+./-]+")
 PHONE_DIGITS = 10
 """The vendor compares this many digits of a phone number, from the end."""
 
-CONDITIONS = {
-    "status": "status = ?",
-    "stageId": "stage_id = ?",
-    "lead_line": "lead_line = ?",
+SPECIAL_CONDITIONS = {
+    "stageId": "lead ->> '$.current_stage.id' = ?",
+    "lead_line": "custom_fields ->> 'lead_line' = ?",
     "search": "(instr(name_and_email, ?) OR instr(phone_digits, ?))",
-    "created_since": "created_at_us >= ?",
-    "updated_since": "updated_at_us >= ?",
 }
-"""The SQL condition of each query parameter, for rows of the table of leads."""
+"""The SQL conditions of the filters whose names do not say what they compare."""
 
 Filter: t.TypeAlias = tuple[str, tuple[object, ...]]
 """An SQL condition and its values."""
@@ -42,11 +40,11 @@ class Query:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """The response to a query. Each lead is encoded as JSON."""
+    """The response to a query. Each lead is the text of JSON."""
 
-    leads: list[bytes]
-    total: int | str
-    """A number, or the JSON text of one."""
+    leads: list[str]
+    total: t.Any
+    """A number. A fault can make it the JSON text of one."""
     limit: int
     offset: int
     next_cursor: Cursor | None
@@ -58,8 +56,25 @@ class Page:
             "offset": self.offset,
             "next_cursor": self.next_cursor and self.next_cursor.text(),
         }
-        more = f'],"total":{self.total},{json.dumps(rest)[1:]}'
-        return b'{"leads":[' + b",".join(self.leads) + more.encode()
+        total, more = self.total, json.dumps(rest)[1:]
+        text = f'{{"leads":[{",".join(self.leads)}],"total":{total},{more}'
+        # A surrogate escape of the fault `raw_lead` becomes a byte again.
+        return text.encode(errors="surrogateescape")
+
+
+def _condition(name: str) -> str:
+    """Return the SQL condition of a filter, for rows of the table of leads."""
+    if name in SPECIAL_CONDITIONS:
+        return SPECIAL_CONDITIONS[name]
+    if name.endswith("_since"):
+        return f"{name.removesuffix('since')}at_us >= ?"
+    if name in lead_properties():
+        return f"lead ->> '{name}' = ?"
+    msg = f"the document has the filter {name!r}; add it to SPECIAL_CONDITIONS"
+    raise NotImplementedError(msg)
+
+
+CONDITIONS = {name: _condition(name) for name in filter_names()}
 
 
 def parse_query(parameters: t.Mapping[str, t.Any]) -> Query:

@@ -46,6 +46,14 @@ STAGES = (
     ("closed-lost", "Closed lost", "#ef4444"),
     ("long-term", "Long-term nurture 🌱", "#14b8a6"),
 )
+STATUS_BY_STAGE = {"closed-won": "won", "closed-lost": "lost", "long-term": "nurture"}
+"""The status of a lead after it moved to a stage. In the other stages it is active."""
+OPEN_STAGES = 9
+"""So many stages precede the one of deals that are won."""
+NEXT_STAGE_SHARE = 0.6
+"""The share of changes that move a lead from an open stage to the next one."""
+ANY_STAGE_SHARE = 0.2
+"""The share of changes that move a lead to any stage: lost, back or reopened."""
 ROLES = ("Agent", "Senior agent", "Team lead", None)
 # {0} and {1} are the first three and the last four of a lead's own seven digits.
 PHONE_FORMATS = (
@@ -73,6 +81,7 @@ class _Pool:
 
     people: list[Lead]
     phones: tuple[str | None, ...]
+    stages: list[Lead]
     histories: list[Lead]
     custom_fields: list[Lead]
 
@@ -111,6 +120,30 @@ class LeadMaker:
         """Return a lead that is created `now` (milliseconds since 1970)."""
         return self._lead(now, now)
 
+    def change(self, lead: Lead, now: int) -> Lead:
+        """Return the lead as it is after an interaction `now`."""
+        stage, time = self._move(lead.get("current_stage")), format_timestamp(now)
+        slug = (stage or {}).get("slug", "")
+        return {
+            **lead,
+            "current_stage": stage,
+            "status": STATUS_BY_STAGE.get(slug, "active"),
+            "interaction_count": lead.get("interaction_count", 0) + 1,
+            "last_interaction_at": time,
+            "updated_at": time,
+        }
+
+    def _move(self, stage: Lead | None) -> Lead | None:
+        """Return the stage after a change of a lead in this stage."""
+        stages = self._pool.stages
+        index = stages.index(stage) if stage in stages else -1
+        roll = self._random.random()
+        if roll < ANY_STAGE_SHARE:
+            return self._random.choice(stages)
+        if index < OPEN_STAGES and roll < ANY_STAGE_SHARE + NEXT_STAGE_SHARE:
+            return stages[index + 1]
+        return stage
+
     def _lead(self, created: int, updated: int) -> Lead:
         pick, pool = self._random.choice, self._pool
         self._number += 1
@@ -142,10 +175,12 @@ class LeadMaker:
 def _pool() -> _Pool:
     """Make the parts and check them against the document."""
     rng = random.Random(POOL_SEED)  # noqa: S311 - leads are no secret
+    stages = [_stage(*stage) for stage in STAGES]
     pool = _Pool(
         people=_people(),
         phones=(*PHONE_FORMATS, *PHONE_FORMATS, None),
-        histories=_histories(rng),
+        stages=stages,
+        histories=_histories(rng, stages),
         custom_fields=_custom_fields(rng),
     )
     dates = dict.fromkeys(("created_at", "updated_at"), format_timestamp(0))
@@ -174,9 +209,8 @@ def _people() -> list[Lead]:
     return people
 
 
-def _histories(rng: random.Random) -> list[Lead]:
+def _histories(rng: random.Random, stages: list[Lead]) -> list[Lead]:
     """Return sources, states and owners. Every documented value occurs."""
-    stages = [_stage(*stage) for stage in STAGES]
     owners = _owners()
     return [
         {

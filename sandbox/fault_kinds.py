@@ -63,7 +63,10 @@ CHANGING = {
         "sends `count` leads, next_cursor null and `value`, if given, as total",
         {"count": 0, "value": None},
     ),
-    "total": Kind("sends `value`, which is a JSON number, as total", {"value": "0"}),
+    "total": Kind(
+        "sends `value`, which is a JSON number, as total; or one `off_by` too large",
+        {"value": "0", "off_by": None},
+    ),
     "raw_lead": Kind("adds `lead`, which is raw JSON, to the page", {"lead": "{}"}),
     "disorder": Kind("sends the leads of the page in reverse order"),
     "cursor_lifetime": Kind(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import http
+import json
 import typing as t
 
-from sandbox.faults.quotes import quote
-from sandbox.pages import Page
+from sandbox.document import check_parameters
+from sandbox.pages import Page, parse_query
 from sandbox.responses import Response, error_response
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.faults.fault import Fault
+    from sandbox.faults import Fault
     from sandbox.leads import Leads
-    from sandbox.received import Received
+    from sandbox.request_log import Received
 
 MESSAGE = "scripted by the sandbox"
 HTML = "<html><head><title>{0}</title></head><body><h1>{0}</h1><hr>proxy</body></html>"
@@ -24,8 +25,35 @@ def faulty_response(fault: Fault, request: Received, leads: Leads) -> Response:
     """Return the response that a fault sends instead of the API's."""
     status = fault.option("status")
     if fault.kind == "quote":
-        return error_response(status, quote(fault.option("quotes"), request, leads))
+        return error_response(status, _quote(fault.option("quotes"), request, leads))
     return _RESPONSES[fault.kind](fault, status)
+
+
+def _quote(quotes: str, request: Received, leads: Leads) -> str:
+    """Return a message that quotes a request or a lead. `quotes` is one of CHOICES."""
+    token = request.headers.get("authorization", "").rpartition(" ")[2]
+    middle = len(token) // 2
+    texts = {
+        "query": request.query_string,
+        "values": ", ".join(request.query.values()),
+        "token": token,
+        "token_inserted": f"{token[:middle]}-{token[middle:]}",
+        "token_cut": token[:-4],
+        "token_encoded": "".join(f"%{byte:02X}" for byte in token.encode()),
+        "lead": _describe_lead(leads),
+    }
+    text = "; ".join(texts.values()) if quotes == "all" else texts[quotes]
+    return f"cannot process {text}"
+
+
+def _describe_lead(leads: Leads) -> str:
+    """Return the name, e-mail address and phone number of a lead that has them."""
+    page = leads.page(parse_query(check_parameters({"limit": "100"})))
+    for lead in map(json.loads, page.leads):
+        values = [lead[f"contact_{name}"] for name in ("name", "email", "phone")]
+        if all(values):
+            return ", ".join(values)
+    return "no lead"
 
 
 def _error(fault: Fault, status: int) -> Response:

@@ -1,16 +1,30 @@
-"""A fault, and the script of faults."""
+"""Faults, the rules for valid ones, and the script of faults."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import re
 import typing as t
 
-from sandbox.faults.kinds import KINDS
-from sandbox.faults.rules import find_problems
+from sandbox.fault_kinds import CHOICES, KINDS
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+MAX_SECONDS = 86_400
+RANGES: dict[str, tuple[int, int]] = {
+    "at": (1, 10**9),
+    "times": (1, 10**9),
+    "every": (1, 10**9),
+    "delay": (0, MAX_SECONDS),
+    "seconds": (-(10**9), 10**9),
+    "status": (200, 599),
+    "count": (0, 10**9),
+    "size": (0, 10**11),
+    "off_by": (-(10**9), 10**9),
+}
+JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +60,8 @@ class Fault:
     """A number of leads or of requests."""
     value: float | str | None = None
     """A JSON number. Text can hold what no Python number can, such as 1e400."""
+    off_by: int | None = None
+    """By how much a total is too large. Below 0, it is too small."""
     lead: str | None = None
     """Raw JSON. Surrogate escapes are allowed as in `body`."""
     quotes: str | None = None
@@ -64,9 +80,30 @@ class Fault:
         if self.kind not in KINDS:
             msg = f"no fault is called {self.kind!r}: choose from {', '.join(KINDS)}"
             raise ValueError(msg)
-        for problem in find_problems(self):
+        for problem in self._problems():
             msg = f"fault {self.kind}: {problem}"
             raise ValueError(msg)
+
+    def _problems(self) -> Iterator[str]:
+        """Yield what is wrong with the values of the fields."""
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                yield f"`{name}` is {value}, not {low} to {high}"
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in {None, *choices}:
+                yield f"`{name}` is {getattr(self, name)}, not {', '.join(choices)}"
+        yield from self._contradictions()
+
+    def _contradictions(self) -> Iterator[str]:
+        if self.every > 1 and self.times == 1:
+            yield "`every` has no effect unless `times` is set"
+        if self.kind != "date" and (self.seconds or 0) < 0:
+            yield "`seconds` is negative"
+        if not f"{self.location}{self.retry_after}".isprintable():
+            yield "a header has control characters"
+        if self.value is not None and not JSON_NUMBER.fullmatch(str(self.value)):
+            yield f"the value {self.value} is not a JSON number"
 
     def option(self, name: str) -> t.Any:
         """Return the value of an option, or the default of this kind."""

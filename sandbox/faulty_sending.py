@@ -13,7 +13,7 @@ import zlib
 from aiohttp import web
 from typing_extensions import override
 
-from sandbox.faults.responses import MESSAGE
+from sandbox.faulty_responses import MESSAGE
 from sandbox.responses import error_response
 
 if t.TYPE_CHECKING:

@@ -13,7 +13,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandbox.cursors import Cursor
-    from sandbox.faults.fault import Fault
+    from sandbox.faults import Fault
     from sandbox.leads import Leads
     from sandbox.pages import Page, Query
 
@@ -77,19 +77,20 @@ def _repeat_leads(listing: Listing) -> Page:
 
 
 def _early_end(listing: Listing) -> Page:
-    page = _total(listing)
+    page, value = listing.page(), listing.fault.option("value")
     kept = page.leads[: listing.fault.option("count")]
-    return dataclasses.replace(page, leads=kept, next_cursor=None)
+    total = page.total if value is None else value
+    return dataclasses.replace(page, leads=kept, total=total, next_cursor=None)
 
 
 def _total(listing: Listing) -> Page:
-    page, value = listing.page(), listing.fault.option("value")
-    return page if value is None else dataclasses.replace(page, total=str(value))
+    page, off_by = listing.page(), listing.fault.off_by
+    total = listing.fault.option("value") if off_by is None else page.total + off_by
+    return dataclasses.replace(page, total=total)
 
 
 def _raw_lead(listing: Listing) -> Page:
-    page, text = listing.page(), listing.fault.option("lead")
-    lead = text.encode(errors="surrogateescape")
+    page, lead = listing.page(), listing.fault.option("lead")
     return dataclasses.replace(page, leads=[*page.leads, lead])
 
 
