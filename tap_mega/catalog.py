@@ -16,7 +16,8 @@ from singer_sdk.singerlib.catalog import (
     Metadata,
 )
 
-from tap_mega.config.validation import config_error, requirement
+from tap_mega.config.validation import requirement
+from tap_mega.shared.errors import config_error
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,8 +12,8 @@ from singer_sdk.singerlib import SchemaMessage
 from typing_extensions import override
 
 from tap_mega.catalog import complete_stream
-from tap_mega.config.validation import config_error
 from tap_mega.openapi import DOCUMENT
+from tap_mega.shared.errors import config_error
 from tap_mega.state.bookmark import REPLICATION_KEY
 from tap_mega.streams import LeadsStream
 

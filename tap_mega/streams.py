@@ -21,11 +21,10 @@ from singer_sdk.singerlib.catalog import (
 from singer_sdk.streams.rest import HTTPRequest, PageContext
 from typing_extensions import override
 
-from tap_mega.api.client import Client
+from tap_mega.api.blocking import BlockingClient
 from tap_mega.api.page import MAX_KEY_LENGTH, CursorPaginator
 from tap_mega.api.rate_limit import RateLimiter
 from tap_mega.api.reader import Reader
-from tap_mega.api.session import new_session
 from tap_mega.api.transport import Transport
 from tap_mega.catalog import complete_stream
 from tap_mega.config.customers import customers_of
@@ -34,7 +33,6 @@ from tap_mega.openapi import DOCUMENT
 from tap_mega.records.conform import Conformer, add_column
 from tap_mega.records.custom_fields import CustomFields
 from tap_mega.records.flatten import Columns, is_plain
-from tap_mega.shared.redaction import Redactor
 from tap_mega.shared.timestamps import format_timestamp, from_epoch, parse_timestamp
 from tap_mega.shared.words import counted
 from tap_mega.state.bookmark import (
@@ -189,12 +187,6 @@ class LeadsStream(RESTStream[str | None]):
         """Return the paginator that follows `next_cursor`."""
         return CursorPaginator()
 
-    @functools.cached_property
-    @override
-    def requests_session(self) -> requests.Session:
-        """The one session of the sync: its proxies and certificates."""
-        return new_session(self.url_base)
-
     @override
     def backoff_max_tries(self) -> int:
         """Return the setting `backoff_max_tries`."""
@@ -303,13 +295,12 @@ class LeadsStream(RESTStream[str | None]):
             per_minute=self.config["requests_per_minute"],
             per_hour=self.config["requests_per_hour"],
         )
-        redactor = Redactor(customer.auth_token, self.config.get("filters", {}))
-        client = Client(
+        client = BlockingClient(
             self._transport,
             functools.partial(self._prepare, customer),
-            rate_limiter=rate_limiter,
-            clock=self._clock,
-            redact=redactor.redact,
+            rate_limiter,
+            self._clock,
+            float(self.config["request_timeout"]),
         )
         end_date = self.config.get("end_date")
         return Reader(
@@ -327,15 +318,12 @@ class LeadsStream(RESTStream[str | None]):
     @functools.cached_property
     def _transport(self) -> Transport:
         timeout = float(self.config["request_timeout"])
-        return Transport(self.requests_session, timeout)
+        return Transport(self.url_base, timeout)
 
-    def _prepare(
-        self, customer: Customer, params: Mapping[str, t.Any]
-    ) -> requests.PreparedRequest:
-        """Return the request for a page; `params` tell it apart from the others."""
+    def _prepare(self, customer: Customer) -> requests.PreparedRequest:
+        """Return what all requests of a customer have in common."""
         context = {"customer_id": customer.customer_id}
         request = self.get_http_request(page=PageContext(context, None))
-        request.params |= params
         return self.build_prepared_request(
             method=request.method,
             url=request.url,

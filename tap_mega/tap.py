@@ -24,7 +24,6 @@ from tap_mega.config.customers import customers_of
 from tap_mega.config.environment import find_unknown_variables, read_environment
 from tap_mega.config.schema import BATCH_RULES, SETTINGS
 from tap_mega.config.validation import (
-    config_error,
     find_broken_maps,
     find_broken_text,
     find_credential_errors,
@@ -36,6 +35,7 @@ from tap_mega.config.validation import (
 )
 from tap_mega.lead_changes import LeadChangesStream
 from tap_mega.records.writer import MegaWriter
+from tap_mega.shared.errors import config_error
 from tap_mega.shared.stopping import Stopped, call_again_if_lost, ignore_repetitions
 from tap_mega.shared.timestamps import from_epoch
 from tap_mega.state.bookmark import source_of

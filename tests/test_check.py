@@ -58,8 +58,8 @@ def test_it_gives_up_after_three_tries(
     assert sum(clock.sleeps) < 6
     (line,) = run.errors
     assert line == (
-        "Gave up after 3 tries: the API answered 503. Check the network, and run "
-        "--test again"
+        "Gave up after 3 tries: the API answered 503 (api_error). Check the network, "
+        "and run --test again"
     )
 
 

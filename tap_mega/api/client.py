@@ -6,36 +6,55 @@ import json
 import re
 import typing as t
 from http import HTTPStatus
-
-from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
+from urllib.parse import parse_qsl, urlsplit
 
 from tap_mega.api.page import parse_page
+from tap_mega.shared.errors import (
+    BadRequestError,
+    RateLimitedError,
+    RefusedError,
+    RequestError,
+    TemporaryError,
+)
 from tap_mega.shared.timestamps import parse_http_date
+from tap_mega.shared.words import listed
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     import requests
 
     from tap_mega.api.page import Page
-    from tap_mega.api.rate_limit import RateLimiter
-    from tap_mega.api.transport import Response, Transport
+    from tap_mega.api.transport import Exchange, Response, Transport
     from tap_mega.shared.clock import Clock
 
-    Params: t.TypeAlias = Mapping[str, t.Any]
-
-MAX_MESSAGE_LENGTH = 200
+MAX_EPOCH_SECONDS = 4_102_444_800
+"""The year 2100. A clock that is further on does not tell the time."""
 MAX_RETRY_AFTER_SECONDS = 10**9
 
 RETRIABLE_4XX = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
 
+ERROR_TYPES = frozenset(
+    {
+        "authentication_error",
+        "authorization_error",
+        "invalid_request_error",
+        "not_found_error",
+        "rate_limit_error",
+        "api_error",
+    }
+)
+"""All values of `error.type` in the vendor's document. Another text may be anything."""
+
 ADVICE: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: (
-        "Check the setting 'auth_token': the token is missing, mistyped or withdrawn"
+        "Check the setting 'auth_token', or this customer's in the setting "
+        "'customers': the token is missing, mistyped or withdrawn"
     ),
     HTTPStatus.FORBIDDEN: (
         "The token needs the scope public_api:leads:read, and the setting "
-        "'customer_id' must be the customer that the token is locked to"
+        "'customer_id', or that in the setting 'customers', must be the customer that "
+        "the token is locked to"
     ),
     HTTPStatus.BAD_REQUEST: (
         "Check the setting 'filters'. If it is not set, report this line as a bug of "
@@ -49,132 +68,138 @@ REDIRECT_ADVICE = (
 )
 
 
-class TemporaryError(RetriableAPIError):
-    """A request failed that may succeed later."""
+class Request(t.NamedTuple):
+    """What tells one request of a customer from another."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        """Keep the seconds that the API asks to wait; None if it does not say."""
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class RateLimitedError(TemporaryError):
-    """The API answered 429: the key has no requests left at present."""
-
-
-class BadRequestError(FatalAPIError):
-    """The API answered 400: it does not accept the request as it is."""
+    params: Mapping[str, t.Any]
+    """Parameters of the query, such as `cursor`. Those that are None are left out."""
 
 
 class Client:
-    """Sends one request at a time, and says what the response means. Never waits."""
+    """Sends the requests of one customer, and says what the responses mean."""
 
     def __init__(
-        self,
-        transport: Transport,
-        prepare: Callable[[Params], requests.PreparedRequest],
-        *,
-        rate_limiter: RateLimiter,
-        clock: Clock,
-        redact: Callable[[str], str],
+        self, transport: Transport, base: requests.PreparedRequest, clock: Clock
     ) -> None:
         """Keep what each request needs.
 
         Args:
-            transport: Sends a request in bounded time.
-            prepare: Makes a request from the parameters that tell pages apart.
-            rate_limiter: Counts each request, and hears of each response.
-            clock: Where the time of a response comes from.
-            redact: Removes from a message of the API what no log may hold.
+            transport: Sends requests. Other customers may use it, too.
+            base: What all requests of this customer have in common.
+            clock: Where the times of a request and its response come from.
         """
-        self._transport = transport
-        self._prepare = prepare
-        self._rate_limiter = rate_limiter
-        self._clock = clock
-        self._redact = redact
+        self._transport, self._base, self._clock = transport, base, clock
+        url = urlsplit(str(base.url))
+        self._url = url._replace(query="").geturl()
+        self._query = dict(parse_qsl(url.query, keep_blank_values=True))
 
-    def get(self, params: Params) -> Page:
-        """Request a page.
+    def start(
+        self, request: Request, put: Callable[[Page | Exception], object]
+    ) -> Exchange:
+        """Send a request, and return at once.
 
-        Raises:
-            RateLimitedError: At 429.
-            TemporaryError: At 408, 425 and 5xx, if the network fails, or if the
-                response is not a page.
-            BadRequestError: At 400.
-            FatalAPIError: At anything else, such as 401, 403 or a redirect.
+        Args:
+            request: Whose parameters replace those of the same name.
+            put: Takes the page, or an error as `read_response` raises it. It is called
+                once, on another thread, unless the exchange is given up before.
         """
-        try:
-            return self._get(self._prepare(params))
-        except BaseException:
-            # A late response must not be taken for the response to the next request.
-            self._transport.cut()
-            raise
-
-    def _get(self, request: requests.PreparedRequest) -> Page:
+        query = {**self._query, **request.params}
+        query = {name: it for name, it in query.items() if it is not None}
+        prepared = self._base.copy()
+        prepared.prepare_url(self._url, query)
         requested_at = self._clock.time()
-        response = self._send(request)
-        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise self._error(response)
-        try:
-            page = parse_page(response.body)
-        except ValueError as error:
-            raise TemporaryError(str(error)) from None
-        sent_at = parse_http_date(response.headers.get("Date", ""))
-        return page._replace(requested_at=requested_at, sent_at=sent_at)
 
-    def _send(self, request: requests.PreparedRequest) -> Response:
-        try:
-            response = self._transport.send(request)
-        finally:
-            self._rate_limiter.record(self._clock.monotonic())
-        self._rate_limiter.update(response.headers, self._clock.monotonic())
-        return response
+        def read(response: Response) -> Page:
+            arrived_at = self._clock.monotonic()
+            try:
+                page = read_response(response, query, requested_at)
+            except RequestError as error:
+                error.headers, error.arrived_at = response.headers, arrived_at
+                raise
+            return page._replace(arrived_at=arrived_at)
 
-    def _error(self, response: Response) -> Exception:
-        """Return what the status of a response means."""
-        status, message = response.status, self._error_message(response)
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            return RateLimitedError(message, self._retry_after(response))
-        if status in RETRIABLE_4XX or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return TemporaryError(message, self._retry_after(response))
-        if status == HTTPStatus.BAD_REQUEST:
-            return BadRequestError(message)
-        return FatalAPIError(message)
+        return self._transport.start(prepared, read, put)
 
-    def _error_message(self, response: Response) -> str:
-        """Return one line for a person: what the API said, and what to do.
 
-        It quotes `error.message` of the vendor's error envelope, and never the body.
-        """
-        status, quote = response.status, self._quote(response)
-        line = f"the API answered {status}{quote and f': {quote}'}"
-        is_redirect = status < HTTPStatus.BAD_REQUEST
-        advice = REDIRECT_ADVICE if is_redirect else ADVICE.get(status)
-        return f"{line}. {advice}" if advice else line
+def read_response(
+    response: Response, names: Collection[str], requested_at: float
+) -> Page:
+    """Return the page that a response holds.
 
-    def _quote(self, response: Response) -> str:
-        """Return what the API says is wrong with a request.
+    Args:
+        response: The response.
+        names: The names of the parameters that were sent.
+        requested_at: When they were sent, in epoch seconds.
 
-        What it says of its own errors, at 5xx, helps nobody and may quote a lead.
-        """
-        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return ""
-        try:
-            message = json.loads(response.body)["error"]["message"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return ""
-        if not isinstance(message, str):
-            return ""
-        return self._redact(message)[:MAX_MESSAGE_LENGTH].rstrip(".")
+    Raises:
+        RateLimitedError: At 429.
+        TemporaryError: At 408, 425 and 5xx, or if the response is not a page.
+        BadRequestError: At 400.
+        RefusedError: At anything else, such as 401, 403 or a redirect.
+    """
+    if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+        raise _error(response, names, requested_at)
+    try:
+        page = parse_page(response.body)
+    except ValueError as error:
+        raise TemporaryError(str(error)) from None
+    return page._replace(
+        headers=response.headers, requested_at=requested_at, sent_at=_date(response)
+    )
 
-    def _retry_after(self, response: Response) -> float | None:
-        """Return `Retry-After` in seconds, from a number or from an HTTP date."""
-        value = response.headers.get("Retry-After", "")
-        if seconds := re.match(r"\s*(\d+(?:\.\d+)?)", value, re.ASCII):
-            return min(float(seconds[1]), MAX_RETRY_AFTER_SECONDS)
-        timestamp = parse_http_date(value)
-        if timestamp is None:
-            return None
-        # The date is by the API's own clock, which `Date` tells: ours may differ.
-        now = parse_http_date(response.headers.get("Date", "")) or self._clock.time()
-        return timestamp - now
+
+def _error(
+    response: Response, names: Collection[str], requested_at: float
+) -> TemporaryError | RefusedError:
+    """Return what the status of a response means."""
+    status, line = response.status, _error_line(response, names)
+    if status == HTTPStatus.BAD_REQUEST:
+        return BadRequestError(line)
+    retry_after = _retry_after(response, requested_at)
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return RateLimitedError(line, retry_after)
+    if status in RETRIABLE_4XX or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return TemporaryError(line, retry_after)
+    return RefusedError(line)
+
+
+def _error_line(response: Response, names: Collection[str]) -> str:
+    """Return one line for a person: what the API answered, and what to do.
+
+    It never quotes the API's own message, which may hold a lead or what was sent.
+    """
+    status, kind = response.status, _error_type(response.body)
+    line = f"the API answered {status}{kind and f' ({kind})'}"
+    if status == HTTPStatus.BAD_REQUEST:
+        line = f"{line} to a request with {listed([*names], len(names))}"
+    is_redirect = status < HTTPStatus.BAD_REQUEST
+    advice = REDIRECT_ADVICE if is_redirect else ADVICE.get(status)
+    return f"{line}. {advice}" if advice else line
+
+
+def _error_type(body: bytes) -> str:
+    """Return `error.type` of the vendor's error envelope, if it is one of its types."""
+    try:
+        kind = json.loads(body)["error"]["type"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return kind if isinstance(kind, str) and kind in ERROR_TYPES else ""
+
+
+def _date(response: Response) -> float | None:
+    """Return the header `Date` in epoch seconds; None if it does not tell the time."""
+    seconds = parse_http_date(response.headers.get("Date", ""))
+    return seconds if seconds and 0 < seconds < MAX_EPOCH_SECONDS else None
+
+
+def _retry_after(response: Response, requested_at: float) -> float | None:
+    """Return `Retry-After` in seconds, from a number or from an HTTP date."""
+    value = response.headers.get("Retry-After", "")
+    if number := re.match(r"\s*(\d+(?:\.\d+)?)", value, re.ASCII):
+        return min(float(number[1]), MAX_RETRY_AFTER_SECONDS)
+    timestamp = parse_http_date(value)
+    if timestamp is None:
+        return None
+    # The date is by the API's own clock, which `Date` tells: ours may differ.
+    seconds = timestamp - (_date(response) or requested_at)
+    return min(seconds, MAX_RETRY_AFTER_SECONDS)

@@ -8,24 +8,16 @@ import socket
 import ssl
 import typing as t
 
-import requests
 import urllib3
 from singer_sdk.exceptions import FatalAPIError
+from urllib3 import exceptions
 
-from tap_mega.api.client import TemporaryError
+from tap_mega.shared.errors import TemporaryError
 
 if t.TYPE_CHECKING:
     Kinds: t.TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
 PROXY = "the proxy in HTTPS_PROXY"
-
-NOT_SENDABLE = (
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.InvalidURL,
-    urllib3.exceptions.LocationValueError,
-    urllib3.exceptions.ProxySchemeUnsupported,
-)
-"""A request that these prevent will never be sent."""
 
 WORDS: tuple[tuple[Kinds, str], ...] = (
     (socket.gaierror, "the host name of {who} cannot be resolved{detail}"),
@@ -36,24 +28,37 @@ WORDS: tuple[tuple[Kinds, str], ...] = (
         "{who} closed the connection without a response",
     ),
     (ConnectionError, "{who} reset the connection"),
-    (urllib3.exceptions.NewConnectionError, "{who} cannot be reached{detail}"),
-    (urllib3.exceptions.TimeoutError, "{who} did not accept the connection in time"),
-    (urllib3.exceptions.InvalidChunkLength, "the response was not valid HTTP"),
+    (exceptions.NewConnectionError, "{who} cannot be reached{detail}"),
     (
-        (http.client.IncompleteRead, requests.exceptions.ChunkedEncodingError),
-        "the response was cut off",
+        (TimeoutError, exceptions.TimeoutError),
+        "{who} did not accept the connection in time",
     ),
-    (urllib3.exceptions.DecodeError, "the response could not be decompressed"),
+    (http.client.IncompleteRead, "the response was cut off"),
+    (exceptions.DecodeError, "the response could not be decompressed"),
     (
-        (http.client.HTTPException, requests.exceptions.InvalidHeader),
+        (http.client.HTTPException, exceptions.InvalidHeader),
         "the response was not valid HTTP",
     ),
-    (requests.exceptions.RequestException, "the connection to {who} failed{detail}"),
+    (OSError, "the connection to {who} failed{detail}"),
     (Exception, "the response was not valid HTTP"),
 )
 """The first line that fits an error, or what caused it, says what happened."""
 
 TUNNEL_STATUS = re.compile(r"Tunnel connection failed: (\d{3})")
+
+
+def timed_out(seconds: float) -> TemporaryError:
+    """Return the error for a request that took all of its time."""
+    return TemporaryError(f"no complete response within {seconds:g} s")
+
+
+def not_sendable(error: Exception) -> FatalAPIError:
+    """Return what to raise if there is no way to the API, with this proxy or URL."""
+    msg = (
+        f"The request cannot be sent ({type(error).__name__}). Check the setting "
+        "'api_url', and the proxy settings of the environment"
+    )
+    return FatalAPIError(msg)
 
 
 def explain(error: Exception, url: str) -> Exception:
@@ -66,17 +71,11 @@ def explain(error: Exception, url: str) -> Exception:
         url: The URL of the request.
     """
     chain = _chain(error)
-    proxied = any(isinstance(it, urllib3.exceptions.ProxyError) for it in chain)
+    proxied = any(isinstance(it, exceptions.ProxyError) for it in chain)
     who = PROXY if proxied else _host(url)
     for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return _untrusted(who, cause)
-    if isinstance(error, NOT_SENDABLE):
-        msg = (
-            f"The request cannot be sent ({type(error).__name__}). Check the setting "
-            "'api_url', and the proxy settings of the environment"
-        )
-        return FatalAPIError(msg)
     return TemporaryError(_describe(chain, who))
 
 

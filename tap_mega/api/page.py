@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import decimal
+import json
 import re
+import types
 import typing as t
 
+import msgspec
 from singer_sdk.exceptions import FatalAPIError
 from singer_sdk.pagination import BaseAPIPaginator
 from typing_extensions import override
 
-from tap_mega.api.parser import Parser, split_list
 from tap_mega.shared.timestamps import parse_timestamp
 
 if t.TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Mapping
 
     import requests
 
@@ -29,6 +33,16 @@ The vendor's document has none, and does not promise UUIDs.
 
 MAX_TOTAL = 2**63
 """No total is as large as this."""
+
+MAX_EXPONENT = 307
+"""A double holds any number below 10 to the power of 308."""
+
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""NUL, and halves of characters such as an emoji that was cut in two."""
+
+Decoder = msgspec.json.Decoder
+
+NO_PAGE = "the response was not a page of leads"
 
 
 class Page(t.NamedTuple):
@@ -48,6 +62,9 @@ class Page(t.NamedTuple):
     """When the page was requested, in epoch seconds by our clock."""
     sent_at: float | None = None
     """The header `Date` of the response, in epoch seconds."""
+    headers: Mapping[str, str] = types.MappingProxyType({})
+    arrived_at: float = 0.0
+    """When the response arrived, in monotonic seconds."""
 
 
 def parse_page(body: bytes) -> Page:
@@ -61,36 +78,105 @@ def parse_page(body: bytes) -> Page:
     """
     parser = Parser()
     try:
-        content = _parse_body(parser, body)
+        content = parser.parse(body)
         leads, cursor = content["leads"], content["next_cursor"]
+        # A cursor with half a character cannot be sent back.
         valid = isinstance(leads, list) and (cursor is None or bool(cursor.encode()))
     except (AttributeError, ValueError, TypeError, KeyError, RecursionError):
         valid = False
     if not valid:
-        msg = "the response was not a page of leads"
-        raise ValueError(msg)
-    good, timestamps, rejected = _sort_out(parser.repair(leads))
+        raise ValueError(NO_PAGE)
+    good, timestamps, rejected = _sort_out(leads)
     total = content.get("total")
     if type(total) is not int or not 0 <= total < MAX_TOTAL:
         total = None
+    good = parser.repair(good)
     return Page(good, timestamps, cursor, total, rejected, parser.repaired)
 
 
-def _parse_body(parser: Parser, body: bytes) -> t.Any:
-    """Return the content of a body; a lead that cannot be parsed is an error in it."""
+def created_at(lead: Lead) -> dt.datetime | None:
+    """Return when a lead was created, in UTC; None if it has no usable `created_at`."""
     try:
-        return parser.parse(body)
-    except (ValueError, RecursionError):
-        parser.repaired = 0
-        rest, leads = split_list(body, "leads")
-        return {**parser.parse(rest), "leads": [_parse(parser, it) for it in leads]}
+        return parse_timestamp(lead["created_at"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
-def _parse(parser: Parser, lead: bytes) -> t.Any:
-    try:
-        return parser.parse(lead)
-    except (ValueError, RecursionError) as error:
-        return error
+def refuse(constant: str) -> t.NoReturn:
+    """Refuse NaN and Infinity, which Python reads and JSON does not have.
+
+    Raises:
+        ValueError: Always.
+    """
+    msg = f"{constant} is not JSON"
+    raise ValueError(msg)
+
+
+class Parser:
+    """Parses the JSON of one response. Numbers keep all their digits.
+
+    It replaces what no database stores: halves of a character become U+FFFD, NUL is
+    dropped, a number too small for a double becomes 0, and one too large null.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing replaced."""
+        self.repaired = 0
+        """How many texts and numbers were replaced."""
+        self._has_odd_text = False
+
+    def parse(self, text: bytes) -> t.Any:
+        """Return the content of a JSON text.
+
+        Raises:
+            ValueError: If the text is not JSON, or has a number of 5,000 digits.
+            RecursionError: If it is nested too deeply.
+        """
+        try:
+            content = Decoder(float_hook=self._number).decode(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            # msgspec refuses halves of a character, which JSON allows.
+            self.repaired = 0
+            content = json.loads(text, parse_float=self._number, parse_constant=refuse)
+            self._has_odd_text = True
+        self._has_odd_text |= rb"\u0000" in text
+        return content
+
+    def repair(self, value: t.Any) -> t.Any:
+        """Return a parsed value with texts that can be stored."""
+        return self._repair(value) if self._has_odd_text else value
+
+    def _number(self, text: str) -> decimal.Decimal | None:
+        try:
+            number = decimal.Decimal(text)
+        except decimal.InvalidOperation:  # more digits in the exponent than it can hold
+            number = decimal.Decimal("0" if "e-" in text.lower() else "Infinity")
+        if number.is_finite() and abs(number.adjusted()) <= MAX_EXPONENT:
+            return number
+        if number.is_zero() and "e" not in text.lower():
+            return number
+        self.repaired += 1
+        return decimal.Decimal(0) if number.adjusted() < 0 or number.is_zero() else None
+
+    def _repair(self, value: t.Any) -> t.Any:
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, list):
+            return [self._repair(item) for item in value]
+        if isinstance(value, dict):
+            items = [(self._text(key), key, it) for key, it in value.items()]
+            # A repaired name must not replace one that is right.
+            return {
+                name: self._repair(it)
+                for name, key, it in items
+                if name == key or name not in value
+            }
+        return value
+
+    def _text(self, text: str) -> str:
+        repaired = UNSTORABLE.sub(lambda it: "\ufffd" if it[0] > "\0" else "", text)
+        self.repaired += repaired != text
+        return repaired
 
 
 def _sort_out(
@@ -114,10 +200,6 @@ def _sort_out(
 
 def _problem(lead: t.Any) -> str:
     """Return what is wrong with a lead, without quoting it."""
-    if isinstance(lead, RecursionError):
-        return "nested too deeply"
-    if isinstance(lead, ValueError):
-        return "too many digits in a number, or not JSON"
     if not isinstance(lead, dict):
         return "not an object"
     return "no usable 'updated_at'" if _has_id(lead) else "no usable 'id'"
@@ -131,8 +213,13 @@ def _name(lead: t.Any) -> str:
 
 
 def _has_id(lead: Lead) -> bool:
+    """Return whether a lead has an ID. A repaired one might be that of another lead."""
     key = lead.get("id")
-    return isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH
+    return (
+        isinstance(key, str)
+        and 0 < len(key) <= MAX_KEY_LENGTH
+        and not UNSTORABLE.search(key)
+    )
 
 
 class CursorPaginator(BaseAPIPaginator[str | None]):

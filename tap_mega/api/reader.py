@@ -12,9 +12,9 @@ import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.api.client import BadRequestError, RateLimitedError, TemporaryError
 from tap_mega.api.page import CursorPaginator
 from tap_mega.api.position import Position
+from tap_mega.shared.errors import BadRequestError, RateLimitedError, TemporaryError
 from tap_mega.shared.timestamps import format_timestamp
 
 if t.TYPE_CHECKING:

@@ -1,30 +1,42 @@
-"""One HTTP exchange, in bounded time and of bounded size."""
+"""HTTP exchanges: many at a time, each in bounded time and of bounded size."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.client
+import os
 import socket
+import ssl
 import threading
+import time
 import typing as t
 import weakref
-from concurrent.futures import Future
 from http import HTTPStatus
-from weakref import WeakMethod
+from pathlib import Path
 
-from requests.adapters import HTTPAdapter
+import urllib3
+from requests.utils import (
+    DEFAULT_CA_BUNDLE_PATH,
+    get_auth_from_url,
+    get_environ_proxies,
+    select_proxy,
+)
+from singer_sdk.exceptions import FatalAPIError
 from typing_extensions import override
-from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from tap_mega.api.client import TemporaryError
-from tap_mega.api.network_errors import explain
+from tap_mega.api.network_errors import explain, not_sendable, timed_out
+from tap_mega.config.validation import is_loopback
+from tap_mega.shared.errors import TemporaryError, TooLargeError, config_error
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import requests
-    from urllib3.connectionpool import ConnectionPool
 
-    Watch: t.TypeAlias = Callable[[object], None]
+    Read: t.TypeAlias = Callable[["Response"], t.Any]
+    Put: t.TypeAlias = Callable[[t.Any], object]
 
 KIB, MIB = 1024, 1024**2
 MAX_BODY_BYTES = 64 * MIB
@@ -34,6 +46,9 @@ CHUNK_BYTES = 64 * KIB
 
 CONNECT_SHARE = 0.5
 """How much of the time one address of a host may take: it may have another one."""
+
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Both are requests' own, in its order."""
 
 
 class Response(t.NamedTuple):
@@ -46,162 +61,284 @@ class Response(t.NamedTuple):
 
 
 class Transport:
-    """Sends one request at a time, and keeps its connection open for the next.
+    """Sends requests, each on a thread and a connection of its own.
 
-    Each request is sent on a thread of its own. The caller waits for it until the time
-    is up, whatever holds the thread: the DNS, a connection, a proxy, or a server that
-    sends a byte now and then. Signals interrupt the caller at once, too.
+    A connection is kept for a later request if its response was good. No other one is
+    ever used again: a late response must not be taken for that to another request.
     """
 
-    def __init__(self, session: requests.Session, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float) -> None:
         """Start without a connection.
 
         Args:
-            session: Whose proxies and certificates to use.
+            url: The URL of the API.
             timeout: Seconds that a request may take in all.
-        """
-        self._session = session
-        self._timeout = timeout
-        self._connections = _Connections()
 
-    def send(self, request: requests.PreparedRequest) -> Response:
+        Raises:
+            ConfigValidationError: If the environment names certificates that are not
+                there.
+        """
+        self._url, self._timeout, self._tls = url, timeout, _tls_context(url)
+        self._idle: list[_Line] = []
+
+    def start(
+        self, request: requests.PreparedRequest, read: Read, put: Put
+    ) -> Exchange:
+        """Send a request, and return at once.
+
+        Args:
+            request: The request.
+            read: Makes the result from the response. What it raises is the result,
+                too, and ends the connection.
+            put: Takes the result. Both are called on the thread of the request.
+        """
+        try:
+            line = self._idle.pop()
+        except IndexError:
+            line = _Line(self._new_pool)
+        exchange = Exchange(line, self._idle, put)
+        threading.Thread(
+            target=exchange.run,
+            args=(request, read, self._timeout),
+            name="request",
+            daemon=True,
+        ).start()
+        return exchange
+
+    def close(self) -> None:
+        """Close the connections that no request uses."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _new_pool(self) -> urllib3.HTTPConnectionPool:
+        """Return a pool of connections to the API, by the environment's proxy.
+
+        Raises:
+            FatalAPIError: If the proxy cannot be one.
+        """
+        tls = self._tls
+        try:
+            if proxy := _find_proxy(self._url):
+                manager: urllib3.PoolManager = urllib3.ProxyManager(
+                    proxy,
+                    proxy_headers=_proxy_headers(proxy),
+                    proxy_ssl_context=tls,
+                    ssl_context=tls,
+                )
+            else:
+                manager = urllib3.PoolManager(ssl_context=tls)
+            return manager.connection_from_url(self._url)
+        except ValueError as error:
+            raise not_sendable(error) from None
+
+
+class Exchange:
+    """One request and its response, on a thread of its own."""
+
+    def __init__(self, line: _Line, idle: list[_Line], put: Put) -> None:
+        """Take a line, which goes to the idle ones after a good response."""
+        self._line, self._idle, self._put = line, idle, put
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    def give_up(self) -> None:
+        """Cut the connection. From now on, no result is put."""
+        with self._lock:
+            if not self._is_over:
+                self._is_over = True
+                self._line.cut()
+
+    def run(
+        self, request: requests.PreparedRequest, read: Read, timeout: float
+    ) -> None:
+        """Send the request, and put the result, unless the request was given up."""
+        is_good, result = False, None
+        try:
+            result = read(self._line.send(request, timeout))
+            is_good = True
+        except Exception as error:  # noqa: BLE001 - whoever gets the result raises it
+            result = error
+        with self._lock:
+            is_good &= not self._is_over
+            if is_good:
+                self._idle.append(self._line)
+            if not self._is_over:
+                self._is_over = True
+                self._put(result)
+        if not is_good:
+            self._line.close()
+
+
+class _Line:
+    """A connection to the API, which another thread can cut off."""
+
+    def __init__(self, new_pool: Callable[[], urllib3.HTTPConnectionPool]) -> None:
+        """Start without a connection."""
+        self._new_pool = new_pool
+        self._is_cut = False
+        self.connection: HTTPConnection | None = None
+
+    @functools.cached_property
+    def _pool(self) -> urllib3.HTTPConnectionPool:
+        """A pool that holds this connection only."""
+        pool = self._new_pool()
+        kind = _TLSConnection if pool.scheme == "https" else _Connection
+        # A connection must not keep the line alive: when nothing needs the pool any
+        # more, it closes its connection.
+        new = functools.partial(kind, weakref.proxy(self))
+        pool.ConnectionCls = t.cast("t.Any", new)
+        return pool
+
+    def send(self, request: requests.PreparedRequest, timeout: float) -> Response:
         """Send a request, and return the response.
 
         Raises:
             TemporaryError: If there is no complete response in time.
             FatalAPIError: If there cannot be one.
         """
-        response = Future[Response]()
-        thread = threading.Thread(
-            target=self._run,
-            args=(self._connections, request, response),
-            name="request",
-            daemon=True,
-        )
-        thread.start()
+        deadline = time.monotonic() + timeout
         try:
-            return response.result(self._timeout)
-        except TimeoutError:
-            msg = f"no complete response within {self._timeout:g} s"
-            raise TemporaryError(msg) from None
-        except TemporaryError:
+            return self._send(request, timeout, deadline)
+        except (TemporaryError, FatalAPIError):
             raise
         except Exception as error:  # noqa: BLE001 - each has an explanation
+            if time.monotonic() >= deadline:
+                raise timed_out(timeout) from None
             raise explain(error, str(request.url)) from None
 
-    def cut(self) -> None:
-        """Cut off all connections: the next request gets a new one.
-
-        A response to an earlier request cannot be taken for that of the next one.
-        """
-        self._connections.cut()
-        self._connections = _Connections()
-
-    def _run(
-        self,
-        connections: _Connections,
-        request: requests.PreparedRequest,
-        response: Future[Response],
-    ) -> None:
-        try:
-            response.set_result(self._exchange(connections, request))
-        except Exception as error:  # noqa: BLE001 - `send` raises it
-            response.set_exception(error)
-
-    def _exchange(
-        self, connections: _Connections, request: requests.PreparedRequest
+    def _send(
+        self, request: requests.PreparedRequest, timeout: float, deadline: float
     ) -> Response:
-        settings: dict[str, t.Any] = {
-            **self._session.merge_environment_settings(
-                str(request.url), {}, stream=True, verify=None, cert=None
-            ),
-            "timeout": (self._timeout * CONNECT_SHARE, None),
-        }
-        with connections.send(request, **settings) as response:
-            return Response(response.status_code, response.headers, _read(response))
+        with self._pool.urlopen(
+            str(request.method),
+            request.path_url,
+            headers=request.headers,
+            retries=False,
+            assert_same_host=False,
+            preload_content=False,
+            timeout=urllib3.Timeout(connect=timeout * CONNECT_SHARE, read=timeout),
+        ) as response:
+            body = bytearray()
+            limit = _max_bytes(response.status)
+            # Other than `read`, this returns what is there.
+            while chunk := response.read1(CHUNK_BYTES):
+                body += chunk
+                if time.monotonic() > deadline or self._is_cut:
+                    raise timed_out(timeout)
+                if len(body) > limit:
+                    return _too_large(response)
+            return Response(response.status, response.headers, bytes(body))
 
+    def check(self) -> None:
+        """Raise an error if the line was cut.
 
-class _Connections(HTTPAdapter):
-    """Connections that another thread can cut off, once and for all."""
-
-    def __init__(self) -> None:
-        """Start without any."""
-        self._sockets = weakref.WeakSet[socket.socket]()
-        self._is_cut = False
-        self._lock = threading.Lock()
-        super().__init__()
+        Raises:
+            ConnectionAbortedError: If it was.
+        """
+        if self._is_cut:
+            raise ConnectionAbortedError
 
     def cut(self) -> None:
-        """Cut off all connections, and each that is still to come."""
-        with self._lock:
-            self._is_cut = True
-            sockets = list(self._sockets)
-        for sock in sockets:
-            _shut_down(sock)
-        self.close()
+        """End what another thread does with the connection, and let it send no more."""
+        self._is_cut = True
+        sock = self.connection and self.connection.sock
+        if isinstance(sock, socket.socket):
+            with contextlib.suppress(OSError):
+                # That of a TLS socket would first drop its encryption.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self.connection:
+            self.connection.close()
+
+
+class _HTTPResponse(http.client.HTTPResponse):
+    """A response, which may come after others, such as 103 Early Hints."""
 
     @override
-    def get_connection_with_tls_context(
-        self, *args: t.Any, **kwargs: t.Any
-    ) -> ConnectionPool:
-        """Return a pool whose connections show their sockets, also to a proxy."""
-        pool = super().get_connection_with_tls_context(*args, **kwargs)
-        if isinstance(pool, HTTPConnectionPool) and "sock" not in vars(
-            pool.ConnectionCls
-        ):
-            pool.ConnectionCls = _watched(pool.ConnectionCls, WeakMethod(self._watch))
-        return pool
-
-    def _watch(self, sock: object) -> None:
-        if not isinstance(sock, socket.socket):
-            return
-        with self._lock:
-            self._sockets.add(sock)
-            is_late = self._is_cut
-        if is_late:
-            _shut_down(sock)
+    def begin(self) -> None:
+        """Read until the head of the last response ends."""
+        super().begin()
+        while self.status < HTTPStatus.OK:  # Python skips 100 only.
+            self.headers = t.cast("t.Any", None)
+            super().begin()
 
 
-def _watched(base: type, watch: WeakMethod[Watch]) -> t.Any:
-    """Return a class of connections that shows each socket as soon as there is one.
+class _Connection(HTTPConnection):
+    """A connection that its line knows as soon as there is one."""
 
-    It may be before a proxy has built a tunnel, and again when TLS begins. The class
-    must not keep the adapter alive: urllib3 closes connections when that is collected.
-    """
+    response_class = _HTTPResponse
 
-    def get_sock(connection: object) -> object:
-        return vars(connection).get("sock")
+    def __init__(self, line: _Line, **options: t.Any) -> None:
+        """Tell the line."""
+        super().__init__(**options)
+        self._line = line
+        line.connection = self
 
-    def set_sock(connection: object, sock: object) -> None:
-        vars(connection)["sock"] = sock
-        if method := watch():
-            method(sock)
+    @override
+    def connect(self) -> None:
+        """Connect. It may take longer than the request has time, as with a slow DNS.
 
-    return type(base.__name__, (base,), {"sock": property(get_sock, set_sock)})
-
-
-def _shut_down(sock: socket.socket) -> None:
-    """End what another thread does with a socket; it closes the socket itself."""
-    with contextlib.suppress(OSError):
-        # That of a TLS socket would first drop its encryption.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        Raises:
+            ConnectionAbortedError: If the line was cut meanwhile.
+        """
+        super().connect()
+        self._line.check()
 
 
-def _read(response: requests.Response) -> bytes:
-    """Return the body of a response. That of an error is only there to be quoted.
+class _TLSConnection(_Connection, HTTPSConnection):
+    """The same with TLS."""
+
+
+def _max_bytes(status: int) -> int:
+    """Return how large a body may be. That of an error only says what kind it is."""
+    is_error = status >= HTTPStatus.MULTIPLE_CHOICES
+    return MAX_ERROR_BODY_BYTES if is_error else MAX_BODY_BYTES
+
+
+def _too_large(response: urllib3.BaseHTTPResponse) -> Response:
+    """Return the response without its body if it is an error.
 
     Raises:
-        TemporaryError: If it is larger than a page can be.
+        TooLargeError: If it is not.
     """
-    is_error = response.status_code >= HTTPStatus.MULTIPLE_CHOICES
-    limit = MAX_ERROR_BODY_BYTES if is_error else MAX_BODY_BYTES
-    body = bytearray()
-    for chunk in response.iter_content(CHUNK_BYTES):
-        body += chunk
-        if len(body) <= limit:
-            continue
-        if is_error:
-            return b""
-        msg = f"the response was larger than {limit // MIB} MiB"
-        raise TemporaryError(msg)
-    return bytes(body)
+    if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+        return Response(response.status, response.headers, b"")
+    msg = f"the response was larger than {MAX_BODY_BYTES // MIB} MiB"
+    raise TooLargeError(msg)
+
+
+def _find_proxy(url: str) -> str | None:
+    """Return the environment's proxy for a URL; None for this machine's own."""
+    proxies = {} if is_loopback(url) else get_environ_proxies(url)
+    proxy = select_proxy(url, proxies)
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
+def _proxy_headers(proxy: str) -> dict[str, str]:
+    user, password = get_auth_from_url(proxy)
+    basic_auth = f"{user}:{password}" if user else None
+    return dict(urllib3.make_headers(proxy_basic_auth=basic_auth))
+
+
+def _tls_context(url: str) -> ssl.SSLContext | None:
+    """Return which certificates to trust: the environment's, or those of requests.
+
+    Raises:
+        ConfigValidationError: If the environment names certificates that are not there.
+    """
+    if not url.lower().startswith("https:"):
+        return None
+    names = [name for name in CA_VARIABLES if os.environ.get(name)]
+    path = Path(os.environ[names[0]] if names else DEFAULT_CA_BUNDLE_PATH)
+    try:
+        if path.is_dir():
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except OSError:
+        msg = (
+            f"The environment variable {names[0]} must name a file of certificates in "
+            "the PEM format, or a folder of them"
+        )
+        raise config_error(msg) from None

@@ -11,9 +11,9 @@ from singer_sdk.exceptions import FatalAPIError
 
 from tap_mega.api.reader import Wait
 from tap_mega.cli.check import postpone, try_each, without_long_waits
-from tap_mega.config.validation import config_error
 from tap_mega.records.custom_fields import READERS, read_as
-from tap_mega.shared.redaction import plain
+from tap_mega.shared.errors import config_error
+from tap_mega.shared.words import plain
 from tap_mega.sync.customer import raise_failures
 
 if t.TYPE_CHECKING:

@@ -10,8 +10,8 @@ import typing as t
 import click
 from typing_extensions import override
 
-from tap_mega.api.parser import refuse
-from tap_mega.config.validation import config_error
+from tap_mega.api.page import refuse
+from tap_mega.shared.errors import config_error
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from jsonschema import FormatChecker, validators
 from requests import Request
-from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.plugin_base import JSONSchemaValidator
 
 from tap_mega.config.schema import (
@@ -74,11 +73,6 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def config_error(*lines: str) -> ConfigValidationError:
-    """Return the error that the command logs as these lines, and no others."""
-    return ConfigValidationError(lines[0], errors=list(lines))
 
 
 def _any_of(

@@ -16,9 +16,8 @@ import typing as t
 import msgspec
 
 from tap_mega.records.custom_fields import MAX_INTEGER
-from tap_mega.shared.redaction import safe_name
 from tap_mega.shared.timestamps import format_timestamp, parse_timestamp
-from tap_mega.shared.words import counted, listed
+from tap_mega.shared.words import counted, listed, safe_name
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

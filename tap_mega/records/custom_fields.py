@@ -13,8 +13,8 @@ import math
 import typing as t
 
 from tap_mega.config.environment import parse_boolean
-from tap_mega.shared.redaction import safe_name
 from tap_mega.shared.timestamps import format_timestamp, parse_timestamp
+from tap_mega.shared.words import safe_name
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,8 @@
-"""Numbers, durations and lists, as messages have them."""
+"""Numbers, durations, lists and names, as messages have them."""
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 if t.TYPE_CHECKING:
@@ -12,6 +13,9 @@ MINUTES_PER_HOUR = 60
 HOURS_PER_DAY = 24
 MAX_DURATION_HOURS = 48
 """A duration that is longer is given in days."""
+
+NAME = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
+"""A name that a log may show."""
 
 
 def counted(number: int, noun: str) -> str:
@@ -37,3 +41,13 @@ def listed(items: Sequence[str], maximum: int) -> str:
     more = len(items) - maximum
     rest = f", and {more:,} more" if more > 0 else ""
     return f"{', '.join(items[:maximum])}{rest}"
+
+
+def safe_name(name: str) -> str:
+    """Return a name that the API sends, or `…` if it may be data, such as an e-mail."""
+    return name if NAME.fullmatch(name) else "…"
+
+
+def plain(text: str) -> str:
+    """Return a text in one line and printable."""
+    return "".join(filter(str.isprintable, " ".join(text.split())))

@@ -11,7 +11,8 @@ import typing as t
 
 from jsonschema import Draft7Validator
 
-from tap_mega.config.validation import FORMATS, config_error
+from tap_mega.config.validation import FORMATS
+from tap_mega.shared.errors import config_error
 from tap_mega.shared.timestamps import format_timestamp, parse_timestamp
 from tap_mega.state.bookmark import REPLICATION_KEY, STREAM, digest
 
