@@ -205,7 +205,7 @@ def test_no_message_of_the_api_comes_into_the_log(
     tap: Command, sandbox: Sandbox, clock: FakeClock, status: int
 ) -> None:
     """It may hold the token, what is searched for, or how to reach a lead."""
-    sandbox.script(Fault("quote", times=None, status=status, quotes="all"))
+    sandbox.script(Fault("quote", times=None, status=status))
     run = tap(config={**sandbox.config(), "filters": {"search": "x"}}, clock=clock)
     assert run.code == 1
     assert f"the API answered {status} (" in run.errors[0]

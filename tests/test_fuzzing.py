@@ -76,17 +76,6 @@ maps = st.fixed_dictionaries(
         "__key_properties__": st.lists(st.sampled_from(["id", "x"])) | values,
     },
 )
-batches = st.fixed_dictionaries(
-    {},
-    optional={
-        "encoding": st.just({"format": "jsonl"}) | st.just({"format": "x"}) | values,
-        "storage": st.fixed_dictionaries(
-            {"root": st.sampled_from(["batches", "file://none", "foo://x"]) | values},
-            optional={"prefix": values, "params": values},
-        ),
-        "batch_size": st.integers(-1, 5) | values,
-    },
-)
 customers = st.lists(
     st.fixed_dictionaries(
         {
@@ -106,7 +95,6 @@ LIKELY: dict[str, st.SearchStrategy[t.Any]] = {
     "flattening_max_depth": st.integers(-1, 3) | scalars,
     "flattening_max_key_length": st.integers(-1, 9) | scalars,
     "flattening_separator": st.sampled_from(["", "_", "__", "."]) | scalars,
-    "batch_config": batches | values,
     "customers": customers | values,
     "custom_field_types": st.dictionaries(
         st.sampled_from(["budget", "a b", ""]), st.sampled_from(["number", "x"])

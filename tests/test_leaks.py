@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import logging.config
 import socket
@@ -32,14 +31,13 @@ CASES: dict[str, tuple[Fault, ...]] = {
     "no-fault": (),
     "error": (Fault("error", 2, None),),
     "html": (Fault("html", 2, None, status=502),),
-    "echo": (Fault("body", 1, status=401, body="{token}"),),
+    "quote": (Fault("quote", 1, status=401),),
     "reset": (Fault("reset", 2, None),),
     "truncated": (Fault("truncate", 1, None),),
     "invalid-page": (Fault("body", 1, None, body='{"leads": [{"id": "needle"}]}'),),
     "rejected-cursor": (Fault("refuse_cursor", 1, None),),
     "repeated-cursor": (Fault("repeat_cursor", 1, None),),
     "disorder": (Fault("disorder", 2),),
-    "long-echo": (Fault("body", 1, status=401, body="{long}"),),
     "redirect": (Fault("redirect", 2, location="/?needle"),),
     "quota": (Fault("error", 2, 3, status=429, retry_after=30),),
 }
@@ -63,13 +61,7 @@ def test_no_token_and_no_lead_is_in_the_log(
 ) -> None:
     """The log has no token and no lead for any fault, even at level DEBUG."""
     monkeypatch.setenv("LOGLEVEL", level)
-    echo = json.dumps({"error": {"message": f"no such key: {sandbox.token}"}})
-    long = json.dumps({"error": {"message": 150 * "x" + sandbox.token}})
-    bodies = {"{token}": echo, "{long}": long}
-    faults = [
-        Fault(**{**vars(it), "body": bodies.get(it.body, it.body)}) for it in case
-    ]
-    sandbox.script(*faults)
+    sandbox.script(*case)
     run = tap(config={**sandbox.config(), "page_size": 20}, clock=clock)
     assert "tap-mega" in run.log
     assert sandbox.token[5:30] not in run.log
