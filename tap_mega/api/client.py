@@ -107,7 +107,7 @@ class Client:
         query = {name: it for name, it in query.items() if it is not None}
         prepared = self._base.copy()
         prepared.prepare_url(self._url, query)
-        requested_at = self._clock.time()
+        requested_at, started_at = self._clock.time(), self._clock.monotonic()
 
         def read(response: Response) -> Page:
             arrived_at = self._clock.monotonic()
@@ -116,7 +116,7 @@ class Client:
             except RequestError as error:
                 error.headers, error.arrived_at = response.headers, arrived_at
                 raise
-            return page._replace(arrived_at=arrived_at)
+            return page._replace(arrived_at=arrived_at, took=arrived_at - started_at)
 
         return self._transport.start(prepared, read, put)
 

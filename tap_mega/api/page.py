@@ -13,11 +13,11 @@ from singer_sdk.exceptions import FatalAPIError
 from singer_sdk.pagination import BaseAPIPaginator
 from typing_extensions import override
 
-from tap_mega.shared.timestamps import parse_timestamp
+from tap_mega.shared.timestamps import from_epoch, parse_timestamp
 
 if t.TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import requests
 
@@ -65,6 +65,26 @@ class Page(t.NamedTuple):
     headers: Mapping[str, str] = types.MappingProxyType({})
     arrived_at: float = 0.0
     """When the response arrived, in monotonic seconds."""
+    took: float = 0.0
+    """How many seconds passed from the request to the response."""
+    new: Sequence[int] = ()
+    """The indices of the leads that the reader has not read before."""
+
+    @property
+    def started_at(self) -> dt.datetime:
+        """When the page was requested, by the earlier one of our clock and the API's.
+
+        What changed later may not be on the page.
+        """
+        sent_at = (
+            self.requested_at if self.sent_at is None else self.sent_at - self.took
+        )
+        return from_epoch(min(self.requested_at, sent_at))
+
+    @property
+    def created(self) -> list[dt.datetime | None]:
+        """The `created_at` of each lead, in UTC; None if it is not usable."""
+        return [created_at(lead) for lead in self.leads]
 
 
 def parse_page(body: bytes) -> Page:
