@@ -59,6 +59,7 @@ class RawServer:
         """The heads of the requests."""
         self.connections = 0
         self._respond, self._tls, self._is_proxy = respond, tls, is_proxy
+        self._came = threading.Condition()
         self._stopped = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
@@ -97,6 +98,11 @@ class RawServer:
         for thread in self._threads:
             thread.join()
 
+    def wait_for(self, number: int, seconds: float) -> bool:
+        """Wait until so many requests came; False if they do not come in time."""
+        with self._came:
+            return self._came.wait_for(lambda: len(self.requests) >= number, seconds)
+
     def _accept(self) -> None:
         while True:
             connection, _ = self._listener.accept()
@@ -129,7 +135,9 @@ class RawServer:
             if not received:
                 raise EOFError
             head += received
-        self.requests.append(head)
+        with self._came:
+            self.requests.append(head)
+            self._came.notify_all()
         if self._is_proxy and head.startswith(b"CONNECT "):
             connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
             return

@@ -2,92 +2,60 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import queue
 import typing as t
-from urllib.parse import unquote
 
 import pytest
 import requests
-from singer_sdk.exceptions import FatalAPIError
 
 from sandbox import Fault
-from tap_mega.api.client import (
+from tap_mega.api.client import ERROR_TYPES, Client, Request, read_response
+from tap_mega.api.page import Page
+from tap_mega.api.transport import Response, Transport
+from tap_mega.openapi import DOCUMENT
+from tap_mega.shared.errors import (
     BadRequestError,
-    Client,
     RateLimitedError,
+    RefusedError,
+    RequestError,
     TemporaryError,
 )
-from tap_mega.api.rate_limit import RateLimiter
-from tap_mega.api.transport import Response
 from testing.clock import FakeClock
+from testing.raw_server import RawServer, response
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sandbox import Sandbox
-    from tap_mega.api.transport import Transport
     from testing.harness import Command
+    from testing.raw_server import Steps
 
 PAGE = b'{"leads": [], "total": 0, "next_cursor": null}'
-URL = "https://api.example.org"
-
-
-class FakeTransport:
-    """Returns or raises what it is given, and counts the cuts."""
-
-    def __init__(self, response: Response | BaseException) -> None:
-        """Answer each request with this."""
-        self.response = response
-        self.cuts = 0
-
-    def send(self, _request: requests.PreparedRequest) -> Response:
-        """Return the response, or raise the error."""
-        if isinstance(self.response, BaseException):
-            raise self.response
-        return self.response
-
-    def cut(self) -> None:
-        """Count."""
-        self.cuts += 1
-
-
-def client(transport: FakeTransport, limiter: RateLimiter | None = None) -> Client:
-    """Return a client that writes messages in capitals, so that it shows."""
-    return Client(
-        t.cast("Transport", transport),
-        lambda params: requests.Request("GET", URL, params=params).prepare(),
-        rate_limiter=limiter or RateLimiter(per_minute=0, per_hour=0),
-        clock=FakeClock(),
-        redact=str.upper,
-    )
+NOW = 1_800_000_000
+DATE = "Fri, 15 Jan 2027 08:00:00 GMT"
+"""The same time in a header."""
 
 
 def error(
-    status: int, body: object, headers: Mapping[str, str] | None = None
-) -> Exception:
-    """Return what the client raises at a response."""
+    status: int, body: object = b"", headers: Mapping[str, str] | None = None
+) -> t.Any:
+    """Return what a response raises."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    transport = FakeTransport(Response(status, headers or {}, content))
-    with pytest.raises((TemporaryError, FatalAPIError)) as caught:
-        client(transport).get({})
+    with pytest.raises(RequestError) as caught:
+        read_response(Response(status, headers or {}, content), ["limit"], NOW)
     return caught.value
-
-
-def envelope(message: object) -> dict[str, t.Any]:
-    """Return the vendor's error envelope."""
-    return {"error": {"type": "x", "code": "y", "message": message}}
 
 
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (300, FatalAPIError),
-        (302, FatalAPIError),
+        (300, RefusedError),
+        (302, RefusedError),
         (400, BadRequestError),
-        (401, FatalAPIError),
+        (401, RefusedError),
         (408, TemporaryError),
-        (409, FatalAPIError),
+        (409, RefusedError),
         (425, TemporaryError),
         (429, RateLimitedError),
         (500, TemporaryError),
@@ -96,107 +64,149 @@ def envelope(message: object) -> dict[str, t.Any]:
 )
 def test_the_status_decides(status: int, kind: type[Exception]) -> None:
     """The body of an error may be missing, since it was too large."""
-    found = error(status, b"")
+    found = error(status)
     assert type(found) is kind
     assert f"the API answered {status}" in str(found)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 429])
-def test_a_message_is_quoted_after_it_is_redacted(status: int) -> None:
-    """The API says what is wrong with the request."""
-    assert f"answered {status}: NO SUCH STAGE" in str(
-        error(status, envelope("no such stage."))
+def test_a_body_that_is_not_a_page_is_a_failure() -> None:
+    """Whatever its status is."""
+    found = error(200, {})
+    assert type(found) is TemporaryError
+    assert str(found) == "the response was not a page of leads"
+
+
+def test_a_type_of_error_of_the_document_is_quoted() -> None:
+    """The names that were sent tell a person what to look at."""
+    envelope = {"error": {"type": "invalid_request_error", "message": "needle"}}
+    assert str(error(400, envelope)) == (
+        "the API answered 400 (invalid_request_error) to a request with limit. Check "
+        "the setting 'filters'. If it is not set, report this line as a bug of tap-mega"
     )
 
 
-@pytest.mark.parametrize("status", [500, 503])
-def test_what_the_api_says_of_its_own_errors_is_not_quoted(status: int) -> None:
-    """It may be about a lead, whose name nothing recognizes."""
-    found = error(status, envelope("cannot serialize Zoë Müller"))
-    assert str(found) == f"the API answered {status}"
+def test_all_types_of_the_document_are_known() -> None:
+    """Also those of a later version of it."""
+    envelope = DOCUMENT.spec["components"]["schemas"]["Error"]["properties"]["error"]
+    assert set(envelope["properties"]["type"]["enum"]) == ERROR_TYPES
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        envelope(["a", "list"]),
-        envelope({"search": "needle"}),
-        envelope(7),
-        envelope(None),
+        {"error": {"type": "needle"}},
+        {"error": {"type": ["api_error"]}},
+        {"error": {"message": "needle"}},
         {"error": "needle"},
         {"error": []},
-        {"message": "needle"},
         ["needle"],
         b"\xff\xfe needle",
         b"[" * 65000,
     ],
     ids=str,
 )
-def test_only_a_text_is_quoted(body: object) -> None:
-    """And only from the place that the vendor documents."""
+def test_nothing_else_of_the_body_is_quoted(body: object) -> None:
+    """It may hold a lead, or what was sent."""
     assert str(error(409, body)) == "the API answered 409"
 
 
-def test_a_long_message_is_cut_after_it_is_redacted() -> None:
-    """Half a secret would not be recognized."""
-    found = str(error(409, envelope("x" * 199 + "ßecret")))
-    assert found == "the API answered 409: " + "X" * 199 + "S"
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "30"}, 30),
+        ({"Retry-After": "9" * 400}, 10**9),
+        ({"Retry-After": "Fri, 15 Jan 2027 08:00:09 GMT"}, 9),
+        (
+            {
+                "Retry-After": "Fri, 15 Jan 2027 09:00:09 GMT",
+                "Date": "Fri, 15 Jan 2027 09:00:00 GMT",
+            },
+            9,
+        ),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 10**9),
+        ({"Retry-After": "soon"}, None),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_how_long_to_wait(headers: Mapping[str, str], seconds: float | None) -> None:
+    """The header has seconds, or a date by the clock of the API."""
+    assert error(429, headers=headers).retry_after == seconds
 
 
 @pytest.mark.parametrize(
-    ("response", "cuts"),
+    ("date", "sent_at"),
     [
-        (Response(200, {}, PAGE), 0),
-        (Response(200, {}, b"{}"), 1),
-        (Response(429, {}, b""), 1),
-        (Response(503, {}, b""), 1),
-        (TemporaryError("no complete response within 1 s"), 1),
-        (SystemExit(143), 1),
+        (DATE, NOW),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", None),
+        ("soon", None),
     ],
-    ids=["page", "no-page", "429", "503", "failure", "stop"],
 )
-def test_connections_are_cut_after_each_failure(
-    response: Response | BaseException, cuts: int
-) -> None:
+def test_when_a_page_was_sent(date: str, sent_at: float | None) -> None:
+    """By the clock of the API, if that can be a clock."""
+    page = read_response(Response(200, {"Date": date}, PAGE), [], NOW)
+    assert (page.requested_at, page.sent_at) == (NOW, sent_at)
+
+
+def exchange(reply: bytes, params: Mapping[str, t.Any]) -> tuple[t.Any, str, int]:
+    """Return the result, the request line, and the connections of two requests."""
+
+    def respond(_number: int) -> Steps:
+        yield reply
+
+    inbox = queue.SimpleQueue[Page | Exception]()
+    with RawServer(respond) as server:
+        transport = Transport(server.url, 60)
+        base = requests.Request("GET", f"{server.url}/x", params={"limit": 9, "a": ""})
+        client = Client(transport, base.prepare(), FakeClock(NOW))
+        for _ in range(2):
+            client.start(Request(params), inbox.put)
+            result = inbox.get(timeout=60)
+        transport.close()
+        line = server.requests[-1].decode().splitlines()[0]
+        return result, line, server.connections
+
+
+def test_parameters_replace_those_of_the_same_name() -> None:
+    """A count has a limit of its own. What is None is not sent."""
+    params = {"limit": 1, "cursor": "ü &", "updated_since": None}
+    _, line, _ = exchange(response(PAGE), params)
+    assert line == "GET /x?limit=1&a=&cursor=%C3%BC+%26 HTTP/1.1"
+
+
+def test_a_page_tells_its_times_and_keeps_the_connection() -> None:
+    """The main thread paces by what the headers say."""
+    page, _, connections = exchange(response(PAGE, "RateLimit-Limit: 60"), {})
+    assert (page.requested_at, page.arrived_at) == (NOW, NOW)
+    assert page.headers["ratelimit-limit"] == "60"
+    assert connections == 1
+
+
+@pytest.mark.parametrize("status", [200, 429, 503])
+def test_an_error_tells_its_time_and_ends_the_connection(status: int) -> None:
     """A late response has no connection to arrive on."""
-    transport = FakeTransport(response)
-    with contextlib.suppress(Exception, SystemExit):
-        client(transport).get({})
-    assert transport.cuts == cuts
+    reply = response(b"{}", "RateLimit-Limit: 60", status=status)
+    found, _, connections = exchange(reply, {})
+    assert isinstance(found, TemporaryError)
+    assert (found.arrived_at, found.headers["RateLimit-Limit"]) == (NOW, "60")
+    assert connections == 2
 
 
-def test_a_failed_request_counts_for_the_rate_limit() -> None:
-    """The API may have counted it."""
-    limiter = RateLimiter(per_minute=1, per_hour=0)
-    transport = FakeTransport(TemporaryError("no complete response within 1 s"))
-    with pytest.raises(TemporaryError):
-        client(transport, limiter).get({})
-    assert limiter.delay(FakeClock().monotonic()) > 0
+def test_a_connection_that_fails_tells_neither_time_nor_headers() -> None:
+    """There was no response."""
+    found, _, _ = exchange(b"no HTTP\r\n\r\n", {})
+    assert isinstance(found, TemporaryError)
+    assert (found.arrived_at, dict(found.headers)) == (None, {})
 
 
-QUOTES = (
-    *("all", "query", "values", "lead"),
-    *("token", "token_inserted", "token_cut", "token_encoded"),
-)
-
-
-@pytest.mark.parametrize("quotes", QUOTES)
 @pytest.mark.parametrize("status", [400, 500])
-def test_no_quote_of_the_api_brings_a_secret_into_the_log(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, quotes: str, status: int
+def test_no_message_of_the_api_comes_into_the_log(
+    tap: Command, sandbox: Sandbox, clock: FakeClock, status: int
 ) -> None:
-    """Neither the token, nor what is searched for, nor how to reach a lead."""
-    sandbox.script(Fault("quote", times=None, status=status, quotes=quotes))
-    search = "Zoë+x@Example.org 64% off"
-    config = {**sandbox.config(), "filters": {"search": search}}
-    run = tap(config=config, clock=clock)
+    """It may hold the token, what is searched for, or how to reach a lead."""
+    sandbox.script(Fault("quote", times=None, status=status))
+    run = tap(config={**sandbox.config(), "filters": {"search": "x"}}, clock=clock)
     assert run.code == 1
-    assert ("cannot process" in run.errors[0]) == (status == 400)
-    log = unquote(run.log).lower()
-    runs = {sandbox.token[at : at + 8] for at in range(len(sandbox.token) - 7)}
-    assert not [it for it in runs if it in log]
-    assert search.lower() not in log
-    assert "example.org" not in log
-    for lead in sandbox.leads.all():
-        for name in ("contact_email", "contact_phone"):
-            assert not lead[name] or lead[name].lower() not in log
+    assert f"the API answered {status} (" in run.errors[0]
+    assert "cannot process" not in run.log

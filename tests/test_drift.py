@@ -15,7 +15,7 @@ from singer_sdk.singerlib.json import serialize_json
 
 from demo.pipeline import ROOT, temporary_schema
 from sandbox import Fault, Sandbox
-from tap_mega.api.parser import Parser
+from tap_mega.api.page import Parser
 from tap_mega.openapi import DOCUMENT
 from tap_mega.records import conform as drift
 from tap_mega.records.conform import Conformer

@@ -18,7 +18,7 @@ from singer_sdk.singerlib.json import serialize_json
 from typing_extensions import override
 
 from sandbox import Fault, Sandbox
-from tap_mega.api import parser
+from tap_mega.api import page as page_module
 from tap_mega.openapi import DOCUMENT
 from tap_mega.streams import LeadsStream
 from tap_mega.tap import TapMega
@@ -144,7 +144,7 @@ def test_speed_changes_no_message(api: Sandbox, page: list[Json], shape: Json) -
         tap = Command(Path(folder))
         fast = tap(config=config, clock=FakeClock())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(parser, "Decoder", NoDecoder)
+            patch.setattr(page_module, "Decoder", NoDecoder)
             plain = tap(config=config, clock=FakeClock(), tap=PlainTap)
     assert (fast.code, fast.errors) == (plain.code, plain.errors)
     assert messages(fast) == messages(plain)

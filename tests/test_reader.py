@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.api.client import BadRequestError, RateLimitedError, TemporaryError
 from tap_mega.api.page import Page
 from tap_mega.api.position import Position
 from tap_mega.api.rate_limit import MARGIN_SECONDS, RateLimiter
 from tap_mega.api.reader import Reader, Wait
+from tap_mega.shared.errors import BadRequestError, RateLimitedError, TemporaryError
 from tap_mega.sync.full_refresh import FullRefresh
 from testing.clock import FakeClock
 

@@ -171,7 +171,7 @@ def _error_line(response: Response, names: Collection[str]) -> str:
     status, kind = response.status, _error_type(response.body)
     line = f"the API answered {status}{kind and f' ({kind})'}"
     if status == HTTPStatus.BAD_REQUEST:
-        line += f" to a request with {listed([*names], len(names))}"
+        line = f"{line} to a request with {listed([*names], len(names))}"
     is_redirect = status < HTTPStatus.BAD_REQUEST
     advice = REDIRECT_ADVICE if is_redirect else ADVICE.get(status)
     return f"{line}. {advice}" if advice else line

@@ -40,6 +40,8 @@ MAX_EXPONENT = 307
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 """NUL, and halves of characters such as an emoji that was cut in two."""
 
+Decoder = msgspec.json.Decoder
+
 NO_PAGE = "the response was not a page of leads"
 
 
@@ -151,7 +153,7 @@ class Parser:
             RecursionError: If it is nested too deeply.
         """
         try:
-            content = msgspec.json.Decoder(float_hook=self._number).decode(text)
+            content = Decoder(float_hook=self._number).decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             # msgspec refuses halves of a character, which JSON allows.
             self.repaired = 0

@@ -175,7 +175,7 @@ class _Line:
     def __init__(self, new_pool: Callable[[], urllib3.HTTPConnectionPool]) -> None:
         """Start without a connection."""
         self._new_pool = new_pool
-        self._is_cut = False
+        self.is_cut = False
         self.connection: HTTPConnection | None = None
 
     @functools.cached_property
@@ -218,29 +218,24 @@ class _Line:
             preload_content=False,
             timeout=urllib3.Timeout(connect=timeout * CONNECT_SHARE, read=timeout),
         ) as response:
+            is_error = response.status >= HTTPStatus.MULTIPLE_CHOICES
+            limit = MAX_ERROR_BODY_BYTES if is_error else MAX_BODY_BYTES
             body = bytearray()
-            limit = _max_bytes(response.status)
-            # Other than `read`, this returns what is there.
-            while chunk := response.read1(CHUNK_BYTES):
+            # `read` would wait until there is as much as it is asked for.
+            while len(body) <= limit and (chunk := response.read1(CHUNK_BYTES)):
                 body += chunk
-                if time.monotonic() > deadline or self._is_cut:
+                if time.monotonic() > deadline or self.is_cut:
                     raise timed_out(timeout)
-                if len(body) > limit:
-                    return _too_large(response)
+            if len(body) > limit:
+                if not is_error:
+                    msg = f"the response was larger than {limit // MIB} MiB"
+                    raise TooLargeError(msg)
+                body.clear()
             return Response(response.status, response.headers, bytes(body))
-
-    def check(self) -> None:
-        """Raise an error if the line was cut.
-
-        Raises:
-            ConnectionAbortedError: If it was.
-        """
-        if self._is_cut:
-            raise ConnectionAbortedError
 
     def cut(self) -> None:
         """End what another thread does with the connection, and let it send no more."""
-        self._is_cut = True
+        self.is_cut = True
         sock = self.connection and self.connection.sock
         if isinstance(sock, socket.socket):
             with contextlib.suppress(OSError):
@@ -284,29 +279,12 @@ class _Connection(HTTPConnection):
             ConnectionAbortedError: If the line was cut meanwhile.
         """
         super().connect()
-        self._line.check()
+        if self._line.is_cut:
+            raise ConnectionAbortedError
 
 
 class _TLSConnection(_Connection, HTTPSConnection):
     """The same with TLS."""
-
-
-def _max_bytes(status: int) -> int:
-    """Return how large a body may be. That of an error only says what kind it is."""
-    is_error = status >= HTTPStatus.MULTIPLE_CHOICES
-    return MAX_ERROR_BODY_BYTES if is_error else MAX_BODY_BYTES
-
-
-def _too_large(response: urllib3.BaseHTTPResponse) -> Response:
-    """Return the response without its body if it is an error.
-
-    Raises:
-        TooLargeError: If it is not.
-    """
-    if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-        return Response(response.status, response.headers, b"")
-    msg = f"the response was larger than {MAX_BODY_BYTES // MIB} MiB"
-    raise TooLargeError(msg)
 
 
 def _find_proxy(url: str) -> str | None:
