@@ -15,7 +15,7 @@ import typing as t
 
 from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
-from sandbox.fault_kinds import CHOICES, KINDS
+from sandbox.fault_kinds import KINDS, PARTS
 from sandbox.fault_syntax import read_fault
 from sandbox.faults import MAX_SECONDS
 from sandbox.rate_limits import Limits
@@ -131,8 +131,8 @@ def _describe_kinds() -> str:
 
 
 def _describe_option(name: str, default: object) -> str:
-    values = " or ".join(CHOICES.get(name, ())) or ("" if default is None else default)
-    return f"{name}={values}"
+    values = " or ".join(PARTS) if name == "part" else default
+    return f"{name}={'' if values is None else values}"
 
 
 def _sandbox(options: argparse.Namespace) -> Sandbox:

@@ -25,25 +25,22 @@ def faulty_response(fault: Fault, request: Received, leads: Leads) -> Response:
     """Return the response that a fault sends instead of the API's."""
     status = fault.option("status")
     if fault.kind == "quote":
-        return error_response(status, _quote(fault.option("quotes"), request, leads))
+        return error_response(status, _quote(request, leads))
     return _RESPONSES[fault.kind](fault, status)
 
 
-def _quote(quotes: str, request: Received, leads: Leads) -> str:
-    """Return a message that quotes a request or a lead. `quotes` is one of CHOICES."""
+def _quote(request: Received, leads: Leads) -> str:
+    """Return a message that quotes all that must not leak."""
     token = request.headers.get("authorization", "").rpartition(" ")[2]
-    middle = len(token) // 2
-    texts = {
-        "query": request.query_string,
-        "values": ", ".join(request.query.values()),
-        "token": token,
-        "token_inserted": f"{token[:middle]}-{token[middle:]}",
-        "token_cut": token[:-4],
-        "token_encoded": "".join(f"%{byte:02X}" for byte in token.encode()),
-        "lead": _describe_lead(leads),
-    }
-    text = "; ".join(texts.values()) if quotes == "all" else texts[quotes]
-    return f"cannot process {text}"
+    texts = (
+        request.query_string,
+        ", ".join(request.query.values()),
+        token,
+        token[:-4],
+        "".join(f"%{byte:02X}" for byte in token.encode()),
+        _describe_lead(leads),
+    )
+    return f"cannot process {'; '.join(texts)}"
 
 
 def _describe_lead(leads: Leads) -> str:

@@ -18,6 +18,7 @@ from sandbox import NO_LIMITS, Fault, Limits, Sandbox
 from sandbox.document import LEADS_PATH
 from sandbox.fault_syntax import read_fault
 from tests.test_sandbox import (
+    OLD,
     TIMEOUT_SECONDS,
     get,
     ids,
@@ -129,30 +130,18 @@ def test_a_body_can_be_any_bytes(api: Sandbox, body: str) -> None:
     assert response.content == body.encode(errors="surrogateescape")
 
 
-@pytest.mark.parametrize(
-    ("quotes", "text"),
-    [
-        ("query", "search=a%26b&limit=3"),
-        ("values", "a&b, 3"),
-        ("token", Sandbox.token),
-        ("token_inserted", f"{Sandbox.token[:34]}-{Sandbox.token[34:]}"),
-        ("token_cut", Sandbox.token[:-4]),
-        ("token_encoded", "%6D%65%67%61%5F%30"),
-        ("lead", "quoted@example.com, +1 555 0100"),
-        ("all", "%6D%65%67%61%5F%30"),
-    ],
-)
-def test_an_error_can_quote_the_request_or_a_lead(
-    api: Sandbox, quotes: str, text: str
-) -> None:
-    """An API that quotes secrets in its messages must not leak them into logs."""
+def test_an_error_can_quote_what_must_not_leak(api: Sandbox) -> None:
+    """Its message has the query, the token, even if encoded or cut, and a lead."""
     lead = {"contact_email": "quoted@example.com", "contact_phone": "+1 555 0100"}
-    api.leads.add(1, **lead, contact_name="Ann", updated_at="2000-01-01T00:00:00Z")
-    api.script(Fault("quote", status=422, quotes=quotes))
+    api.leads.add(1, **lead, contact_name="Ann", updated_at=OLD)
+    api.script(Fault("quote", status=422))
     error = send(api, search="a&b", limit=3).json()["error"]
     assert error["code"] == 422
-    assert text in error["message"]
-    assert ("quoted@example.com" in error["message"]) == (quotes in {"lead", "all"})
+    for text in (
+        *("search=a%26b&limit=3", "a&b, 3", "Ann, quoted@example.com, +1 555 0100"),
+        *(f"; {api.token}; ", f"; {api.token[:-4]}; ", "%6D%65%67%61%5F%30"),
+    ):
+        assert text in error["message"]
 
 
 @pytest.mark.parametrize("status", [200, 503])
