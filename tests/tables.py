@@ -14,9 +14,9 @@ import typing as t
 from pathlib import Path
 
 import yaml
+from tap_mega.lead_changes import COLUMNS
 
 from tap_mega.config.schema import CREDENTIALS, SETTINGS, properties_of
-from tap_mega.lead_changes import COLUMNS
 from tap_mega.openapi import DOCUMENT
 from tap_mega.records.conform import COLUMN
 from tap_mega.streams import LeadsStream

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from singer_sdk.exceptions import ConfigValidationError
+from tap_mega.config.customers import Customer
+from tap_mega.state.bookmark import Bookmark, Source, source_of
+from tap_mega.sync.table_refresh import TableRefresh
 
 from tap_mega.api.position import Position
-from tap_mega.config.customers import Customer
 from tap_mega.shared.timestamps import format_timestamp, parse_timestamp
-from tap_mega.state.bookmark import Bookmark, Source, source_of
 from tap_mega.state.document import usable_state
 from tap_mega.sync.full_refresh import FullRefresh
-from tap_mega.sync.table_refresh import TableRefresh
 
 Json: t.TypeAlias = dict[str, t.Any]
 

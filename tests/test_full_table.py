@@ -8,11 +8,11 @@ import math
 import typing as t
 
 import pytest
+from tap_mega.sync.table_refresh import TableRefresh
 
 from sandbox import Fault, Sandbox
 from tap_mega.shared.words import counted
 from tap_mega.sync.full_refresh import FullRefresh
-from tap_mega.sync.table_refresh import TableRefresh
 from testing.harness import Run, as_record, cut, full_table, part_of, selecting
 from testing.table import Table
 
