@@ -12,7 +12,6 @@ import backoff
 from singer_sdk import RESTStream, metrics
 from singer_sdk.batch import Batcher
 from singer_sdk.helpers.conform import TypeConformanceLevel
-from singer_sdk.mapper import RemoveRecordTransform
 from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage, StateMessage
 from singer_sdk.singerlib.catalog import (
     REPLICATION_FULL_TABLE,
@@ -31,9 +30,13 @@ from tap_mega.catalog import complete_stream
 from tap_mega.config.customers import customers_of
 from tap_mega.config.schema import LEADS_ARE_GONE
 from tap_mega.openapi import DOCUMENT
-from tap_mega.records.conform import Conformer, add_column
-from tap_mega.records.custom_fields import CustomFields
-from tap_mega.records.flatten import Columns, is_plain
+from tap_mega.records.flatten import (
+    Columns,
+    filtered_streams,
+    is_plain,
+    replaced_streams,
+)
+from tap_mega.records.rows import Rows, row_schema
 from tap_mega.shared.redaction import Redactor
 from tap_mega.shared.timestamps import format_timestamp, from_epoch, parse_timestamp
 from tap_mega.shared.words import counted
@@ -111,7 +114,7 @@ class LeadsStream(RESTStream[str | None]):
     is_sorted = True
 
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
-    """`post_process` does it: see `Conformer`."""
+    """`post_process` does it: see `Rows`."""
 
     def __init__(self, tap: Tap, clock: Clock) -> None:
         """Make the stream of a tap, with the clock that it waits by."""
@@ -138,8 +141,7 @@ class LeadsStream(RESTStream[str | None]):
             del schema["properties"]["custom_fields"]["additionalProperties"]
         else:
             del schema["properties"]["custom_fields"]
-        self._custom_fields.add_columns(schema)
-        add_column(schema)
+        row_schema(schema, self._field_types, self._excluded_fields)
         for name in self.primary_keys:
             schema["properties"][name]["maxLength"] = MAX_KEY_LENGTH
         return schema
@@ -345,10 +347,8 @@ class LeadsStream(RESTStream[str | None]):
 
     @override
     def post_process(self, row: Lead, context: Context | None = None) -> Lead:
-        """Make a lead fit the schema, and add its columns of custom fields."""
-        columns = self._custom_fields.read(row)
-        self._conformer.conform(row, columns, self._customer_id)
-        return row
+        """Make a row of a lead."""
+        return self._rows.row(row, self._customer_id)
 
     @override
     def _generate_record_messages(
@@ -392,23 +392,30 @@ class LeadsStream(RESTStream[str | None]):
         for manifest in batcher.get_batches(records):
             yield batch_config.encoding, manifest
 
-    @functools.cached_property
-    def _custom_fields(self) -> CustomFields:
+    @property
+    def _field_types(self) -> dict[str, str]:
         types = self.config.get("custom_field_types")
         # `--discover` accepts settings that are not valid.
-        return CustomFields(types if isinstance(types, dict) else {})
+        return types if isinstance(types, dict) else {}
+
+    @property
+    def _excluded_fields(self) -> list[str]:
+        slugs = self.config.get("exclude_custom_fields")
+        return slugs if isinstance(slugs, list) else []
 
     @functools.cached_property
     def _reads_custom_fields(self) -> bool:
-        names = ("custom_fields", *self._custom_fields.columns)
-        selected = any(self.mask["properties", name] for name in names)
-        return bool(self.config["include_custom_fields"] and selected)
+        return self.config["include_custom_fields"] and self._rows.reads_custom_fields
 
     @functools.cached_property
-    def _conformer(self) -> Conformer:
-        columns = self._custom_fields.columns
-        document = DOCUMENT.get_schema("Lead")
-        return Conformer(self.effective_schema, document, self.mask, columns)
+    def _rows(self) -> Rows:
+        return Rows(
+            schema=self.effective_schema,
+            document=DOCUMENT.get_schema("Lead"),
+            mask=self.mask,
+            types=self._field_types,
+            excluded=self._excluded_fields,
+        )
 
     @functools.cached_property
     def _selected_changes(self) -> list[LeadChangesStream]:
@@ -433,10 +440,9 @@ class LeadsStream(RESTStream[str | None]):
     def _log_warnings(self, syncs: Sequence[CustomerSync]) -> None:
         if repaired := sum(sync.repaired for sync in syncs):
             self.logger.warning(REPAIRED, f"{repaired:,}")
-        for part in (self._custom_fields, self._conformer):
-            for warning in part.warnings():
-                self.logger.warning("%s", warning)
-        if line := self._custom_fields.without_column():
+        for line in self._rows.warnings():
+            self.logger.warning("%s", line)
+        for line in self._rows.infos():
             self.logger.info("%s", line)
 
     def _log_requests(self, syncs: Sequence[CustomerSync]) -> None:
@@ -543,7 +549,7 @@ class LeadsStream(RESTStream[str | None]):
     def _partial_settings(self) -> list[str]:
         """The settings with which a full-table sync does not load all leads."""
         partial = [name for name in PARTIAL_SETTINGS if self.config.get(name)]
-        filtered = self._replaced_streams & filtered_streams(self.config)
+        filtered = self._replaced_streams & filtered_streams(self)
         return [*partial, "__filter__"] if filtered else partial
 
     @functools.cached_property
@@ -603,26 +609,7 @@ class LeadsStream(RESTStream[str | None]):
 
     @functools.cached_property
     def _replaced_streams(self) -> set[str]:
-        """The mapped streams that hold each lead once: those with its key.
-
-        A stream map may add other streams, such as a history. Their old rows must stay.
-        """
-        return {
-            it.stream_alias
-            for it in self.stream_maps
-            if not isinstance(it, RemoveRecordTransform)
-            and set(it.transformed_key_properties or ()) == set(self.primary_keys)
-        }
-
-
-def filtered_streams(config: Mapping[str, t.Any]) -> set[str]:
-    """Return the mapped streams that lack the leads that a `__filter__` drops."""
-    maps: dict[str, t.Any] = config.get("stream_maps") or {}
-    return {
-        mapping.get("__alias__", name)
-        for name, mapping in maps.items()
-        if isinstance(mapping, dict) and "__filter__" in mapping
-    }
+        return replaced_streams(self)
 
 
 def filter_params(filters: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 if t.TYPE_CHECKING:
@@ -12,6 +13,15 @@ MINUTES_PER_HOUR = 60
 HOURS_PER_DAY = 24
 MAX_DURATION_HOURS = 48
 """A duration that is longer is given in days."""
+
+
+NAME = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
+"""A name that a log may show."""
+
+
+def safe_name(name: str) -> str:
+    """Return a name that the API sends, or `…` if it may be data, such as an e-mail."""
+    return name if NAME.fullmatch(name) else "…"
 
 
 def counted(number: int, noun: str) -> str:
