@@ -25,19 +25,18 @@ LINE_ENDS = {it.encode(): f"\\u{ord(it):04x}".encode() for it in "\x85\u2028\u20
 
 
 class MegaWriter(MsgSpecWriter):
-    """Writes one message per line, and is not interrupted within a line.
+    """Writes one message per line.
 
     It keeps records until a message of another kind, such as the STATE that follows a
-    page, and writes all of them at once.
+    page, and writes all of them at once. Stop signals raise nothing, so that no line is
+    ever cut short.
     """
 
     def __init__(self) -> None:
         """Start with nothing to write."""
         super().__init__()
         self._lines: list[bytes] = []
-        self._busy = False
         self.has_begun = False
-        self._action: Callable[[], object] | None = None
 
     @property
     def has_records(self) -> bool:
@@ -45,14 +44,8 @@ class MegaWriter(MsgSpecWriter):
         return bool(self._lines)
 
     def when_idle(self, action: Callable[[], object]) -> None:
-        """Call `action` now, or after the write that is under way.
-
-        This is for signal handlers: they interrupt a write that a slow reader blocks.
-        """
-        if self._busy:
-            self._action = action
-        else:
-            action()
+        """Call `action` now: the tap still stops in its signal handler."""
+        action()
 
     @override
     def write_message(self, message: Message) -> None:
@@ -83,16 +76,9 @@ class MegaWriter(MsgSpecWriter):
             SystemExit: As `stdout_errors`.
             FatalSyncError: As `stdout_errors`.
         """
-        self._busy = True
-        try:
-            lines, self._lines = self._lines, []
-            with stdout_errors():
-                self._write(b"".join(lines))
-        finally:
-            self._busy = False
-            if self._action:  # It counts more than an error.
-                action, self._action = self._action, None
-                action()
+        lines, self._lines = self._lines, []
+        with stdout_errors():
+            self._write(b"".join(lines))
 
     def _write(self, lines: bytes) -> None:
         """Write all bytes.
