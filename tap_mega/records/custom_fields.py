@@ -36,7 +36,7 @@ DIGEST_LENGTH = 6
 
 MAX_LISTED_SLUGS = 10
 MAX_SLUGS = 100
-"""How many slugs without a column are remembered."""
+"""How many slugs are remembered, to name those that have no column."""
 
 FORMATS = ("date", "date-time")
 """Types that are a format of text in a JSON schema."""
@@ -72,25 +72,27 @@ class CustomFields:
         self._excluded = frozenset(excluded)
         self._unreadable: collections.Counter[str] = collections.Counter()
         self._not_objects = 0
-        self._others: set[str] = set()
+        self._slugs: set[str] = set()
 
     def read(self, lead: Json) -> Json:
         """Drop the excluded fields of a lead, and return the values of its columns."""
         fields = lead.get("custom_fields")
+        if self._excluded and fields is not None:
+            fields = lead["custom_fields"] = self._without_excluded(fields)
         if not isinstance(fields, dict):
-            if self._excluded and fields is not None:
-                self._not_objects += 1
-                lead["custom_fields"] = None
             fields = {}
-        for slug in self._excluded & fields.keys():
-            del fields[slug]
-        if self._columns and len(self._others) < MAX_SLUGS:
-            others = fields.keys() - self._types.keys()
-            self._others.update(itertools.islice(others, MAX_SLUGS))
+        if self._columns and len(self._slugs) < MAX_SLUGS:
+            self._slugs.update(itertools.islice(fields, MAX_SLUGS))
         return {
             name: self._read_field(slug, kind, fields.get(slug))
             for slug, name, kind in self._columns
         }
+
+    def _without_excluded(self, fields: t.Any) -> Json | None:
+        if isinstance(fields, dict):
+            return {k: it for k, it in fields.items() if k not in self._excluded}
+        self._not_objects += 1
+        return None
 
     def _read_field(self, slug: str, kind: str, value: t.Any) -> t.Any:
         read = None if value is None else read_as(kind, value)
@@ -108,7 +110,7 @@ class CustomFields:
 
     def infos(self) -> Iterator[str]:
         """Yield a line if there are fields that have no column."""
-        slugs = sorted({safe_name(it) for it in self._others})
+        slugs = sorted({safe_name(it) for it in self._slugs - self._types.keys()})
         if slugs:
             rest = ", and more" if len(slugs) > MAX_LISTED_SLUGS else ""
             names = "', '".join(slugs[:MAX_LISTED_SLUGS])
