@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import logging
@@ -18,19 +19,20 @@ from typing_extensions import override
 
 from tap_mega.api.client import Client
 from tap_mega.api.page import MAX_KEY_LENGTH, CursorPaginator
-from tap_mega.api.rate_limit import RateLimiter
-from tap_mega.api.retry import Retrier
 from tap_mega.api.transport import Transport
 from tap_mega.catalog import complete_stream
 from tap_mega.openapi import DOCUMENT
-from tap_mega.records.conform import add_column
-from tap_mega.records.custom_fields import CustomFields
-from tap_mega.records.flatten import Columns, is_plain, replaced_streams
-from tap_mega.records.rows import Rows
+from tap_mega.records.flatten import (
+    Columns,
+    filtered_streams,
+    is_plain,
+    replaced_streams,
+)
+from tap_mega.records.rows import Rows, row_schema
 from tap_mega.shared.errors import config_error
 from tap_mega.shared.words import counted
 from tap_mega.state.document import REPLICATION_KEY, STREAM
-from tap_mega.sync.customer import CustomerLogger, CustomerSync, Job, raise_failures
+from tap_mega.sync.customer import CustomerSync, Job, raise_failures
 from tap_mega.sync.run import NOTHING_REMOVED, Complete, Leads, Run
 
 if t.TYPE_CHECKING:
@@ -41,7 +43,7 @@ if t.TYPE_CHECKING:
     from singer_sdk.singerlib import Catalog
 
     from tap_mega.api.page import Lead
-    from tap_mega.config.settings import Customer
+    from tap_mega.sync.run import Send
     from tap_mega.tap import TapMega
 
     Json: t.TypeAlias = dict[str, t.Any]
@@ -107,8 +109,7 @@ class LeadsStream(RESTStream[str | None]):
             del schema["properties"]["custom_fields"]["additionalProperties"]
         else:
             del schema["properties"]["custom_fields"]
-        CustomFields(self._custom_field_types).add_columns(schema)
-        add_column(schema)
+        row_schema(schema, self._field_types, self._excluded_fields)
         for name in self.primary_keys:
             schema["properties"][name]["maxLength"] = MAX_KEY_LENGTH
         return schema
@@ -146,11 +147,14 @@ class LeadsStream(RESTStream[str | None]):
         self, context: Context | None, next_page_token: str | None
     ) -> dict[str, t.Any]:
         """Return the query that all pages share. The SDK leaves out what is None."""
+        reads_custom_fields = (
+            self.config["include_custom_fields"] and self._rows.reads_custom_fields
+        )
         return {
             "sort_by": REPLICATION_KEY,
             "sort_dir": "asc",
             "limit": self.config["page_size"],
-            "include_custom_fields": "true" if self._reads_custom_fields else None,
+            "include_custom_fields": "true" if reads_custom_fields else None,
             **self.tap.settings.filters,
         }
 
@@ -158,11 +162,6 @@ class LeadsStream(RESTStream[str | None]):
     def get_new_paginator(self) -> CursorPaginator:
         """Return the paginator that follows `next_cursor`."""
         return CursorPaginator()
-
-    @override
-    def backoff_max_tries(self) -> int:
-        """Return the setting `backoff_max_tries`."""
-        return self.tap.settings.backoff_max_tries
 
     @override
     def backoff_wait_generator(self) -> Generator[float, None, None]:
@@ -200,19 +199,10 @@ class LeadsStream(RESTStream[str | None]):
                 customers are read first.
             Stopped: After a stop signal.
         """
-        syncs, transport = self.new_syncs(self._job), self.new_transport()
-        run = Run(
-            self.new_clients(transport),
-            syncs,
-            self.tap.document,
-            self.tap.settings,
-            self._job,
-            clock=self.tap.clock,
-            stop=self.tap.stop,
-            log=self.logger,
-        )
-        try:
-            for event in run.events():
+        syncs = self.new_syncs(self._job)
+        with self.sender() as send:
+            run = Run(send, syncs, self.tap.document, self.tap.settings, self._job)
+            for event in run.events(self.tap.clock, self.tap.stop, self.logger):
                 match event:
                     case Leads():
                         yield from self._rows_of(event)
@@ -220,9 +210,7 @@ class LeadsStream(RESTStream[str | None]):
                         self._activate(event)
                     case _:
                         self._write_state()
-        finally:
-            transport.close()
-        self._log_end(run, syncs)
+        self._log_end(run)
         raise_failures(syncs)
 
     def _rows_of(self, event: Leads) -> Iterator[Lead]:
@@ -264,18 +252,15 @@ class LeadsStream(RESTStream[str | None]):
             yield message
 
     @property
-    def _custom_field_types(self) -> Mapping[str, str]:
+    def _field_types(self) -> dict[str, str]:
         types = self.config.get("custom_field_types")
         # `--discover` accepts settings that are not valid.
         return types if isinstance(types, dict) else {}
 
-    @functools.cached_property
-    def _reads_custom_fields(self) -> bool:
-        columns = CustomFields(self._custom_field_types).columns
-        selected = any(
-            self.mask["properties", it] for it in ("custom_fields", *columns)
-        )
-        return bool(self.config["include_custom_fields"] and selected)
+    @property
+    def _excluded_fields(self) -> list[str]:
+        slugs = self.config.get("exclude_custom_fields")
+        return slugs if isinstance(slugs, list) else []
 
     @functools.cached_property
     def _rows(self) -> Rows:
@@ -283,8 +268,8 @@ class LeadsStream(RESTStream[str | None]):
             schema=self.effective_schema,
             document=DOCUMENT.get_schema("Lead"),
             mask=self.mask,
-            types=self._custom_field_types,
-            excluded=self.config.get("exclude_custom_fields") or (),
+            types=self._field_types,
+            excluded=self._excluded_fields,
         )
 
     @functools.cached_property
@@ -298,7 +283,7 @@ class LeadsStream(RESTStream[str | None]):
 
     @functools.cached_property
     def _replaced_streams(self) -> set[str]:
-        return replaced_streams(self.stream_maps, self.primary_keys)
+        return replaced_streams(self)
 
     # What a run consists of
 
@@ -315,7 +300,7 @@ class LeadsStream(RESTStream[str | None]):
     def _why_nothing_is_removed(self) -> str:
         """Return why live leads could look deleted; empty if they cannot."""
         partial = list(self.tap.settings.partial)
-        if self._replaced_streams & filtered_streams(self.config):
+        if self._replaced_streams & filtered_streams(self):
             partial.append("__filter__")
         if partial:
             names = "' and '".join(partial)
@@ -326,37 +311,35 @@ class LeadsStream(RESTStream[str | None]):
 
     def new_syncs(self, job: Job) -> list[CustomerSync]:
         """Return the syncs of this run, one for each customer."""
-        document, settings = self.tap.document, self.tap.settings
         if not job.finds_deleted:
-            document.forget_deletions()
+            self.tap.document.forget_deletions()
         return [
-            CustomerSync(it.customer_id, document, settings, job, self._new_retrier(it))
-            for it in settings.customers
+            CustomerSync(
+                customer,
+                self.tap.document,
+                self.tap.settings,
+                job,
+                backoff=self.backoff_wait_generator,
+                clock=self.tap.clock,
+                log=self.logger,
+            )
+            for customer in self.tap.settings.customers
         ]
 
-    def _new_retrier(self, customer: Customer) -> Retrier:
-        settings = self.tap.settings
-        name = customer.customer_id if settings.has_many else None
-        return Retrier(
-            RateLimiter(settings.requests_per_minute, settings.requests_per_hour),
-            backoff=self.backoff_wait_generator,
-            max_tries=self.backoff_max_tries(),
-            now=self.tap.clock.monotonic,
-            log=CustomerLogger(self.logger, name),
-        )
-
-    def new_transport(self) -> Transport:
-        """Return the connections of a run."""
-        return Transport(self.url_base, self.tap.settings.request_timeout)
-
-    def new_clients(self, transport: Transport) -> dict[str, Client]:
-        """Return what sends the requests of each customer, by its ID."""
-        return {
+    @contextlib.contextmanager
+    def sender(self) -> Iterator[Send]:
+        """Provide what sends the requests of all customers."""
+        transport = Transport(self.url_base, self.tap.settings.request_timeout)
+        clients = {
             it.customer_id: Client(
                 transport, self._prepare(it.customer_id), self.tap.clock
             )
             for it in self.tap.settings.customers
         }
+        try:
+            yield lambda sync, *rest: clients[sync.customer_id].start(*rest)
+        finally:
+            transport.close()
 
     def _prepare(self, customer_id: str) -> requests.PreparedRequest:
         """Return what all requests of a customer have in common."""
@@ -411,8 +394,8 @@ class LeadsStream(RESTStream[str | None]):
     def partitions(self) -> None:
         """None: the run reads all customers at once."""
 
-    def _log_end(self, run: Run, syncs: list[CustomerSync]) -> None:
-        if repaired := sum(sync.repaired for sync in syncs):
+    def _log_end(self, run: Run) -> None:
+        if repaired := run.progress.repaired:
             self.logger.warning(REPAIRED, f"{repaired:,}")
         for line in self._rows.warnings():
             self.logger.warning("%s", line)
@@ -490,16 +473,6 @@ class LeadChangesStream(Stream):
     def tap_state(self) -> TapState:
         """The state, which is that of the leads."""
         return self.tap.state
-
-
-def filtered_streams(config: Mapping[str, t.Any]) -> set[str]:
-    """Return the mapped streams that lack the leads that a `__filter__` drops."""
-    maps: dict[str, t.Any] = config.get("stream_maps") or {}
-    return {
-        mapping.get("__alias__", name)
-        for name, mapping in maps.items()
-        if isinstance(mapping, dict) and "__filter__" in mapping
-    }
 
 
 def _part(schema: Json, path: tuple[str, ...]) -> Json:

@@ -19,7 +19,7 @@ from typing_extensions import override
 if t.TYPE_CHECKING:
     from singer_sdk.helpers.types import Context
 
-DOCUMENT = importlib.resources.files("tap_mega") / "openapi/openapi.yaml"
+DOCUMENT = importlib.resources.files("tap_mega") / "openapi/openapi.json"
 
 
 class LeadsStream(RESTStream[str]):

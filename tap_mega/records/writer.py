@@ -14,7 +14,7 @@ from singer_sdk.singerlib.json import serialize_json
 from typing_extensions import override
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from singer_sdk.singerlib.encoding.simple import Message
 
@@ -25,21 +25,27 @@ LINE_ENDS = {it.encode(): f"\\u{ord(it):04x}".encode() for it in "\x85\u2028\u20
 
 
 class MegaWriter(MsgSpecWriter):
-    """Writes one message per line, and is not interrupted within a line.
+    """Writes one message per line.
 
     It keeps records until a message of another kind, such as the STATE that follows a
-    page, and writes all of them at once.
+    page, and writes all of them at once. Stop signals raise nothing, so that no line is
+    ever cut short.
     """
 
     def __init__(self) -> None:
         """Start with nothing to write."""
         super().__init__()
         self._lines: list[bytes] = []
+        self.has_begun = False
 
     @property
     def has_records(self) -> bool:
         """Whether records are waiting to be written."""
         return bool(self._lines)
+
+    def when_idle(self, action: Callable[[], object]) -> None:
+        """Call `action` now: the tap still stops in its signal handler."""
+        action()
 
     @override
     def write_message(self, message: Message) -> None:
@@ -49,6 +55,7 @@ class MegaWriter(MsgSpecWriter):
             SystemExit: As `flush`.
             FatalSyncError: As `flush`.
         """
+        self.has_begun = True
         line = bytes(self.format_message(message))  # The buffer is used again.
         self._lines.append(line if line.isascii() else escape_line_ends(line))
         if not isinstance(message, RecordMessage):

@@ -11,8 +11,9 @@ from typing_extensions import override
 
 from tap_mega.api.client import Request
 from tap_mega.api.position import CREATED_AT
+from tap_mega.api.rate_limit import RateLimiter
 from tap_mega.api.reader import Reader
-from tap_mega.api.retry import Wait
+from tap_mega.api.retry import Retrier, Wait
 from tap_mega.shared.words import counted, listed
 from tap_mega.state.values import Pass, Refresh, earlier
 from tap_mega.sync import full_refresh
@@ -22,8 +23,9 @@ if t.TYPE_CHECKING:
     from collections.abc import Generator, MutableMapping, Sequence
 
     from tap_mega.api.page import Page
-    from tap_mega.api.retry import Answer, Retrier, Steps
-    from tap_mega.config.settings import Settings
+    from tap_mega.api.retry import Answer, Backoff, Steps
+    from tap_mega.config.settings import Customer, Settings
+    from tap_mega.shared.clock import Clock
     from tap_mega.state.document import Document
     from tap_mega.state.values import Part
 
@@ -73,25 +75,36 @@ class Job(t.NamedTuple):
 class CustomerSync:
     """What one run does with one customer."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is another part
         self,
-        customer_id: str,
+        customer: Customer,
         document: Document,
         settings: Settings,
         job: Job,
-        retrier: Retrier,
+        *,
+        backoff: Backoff,
+        clock: Clock,
+        log: logging.Logger,
     ) -> None:
         """Start with nothing read.
 
         Args:
-            customer_id: Whose leads these are.
+            customer: Whose leads these are.
             document: The state, which has the customer's part.
             settings: The settings.
             job: What the run does.
-            retrier: Gets pages of the customer, and logs.
+            backoff: Returns the seconds to wait after each failure of a request.
+            clock: What waits go by.
+            log: Where lines about the customer go.
         """
-        self.customer_id = customer_id
-        self.retrier = retrier
+        self.customer_id = customer.customer_id
+        self.retrier = Retrier(
+            RateLimiter(settings.requests_per_minute, settings.requests_per_hour),
+            backoff=backoff,
+            max_tries=settings.backoff_max_tries,
+            now=clock.monotonic,
+            log=CustomerLogger(log, self.customer_id if settings.has_many else None),
+        )
         self.failure: FatalAPIError | None = None
         self.is_finished = False
         self.repaired = 0
@@ -111,7 +124,7 @@ class CustomerSync:
         self._has_read_changes = False
         refresh = self.part.refresh
         self.refresh = Reader(
-            retrier,
+            self.retrier,
             page_size=settings.page_size,
             order=CREATED_AT,
             resume=refresh.position if refresh else None,
@@ -237,6 +250,8 @@ class CustomerSync:
 
     def _read_refresh(self) -> Batches:
         """Read all leads, oldest first: an order in which no lead ever moves."""
+        if self.part.refresh and self.part.refresh.is_read:
+            return
         pages = self.refresh.pages(None)
         while page := (yield from next_result(pages)):
             part, started_at = self.part, page.started_at

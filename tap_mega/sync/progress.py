@@ -45,6 +45,11 @@ class Progress:
         return sum(sync.retrier.requests for sync in self._syncs)
 
     @property
+    def repaired(self) -> int:
+        """How many texts and numbers of leads were changed."""
+        return sum(sync.repaired for sync in self._syncs)
+
+    @property
     def refusals(self) -> int:
         """How many of them the API answered with 429."""
         return sum(sync.retrier.refusals for sync in self._syncs)
