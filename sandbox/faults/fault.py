@@ -48,6 +48,8 @@ class Fault:
     """A JSON number. Text can hold what no Python number can, such as 1e400."""
     lead: str | None = None
     """Raw JSON. Surrogate escapes are allowed as in `body`."""
+    quotes: str | None = None
+    """What the message quotes: one of CHOICES."""
     part: str | None = None
     """The part of the response that is slow: one of CHOICES."""
     size: int | None = None

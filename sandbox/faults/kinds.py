@@ -28,8 +28,8 @@ REPLACING = {
         {"status": 200, "body": "", "retry_after": None},
     ),
     "quote": Kind(
-        "sends an error whose message quotes the query, the token and a lead",
-        {"status": 400},
+        "sends an error whose message quotes the request, the token or a lead",
+        {"status": 400, "quotes": "all"},
     ),
     "bomb": Kind(
         "sends an empty page or an error that gzip decodes to `size` bytes",
@@ -75,6 +75,12 @@ CHANGING = {
     ),
 }
 KINDS = {**REPLACING, **UNANSWERED, **CHANGING}
-CHOICES = {"part": ("body", "headers", "chunks", "continue")}
+CHOICES = {
+    "part": ("body", "headers", "chunks", "continue"),
+    "quotes": (
+        *("all", "query", "values", "lead"),
+        *("token", "token_inserted", "token_cut", "token_encoded"),
+    ),
+}
 """The words that an option can be. The first one is the default."""
 KIND_OPTIONS = sorted({name for kind in KINDS.values() for name in kind.options})

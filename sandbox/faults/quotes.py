@@ -13,11 +13,21 @@ if t.TYPE_CHECKING:
     from sandbox.received import Received
 
 
-def quote(request: Received, leads: Leads) -> str:
-    """Return a message that quotes a request and a lead."""
+def quote(quotes: str, request: Received, leads: Leads) -> str:
+    """Return a message that quotes a request or a lead. `quotes` is one of CHOICES."""
     token = request.headers.get("authorization", "").rpartition(" ")[2]
-    lead = _describe_lead(leads)
-    return f"cannot process {request.query_string}; {token}; {lead}"
+    middle = len(token) // 2
+    texts = {
+        "query": request.query_string,
+        "values": ", ".join(request.query.values()),
+        "token": token,
+        "token_inserted": f"{token[:middle]}-{token[middle:]}",
+        "token_cut": token[:-4],
+        "token_encoded": "".join(f"%{byte:02X}" for byte in token.encode()),
+        "lead": _describe_lead(leads),
+    }
+    text = "; ".join(texts.values()) if quotes == "all" else texts[quotes]
+    return f"cannot process {text}"
 
 
 def _describe_lead(leads: Leads) -> str:

@@ -24,7 +24,7 @@ def faulty_response(fault: Fault, request: Received, leads: Leads) -> Response:
     """Return the response that a fault sends instead of the API's."""
     status = fault.option("status")
     if fault.kind == "quote":
-        return error_response(status, quote(request, leads))
+        return error_response(status, quote(fault.option("quotes"), request, leads))
     return _RESPONSES[fault.kind](fault, status)
 
 
