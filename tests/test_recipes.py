@@ -11,7 +11,6 @@ import subprocess
 import sys
 import typing as t
 
-import psycopg
 import pytest
 import yaml
 
@@ -89,7 +88,7 @@ def deselect(catalog: Json) -> Json:
 def test_every_block_is_tested() -> None:
     """The page has no blocks other than those that are tested here."""
     found = collections.Counter(re.findall(r"^```(\w+)$", PAGE, re.MULTILINE))
-    assert found == {"json": 7, "sh": 1, "sql": 1, "yaml": 1}
+    assert found == {"json": 8, "sh": 1, "yaml": 1}
 
 
 def test_a_deselected_field_is_absent(
@@ -121,6 +120,20 @@ def test_a_dropped_field_is_absent(
     for lead in leads:
         del lead["contact_name"]
         lead["owner_id"] = (lead.pop("owner") or {"id": None})["id"]
+    assert run.leads == leads
+
+
+@pytest.mark.xfail(reason="to come")
+def test_an_excluded_custom_field_is_absent(
+    tap: Command, sandbox: Sandbox, clock: FakeClock
+) -> None:
+    """An excluded field is not in `custom_fields`, and the others are."""
+    config = recipe("Drop a field", 2)
+    run = tap(config={**sandbox.config(), **config}, clock=clock)
+    leads = sandbox.leads.all()
+    for lead in leads:
+        for slug in config["exclude_custom_fields"]:
+            lead["custom_fields"].pop(slug, None)
     assert run.leads == leads
 
 
@@ -321,13 +334,11 @@ class Loaded:
     rows: list[Json]
     types: dict[str, str]
     """The type of each column."""
-    view: dict[str, Json]
-    """The rows of the view by their id."""
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
-    """Run `meltano run` with the page's `meltano.yml`, and create the page's view."""
+    """Run `meltano run` with the page's `meltano.yml`."""
     with (
         Sandbox(leads=345, limits=NO_LIMITS) as sandbox,
         postgres_server() as url,
@@ -339,11 +350,6 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
         pipeline = Pipeline(folder, config, url, SCHEMA, project)
         Pipeline(tmp_path_factory.mktemp("meltano"), {}, url, SCHEMA).install()
         pipeline.run()
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(f"SET search_path TO {SCHEMA}")
-            view = blocks("Custom fields in columns", "sql")[0]
-            view = view.replace("FROM leads", "FROM crm_leads")
-            connection.execute(view.encode())
         columns = table.select(
             "SELECT column_name, data_type FROM information_schema.columns "
             "WHERE table_schema = %s AND table_name = 'crm_leads'",
@@ -353,7 +359,6 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
             [it for it in sandbox.leads.all() if it["source_platform"] in ADS],
             table.select("SELECT * FROM crm_leads ORDER BY updated_at, id"),
             {it["column_name"]: it["data_type"] for it in columns},
-            {it["id"]: it for it in table.select("SELECT * FROM lead_budgets")},
         )
 
 
@@ -368,7 +373,7 @@ def write_project(path: Path) -> None:
     shown = yaml.safe_load(blocks("All of it in meltano.yml", "yaml")[0])
     (added,) = shown["plugins"]["extractors"]
     added["config"]["stream_maps"]["leads"]["customer_id"] = None
-    plugin, _full = project["plugins"]["extractors"]
+    plugin, *_ = project["plugins"]["extractors"]
     plugin |= added
     path.write_text(yaml.safe_dump(project), encoding="utf-8")
 
@@ -401,15 +406,6 @@ def test_custom_fields_have_typed_columns(loaded: Loaded) -> None:
     assert {type(it["custom_fields"].get("budget")) for it in loaded.leads} == {
         *(str, int, float, type(None))
     }
-
-
-def test_a_view_reads_custom_fields(loaded: Loaded) -> None:
-    """The page's view has the same budgets, and their original text."""
-    for lead in loaded.leads:
-        row = loaded.view[lead["id"]]
-        assert row["budget"] == budget(lead)
-        written = lead["custom_fields"].get("budget")
-        assert row["budget_as_written"] == (written and str(written))
 
 
 def budget(lead: Json) -> float | None:

@@ -1,14 +1,16 @@
-"""Test what docs/scheduling.md says: short runs, many customers, and its code."""
+"""Test the commands of the pages on scheduling, customers and the state."""
 
 from __future__ import annotations
 
-import ast
+import json
 import re
 import shlex
+import subprocess
 import tempfile
 import typing as t
 from pathlib import Path
 
+import psycopg
 import pytest
 import yaml
 
@@ -16,6 +18,7 @@ from demo.pipeline import (
     MELTANO,
     PLUGINS,
     ROOT,
+    STATE_ID,
     CommandError,
     Pipeline,
     read_project,
@@ -23,25 +26,26 @@ from demo.pipeline import (
 )
 from demo.postgres import postgres_server
 from sandbox import Fault, Limits, Sandbox
-from tests import tables
 from tests.loaders import in_utc
 
 if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from demo.pipeline import Table
     from testing.clock import FakeClock
-    from testing.harness import Command, Run
+    from testing.harness import Command, Json, Run
 
 HOUR = 3600
 PER_MINUTE, PER_HOUR = 12, 200
 """A fifth of the API's limits: an hour's quota is spent in as many minutes."""
-PAGE = (tables.ROOT / "docs" / "scheduling.md").read_text(encoding="utf-8")
-TOOLS = {"airflow", "dagster"}
 SCHEMA = "mega_scheduling"
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
-def blocks(language: str) -> list[str]:
-    """Return the code blocks of the page in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+def blocks(name: str, language: str) -> list[str]:
+    """Return the code blocks of a page in a language."""
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
 def run_until_all_is_read(
@@ -95,30 +99,42 @@ def test_runs_that_do_not_wait_complete_a_load(tap: Command, clock: FakeClock) -
         assert sum(seconds for _, seconds in runs) == 0
 
 
-def test_the_code_names_jobs_that_exist() -> None:
-    """Each `meltano run` on the page runs a job of `meltano.yml`."""
-    jobs = {job["name"] for job in read_project()["jobs"]}
-    run = r'meltano(?: |", ")run(?: --\S+)?(?: |", ")([a-z-]+)'
-    named = re.findall(run, PAGE)
-    assert len(named) == 6
-    assert set(named) <= jobs
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_the_code_names_jobs_that_exist(page: Path) -> None:
+    """Each `meltano run` of a page runs a job or plugins of `meltano.yml`."""
+    project = read_project()
+    names = {it["name"] for it in (*project["jobs"], *plugins_of(project))}
+    run = r"\bmeltano(?: --\S+)*[, ]+run(?:[, ]+-\S+)*[, ]+([a-z][a-z-]*)"
+    assert set(re.findall(run, page.read_text(encoding="utf-8"))) <= names
 
 
-def test_the_python_code_uses_airflow_and_dagster() -> None:
-    """Each block parses, imports Airflow or Dagster, and sets a maximum wait."""
-    found = set()
-    for block in blocks("python"):
-        nodes = list(ast.walk(ast.parse(block)))
-        names = [it.names[0].name for it in nodes if isinstance(it, ast.Import)]
-        names += [str(it.module) for it in nodes if isinstance(it, ast.ImportFrom)]
-        found |= {name.partition(".")[0] for name in names} & TOOLS
-        assert "TAP_MEGA_MAX_WAIT_SECONDS" in block
-    assert found == TOOLS
+def plugins_of(project: dict[str, t.Any]) -> Iterator[dict[str, t.Any]]:
+    """Yield the extractors and loaders of a project."""
+    for kind in ("extractors", "loaders"):
+        yield from project["plugins"][kind]
+
+
+def test_cron_reports_why_a_run_failed(tmp_path: Path) -> None:
+    """The line of the page prints the errors of a run that fails, and nothing else."""
+    program = tmp_path / ".venv" / "bin" / "meltano"
+    program.parent.mkdir(parents=True)
+    (tmp_path / ".meltano").mkdir()
+    line = blocks("scheduling", "cron")[0].splitlines()[1].partition("  ")[2]
+    for code, mail in ((0, ""), (1, "[error    ] tap-mega it failed\n")):
+        program.write_text(f"#!/bin/sh\necho '[info ] began\n{mail}'\nexit {code}")
+        program.chmod(0o700)
+        run = subprocess.run(
+            ("/bin/sh", "-c", line.replace("/srv/tap-mega", str(tmp_path))),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (run.stdout, run.stderr) == (mail, "")
 
 
 def test_kubernetes_stops_as_systemd_does() -> None:
     """The `preStop` of the page is its `ExecStop`, for the first process."""
-    job = yaml.safe_load(blocks("yaml")[1])["spec"]["jobTemplate"]["spec"]
+    job = yaml.safe_load(blocks("scheduling", "yaml")[0])["spec"]["jobTemplate"]["spec"]
     (container,) = job["template"]["spec"]["containers"]
     hook = container["lifecycle"]["preStop"]["exec"]["command"]
     assert hook == [word.replace("$MAINPID", "1") for word in stop_command()]
@@ -149,7 +165,7 @@ def test_a_stopped_unit_stores_rows_and_state(
 
 def stop_command() -> list[str]:
     """Return the words of the page's `ExecStop`."""
-    (unit,) = (it for it in blocks("ini") if "[Service]" in it)
+    (unit,) = (it for it in blocks("scheduling", "ini") if "[Service]" in it)
     (command,) = re.findall("^ExecStop=(.*)$", unit, re.MULTILINE)
     return shlex.split(command)
 
@@ -228,10 +244,58 @@ def test_a_run_for_each_customer(
             run_in_environment(pipeline, line, tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
+def test_the_commands_of_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window is reloaded, the state is restored, and a customer is removed."""
+    restore, _, reload, remove = blocks("state", "sh")
+    with (
+        postgres_server() as url,
+        Sandbox(leads=345) as sandbox,
+        temporary_schema(url, SCHEMA) as table,
+    ):
+        pipeline = Pipeline(new_folder(tmp_path), sandbox.config(), url, SCHEMA)
+        pipeline.install()
+        pipeline.run()
+
+        def run(block: str) -> Json:
+            """Run the commands of a block, and return the state after them."""
+            script = f"cd {tmp_path}\nPATH={MELTANO.parent}:$PATH\nset -e\n{block}"
+            run_in_environment(pipeline, script, tmp_path, monkeypatch)
+            done = pipeline.meltano("state", "get", STATE_ID)
+            return t.cast("Json", json.loads(done.stdout))
+
+        before, leads = run("true"), sandbox.leads.all()
+        damaged = [lead["id"] for lead in leads[100:215]]
+        spoil = "UPDATE leads SET status = '?' WHERE id = ANY(%s) RETURNING id"
+        assert len(table.select(spoil, damaged)) == 115
+        first, last = leads[100]["updated_at"], leads[215]["updated_at"]
+        reload = reload.replace("2026-03-01", first).replace("2026-03-08", last)
+        sandbox.requests.clear()
+        assert run(reload) == before
+        assert not table.select("SELECT id FROM leads WHERE status = '?'")
+        assert len(sandbox.requests) == 2
+        save, _, again = restore.partition("\n")
+        assert run(f"{save}\nmeltano state clear --force {STATE_ID}\n{again}") == before
+        (name,) = re.findall(r"python3 - (\S+)", remove)
+        after = run(remove.replace(name, sandbox.customers[0].customer_id))
+        assert after["singer_state"]["bookmarks"]["leads"]["partitions"] == []
+        for page in ("monitoring", "personal-data", "troubleshooting"):
+            for query in blocks(page, "sql"):
+                check_query(url, query)
+
+
+def check_query(url: str, query: str) -> None:
+    """Run a query of a page on the table."""
+    with psycopg.connect(url) as connection:
+        connection.execute(query.replace("mega.", f"{SCHEMA}.").encode())
+
+
 def write_project(folder: Path) -> None:
     """Write `meltano.yml` with the page's customers."""
     content = read_project()
-    block = blocks("yaml")[0]
+    block = blocks("customers", "yaml")[0]
     (added,) = yaml.safe_load(block)["plugins"]["extractors"]
     plugins = {it["name"]: it for it in content["plugins"]["extractors"]}
     plugins[added["name"]]["config"] = added["config"]
@@ -251,11 +315,10 @@ def write_load_customer(folder: Path, sandbox: Sandbox) -> str:
         "".join(f"{name} {it.customer_id} {it.auth_token}\n" for name, it in rows)
     )
     script, log = folder / "load-customer", ">> .meltano/leads.log 2>&1"
-    (block,) = blocks("sh")
+    (block,) = blocks("customers", "sh")
     script.write_text(block.replace("/srv/tap-mega", str(folder)))
     script.chmod(0o700)
-    lines = re.findall(r"^7 \* \* \* \*  (cd .*)$", PAGE, re.MULTILINE)
-    (line,) = (str(it) for it in lines if script.name in it)
+    line = blocks("customers", "cron")[0].strip().partition("  ")[2]
     return line.replace("/srv/tap-mega", str(folder)).removesuffix(log)
 
 
