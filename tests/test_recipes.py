@@ -17,7 +17,7 @@ import yaml
 from demo.pipeline import Pipeline, read_project, temporary_schema
 from demo.postgres import postgres_server
 from sandbox import NO_LIMITS, Fault, Sandbox
-from testing.harness import full_table, stream_of
+from testing.harness import stream_of
 from tests.tables import ROOT
 
 if t.TYPE_CHECKING:
@@ -275,17 +275,6 @@ def test_a_lead_that_stops_matching_is_not_read(
     assert first.records[0]["id"] not in [it["id"] for it in second.records]
 
 
-def test_another_stream_map_filter_does_not_start_over(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """A sync with another `__filter__` does not read leads that did not change."""
-    first = tap(
-        config={**sandbox.config(), **recipe("Keep only some leads", 1)}, clock=clock
-    )
-    second = tap(config=sandbox.config(), state=first.state, clock=clock)
-    assert len(second.records) < 10
-
-
 def test_a_renamed_stream_keeps_its_bookmark(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
@@ -301,28 +290,6 @@ def test_a_renamed_stream_keeps_its_bookmark(
     check_stream(second, "crm_leads")
     assert second.records[-1]["id"] == changed
     assert len(second.records) < 10
-
-
-def test_a_renamed_full_table_activates_its_own_version(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """ACTIVATE_VERSION has the new name, too."""
-    config = {**sandbox.config(), **recipe("Rename the stream")}
-    config["emit_activate_version_messages"] = True
-    run = tap(config=config, catalog=full_table(tap), clock=clock)
-    check_stream(run, "crm_leads")
-    assert "ACTIVATE_VERSION" in {it["type"] for it in run.messages}
-
-
-def test_a_cast_in_a_stream_map_ends_the_sync(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """A cast that fails ends the sync, which is why custom fields have a setting."""
-    cast = "float(custom_fields['budget']) if custom_fields.get('budget') else None"
-    maps = {"stream_maps": {"leads": {"budget": cast}}}
-    run = tap(config={**sandbox.config(), **maps}, clock=clock)
-    assert run.code == 1
-    assert "(ValueError)" in run.errors[0]
 
 
 @dataclasses.dataclass

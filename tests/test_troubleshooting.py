@@ -130,9 +130,7 @@ def test_a_message_that_does_not_exist_is_noticed() -> None:
 def test_the_message_of_meltano_exists() -> None:
     """Meltano refuses a second run of the same job."""
     source = Path(extract_load.__file__).read_text(encoding="utf-8")
-    (message, option) = (*OF_MELTANO, "--force")
-    assert message.split(GAP)[1].lstrip("'") in source
-    assert option in source
+    assert [it.partition(f"{GAP}' ")[2] in source for it in OF_MELTANO] == [True]
 
 
 @pytest.mark.slow
@@ -141,12 +139,9 @@ def test_the_messages_of_the_loader_exist(tmp_path: Path) -> None:
     with postgres_server() as url, database(url) as connection:
         Pipeline(tmp_path, {}, url, "mega").install()
         output = "".join((*wrong_settings(url), *missing_rights(url, connection)))
-        give_rights(connection)
+        for block in re.findall(r"(?ms)^```sql\n(.*?)^```", read_page("loaders.md")):
+            connection.execute(renamed(block))
         assert load(as_role(url)) == ""
-        connection.execute(f"CREATE ROLE {READER}".encode())
-        connection.execute(renamed(block(1)))
-        connection.execute("DROP TABLE mega.leads")
-        assert load(as_role(url)) == ""  # It makes the table again.
         may_read = f"SELECT has_table_privilege('{READER}', 'mega.leads', 'SELECT')"
         assert connection.execute(may_read.encode()).fetchone() == (True,)
         output += load(as_role(url), "string")
@@ -163,6 +158,7 @@ def database(url: str) -> Iterator[Connection]:
         f"DROP ROLE IF EXISTS {ROLE}, {READER}",
     )
     make = (
+        f"CREATE ROLE {READER}",
         f"CREATE DATABASE {DATABASE}",
         f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC",
     )
@@ -181,13 +177,14 @@ def wrong_settings(url: str) -> Iterator[str]:
     for name in ("HOST", "DATABASE"):
         yield load({key: value for key, value in good.items() if key != name})
     yield load({**good, "HOST": "no-such-host.invalid"})
-    yield load({**good, "HOST": "127.0.0.1", "PORT": "1"})
+    yield load({**good, "PORT": "1"})
     yield load({**good, "PASSWORD": "wrong"})
-    yield load(
-        {"SQLALCHEMY_URL": f"{with_scheme('postgresql+psycopg', url)}_not_there"}
-    )
-    yield load({"SQLALCHEMY_URL": with_scheme("postgres", url)})
-    yield load({"SQLALCHEMY_URL": with_scheme("postgresql", url)})
+    for scheme, end in (
+        ("postgresql+psycopg", "_"),
+        ("postgres", ""),
+        ("postgresql", ""),
+    ):
+        yield load({"SQLALCHEMY_URL": f"{with_scheme(scheme, url)}{end}"})
 
 
 def missing_rights(url: str, connection: Connection) -> Iterator[str]:
@@ -206,16 +203,6 @@ def missing_rights(url: str, connection: Connection) -> Iterator[str]:
         yield output
     drop = f"DROP SCHEMA mega CASCADE; DROP OWNED BY {ROLE}; DROP ROLE {ROLE}"
     connection.execute(drop.encode())
-
-
-def give_rights(connection: Connection) -> None:
-    """Run the first block of docs/loaders.md."""
-    connection.execute(renamed(block(0)))
-
-
-def block(number: int) -> str:
-    """Return a block of SQL of docs/loaders.md."""
-    return str(re.findall(r"(?ms)^```sql\n(.*?)^```", read_page("loaders.md"))[number])
 
 
 def renamed(statements: str) -> bytes:
