@@ -461,7 +461,7 @@ def test_a_full_refresh_keeps_every_version(
 ) -> None:
     """723 versions are still 723 after the refresh, which deletes gone leads.
 
-    The key has the name that docs/scheduling.md gives it.
+    The key has the name that docs/customers.md gives it.
     """
     with (
         Sandbox(leads=600, clock=clock.time) as api,
