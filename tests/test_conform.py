@@ -19,7 +19,7 @@ from tap_mega.api.page import Parser
 from tap_mega.openapi import DOCUMENT
 from tap_mega.records import conform
 from tap_mega.records.rows import MAX_NAMES, Rows, row_schema
-from tap_mega.shared.timestamps import to_utc
+from tap_mega.shared.timestamps import parse_timestamp, to_utc
 from testing.clock import FakeClock
 from testing.harness import stream_of
 from tests.loaders import LOADERS, Place
@@ -463,6 +463,7 @@ def test_every_drift_loads(
         {**LEAD, "id": str(number), name: value}
         for number, (name, value, *_) in enumerate(changes)
     ]
+    sent.sort(key=lambda it: parse_timestamp(it["updated_at"]))
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     query: t.Any = page.split("```sql\n")[1].split("```")[0]
     query = query.replace("mega.leads", "leads")
