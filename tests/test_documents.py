@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-
+import hashlib
 import importlib.resources
 import json
 import re

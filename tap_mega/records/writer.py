@@ -14,7 +14,7 @@ from singer_sdk.singerlib.json import serialize_json
 from typing_extensions import override
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from singer_sdk.singerlib.encoding.simple import Message
 
@@ -36,16 +36,11 @@ class MegaWriter(MsgSpecWriter):
         """Start with nothing to write."""
         super().__init__()
         self._lines: list[bytes] = []
-        self.has_begun = False
 
     @property
     def has_records(self) -> bool:
         """Whether records are waiting to be written."""
         return bool(self._lines)
-
-    def when_idle(self, action: Callable[[], object]) -> None:
-        """Call `action` now: the tap still stops in its signal handler."""
-        action()
 
     @override
     def write_message(self, message: Message) -> None:
@@ -55,7 +50,6 @@ class MegaWriter(MsgSpecWriter):
             SystemExit: As `flush`.
             FatalSyncError: As `flush`.
         """
-        self.has_begun = True
         line = bytes(self.format_message(message))  # The buffer is used again.
         self._lines.append(line if line.isascii() else escape_line_ends(line))
         if not isinstance(message, RecordMessage):
