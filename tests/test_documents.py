@@ -260,10 +260,13 @@ def test_the_workflow_has_every_python() -> None:
     assert matrix == {"python": tables.pythons()}
 
 
-def test_only_the_next_sdk_may_fail() -> None:
-    """A failure with a pre-release of the SDK does not stop a change."""
+def test_only_what_is_not_supported_yet_may_fail() -> None:
+    """A failure with a pre-release of the SDK or on macOS does not stop a change."""
     jobs = read_workflow("test.yml")["jobs"]
-    assert [it for it in jobs if "continue-on-error" in jobs[it]] == ["next-sdk"]
+    assert [it for it in jobs if "continue-on-error" in jobs[it]] == [
+        "macos",
+        "next-sdk",
+    ]
 
 
 @pytest.mark.parametrize(
