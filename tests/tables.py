@@ -14,7 +14,7 @@ import typing as t
 from pathlib import Path
 
 import yaml
-from tap_mega.lead_changes import COLUMNS
+from tap_mega.streams import CHANGE_COLUMNS as COLUMNS
 
 from tap_mega.config.schema import CREDENTIALS, SETTINGS, properties_of
 from tap_mega.openapi import DOCUMENT
@@ -90,6 +90,10 @@ PLUGIN = re.compile(r"(?<=    executable: tap-mega\n).*?(?=\n\n)", re.DOTALL)
 # Not `decimal`: Meltano 4.4 cannot write the config if a variable sets a decimal.
 KINDS = {"date-time": "date_iso8601", "number": "integer"}
 CLONE = "-e ../tap-mega"
+REQUIRES_MELTANO = ">=4"
+"""Tried with 4.0.0 and 4.4.1."""
+UNKNOWN_CAPABILITIES = {"start-date"}
+"""The SDK declares them from 0.55 on. MeltanoHub and Meltano refuse them."""
 HUB_HEAD = """\
 # The definition of the plugin, for a Meltano project of your own. README.md has the
 # command. `pip_url` is the path from your project to this repository.
@@ -198,8 +202,9 @@ def plugin(*, defaults: bool = False) -> Json:
     """
     TapMega.append_builtin_config(TapMega.config_jsonschema)
     settings = TapMega.config_jsonschema["properties"]
+    capabilities = {it.value for it in TapMega.capabilities}
     return {
-        "capabilities": sorted(it.value for it in TapMega.capabilities),
+        "capabilities": sorted(capabilities - UNKNOWN_CAPABILITIES),
         "select": [f"{LeadsStream.name}.*"],  # Meltano selects all streams otherwise.
         "settings_group_validation": [sorted(CREDENTIALS), ["customers"]],
         "settings": [
@@ -220,20 +225,28 @@ def meltano_setting(name: str, setting: Json, *, default: bool) -> Json:
     """Return a setting in Meltano's format, with its default if there is one."""
     types = setting["type"]
     word = types if isinstance(types, str) else types[0]
+    word = KINDS.get(setting.get("format", word), word)
+    options = [
+        {"label": value.replace("_", " ").capitalize(), "value": value}
+        for value in setting.get("enum", ())
+    ]
     shown = default and "default" in setting
     return {
         "name": name,
-        "kind": KINDS.get(setting.get("format", word), word),
+        "kind": "options" if options else word,
         "label": setting["title"],
         "description": setting["description"],
+        **({"options": options} if options else {}),
         **({"sensitive": True} if setting.get("secret") else {}),
         **({"value": setting["default"]} if shown else {}),
     }
 
 
-def dump(content: Json) -> str:
+def dump(content: Json, *, sort_keys: bool = False) -> str:
     """Return YAML in the format of Meltano, with one line per text."""
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=math.inf)
+    return yaml.safe_dump(
+        content, sort_keys=sort_keys, allow_unicode=True, width=math.inf
+    )
 
 
 def meltano() -> str:
@@ -243,9 +256,10 @@ def meltano() -> str:
 
 
 def hub() -> str:
-    """Return the tap's definition in the format of MeltanoHub.
+    """Return the tap's definition in the format of MeltanoHub, with sorted keys.
 
-    It installs the clone beside the project that uses it. `release.py` replaces that.
+    It installs the clone beside the project that uses it, and names the Meltano that it
+    needs. `release.py` replaces the first and removes the second.
     """
     definition = {
         "name": PROJECT["name"],
@@ -258,10 +272,11 @@ def hub() -> str:
         "keywords": ["api", "meltano_sdk"],
         "maintenance_status": "beta",
         "quality": "unknown",  # The hub rates it.
+        "requires_meltano": REQUIRES_MELTANO,
         "supported_python_versions": pythons(),
         **plugin(defaults=True),
     }
-    return HUB_HEAD + dump(definition)
+    return HUB_HEAD + dump(definition, sort_keys=True)
 
 
 def write() -> None:

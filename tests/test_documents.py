@@ -38,16 +38,13 @@ POSTGRES_TYPES = {
 """The types of the README's table, and those of the columns that it describes."""
 
 VENDORS_DOCUMENT = "4f3013745ce492416dbfafd2195d70d0dc216654749db67592ea81cc6a4b0139"
-"""The SHA-256 digest of the document on the vendor's page "List / search leads".
+"""The SHA-256 digest of the document on the vendor's page "List / search leads.
 
 The page has it as YAML. The digest is that of the same content as JSON, sorted by key.
 """
 
-# From the hub's schemas/: the kinds of a setting, and the keys that are required.
-HUB_KINDS = {"array", "boolean", "date_iso8601", "integer", "object", "string"}
 PAGES = sorted({*tables.ROOT.glob("*.md"), *tables.ROOT.glob("docs/*.md")})
 WORKFLOWS = tables.ROOT / ".github" / "workflows"
-HUB_REQUIRED = {"name", "namespace", "quality", "variant"}
 
 
 def test_the_readme_has_the_columns_and_settings() -> None:
@@ -175,14 +172,24 @@ def test_meltano_yml_has_the_settings() -> None:
     assert {name: plugin[name] for name in tables.plugin()} == tables.plugin()
 
 
+def test_meltano_yml_requires_the_tested_meltano() -> None:
+    """`meltano.yml` and `pyproject.toml` name the same versions of Meltano."""
+    project = tomllib.loads((tables.ROOT / "pyproject.toml").read_text())
+    required = f"meltano{read_project()['requires_meltano']}"
+    assert required in project["dependency-groups"]["demo"]
+
+
 def test_the_plugin_definition_is_current() -> None:
     """The definition is the generated one, and starts with the required settings."""
     assert tables.HUB.read_text(encoding="utf-8") == tables.hub()
     definition = yaml.safe_load(tables.hub())
-    assert set(definition) >= HUB_REQUIRED - {"variant"}
     settings = {it["name"]: it for it in definition["settings"]}
     assert list(settings)[:3] == [*CREDENTIALS, "customers"]
-    assert {it["kind"] for it in settings.values()} <= HUB_KINDS
+    assert settings["filters.lead_line"]["kind"] == "options"
+    assert settings["filters.lead_line"]["options"] == [
+        {"label": "Buyer", "value": "buyer"},
+        {"label": "Seller", "value": "seller"},
+    ]
     secrets = [name for name, it in settings.items() if it.get("sensitive")]
     assert secrets == ["auth_token", "customers"]
     for name, setting in SETTINGS["properties"].items():
@@ -260,10 +267,13 @@ def test_the_workflow_has_every_python() -> None:
     assert matrix == {"python": tables.pythons()}
 
 
-def test_only_the_next_sdk_may_fail() -> None:
-    """A failure with a pre-release of the SDK does not stop a change."""
+def test_only_what_is_not_supported_yet_may_fail() -> None:
+    """A failure with a pre-release of the SDK or on macOS does not stop a change."""
     jobs = read_workflow("test.yml")["jobs"]
-    assert [it for it in jobs if "continue-on-error" in jobs[it]] == ["next-sdk"]
+    assert [it for it in jobs if "continue-on-error" in jobs[it]] == [
+        "macos",
+        "next-sdk",
+    ]
 
 
 @pytest.mark.parametrize(
