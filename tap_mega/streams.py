@@ -10,7 +10,6 @@ import typing as t
 
 import backoff
 from singer_sdk import RESTStream, Stream
-from singer_sdk.authenticators import APIAuthenticatorBase
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage, StateMessage
 from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
@@ -22,24 +21,20 @@ from tap_mega.api.page import MAX_KEY_LENGTH, CursorPaginator
 from tap_mega.api.transport import Transport
 from tap_mega.catalog import complete_stream
 from tap_mega.openapi import DOCUMENT
-from tap_mega.records.flatten import (
-    Columns,
-    filtered_streams,
-    is_plain,
-    replaced_streams,
-)
+from tap_mega.records.changes import change_of, change_schema
+from tap_mega.records.flatten import Shape
 from tap_mega.records.rows import Rows, row_schema
 from tap_mega.shared.errors import config_error
 from tap_mega.shared.words import counted
 from tap_mega.state.document import REPLICATION_KEY, STREAM
-from tap_mega.sync.customer import CustomerSync, Job, raise_failures
+from tap_mega.sync.customer import CustomerSync, Job, Tools, raise_failures
 from tap_mega.sync.run import NOTHING_REMOVED, Complete, Leads, Run
 
 if t.TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
 
     import requests
-    from singer_sdk.helpers.types import Auth, Context, TapState
+    from singer_sdk.helpers.types import Context, TapState
     from singer_sdk.singerlib import Catalog
 
     from tap_mega.api.page import Lead
@@ -56,23 +51,12 @@ REPAIRED = (
     "became 0 or null"
 )
 
+ALL_READ = "Read all %s%s. Rows of leads that no longer exist are removed or marked now"
+
 CHANGES_ALONE = (
     "The stream 'lead_changes' is written while 'leads' is read: select both, or turn "
     "off the setting 'include_lead_changes'"
 )
-
-CHANGE_COLUMNS = {
-    "id": ("id",),
-    "customer_id": ("customer_id",),
-    "updated_at": ("updated_at",),
-    "status": ("status",),
-    "stage_id": ("current_stage", "id"),
-    "stage_slug": ("current_stage", "slug"),
-    "owner_id": ("owner", "id"),
-    "score": ("score",),
-    "qualified": ("qualified",),
-}
-"""The columns of `lead_changes`, and where in a lead their values are."""
 
 
 class LeadsStream(RESTStream[str | None]):
@@ -119,12 +103,6 @@ class LeadsStream(RESTStream[str | None]):
     def url_base(self) -> str:
         """The setting `api_url`."""
         return self.tap.settings.api_url
-
-    @property
-    @override
-    def authenticator(self) -> Auth:
-        """None: each customer has a key of its own, see `get_http_request`."""
-        return APIAuthenticatorBase()
 
     @override
     def get_http_request(self, *, page: PageContext[str | None]) -> HTTPRequest:
@@ -223,16 +201,11 @@ class LeadsStream(RESTStream[str | None]):
 
     def _activate(self, event: Complete) -> None:
         """Let the loader remove the rows that were not in a full refresh."""
-        of = (
-            f" of {counted(event.customers, 'customer')}" if event.customers > 1 else ""
-        )
-        self.logger.info(
-            "Read all %s%s. Rows of leads that no longer exist are removed or marked "
-            "now",
-            counted(event.leads, "lead"),
-            of,
-        )
-        for name in sorted(self._replaced_streams):
+        leads, customers = counted(event.leads, "lead"), ""
+        if event.customers > 1:
+            customers = f" of {counted(event.customers, 'customer')}"
+        self.logger.info(ALL_READ, leads, customers)
+        for name in sorted(self._shape.replaced):
             message = ActivateVersionMessage(name, version=event.version)
             self.tap.message_writer.write_message(message)
 
@@ -241,14 +214,14 @@ class LeadsStream(RESTStream[str | None]):
         self, record: Lead
     ) -> Generator[RecordMessage, None, None]:
         """Yield the messages of a row. The SDK's own way takes longer."""
-        if self._is_plain:
+        if self._shape.is_plain:
             now = dt.datetime.now(dt.UTC)
             yield RecordMessage(
                 self.name, record, self._stream_version, time_extracted=now
             )
             return
         for message in super()._generate_record_messages(record):
-            self._columns.complete(message)
+            self._shape.complete(message)
             yield message
 
     @property
@@ -273,17 +246,8 @@ class LeadsStream(RESTStream[str | None]):
         )
 
     @functools.cached_property
-    def _is_plain(self) -> bool:
-        return is_plain(self.stream_maps, self.mask)
-
-    @functools.cached_property
-    def _columns(self) -> Columns:
-        customized = bool(self.config.get("stream_maps"))
-        return Columns(self.stream_maps, customized=customized)
-
-    @functools.cached_property
-    def _replaced_streams(self) -> set[str]:
-        return replaced_streams(self)
+    def _shape(self) -> Shape:
+        return Shape(self)
 
     # What a run consists of
 
@@ -300,30 +264,29 @@ class LeadsStream(RESTStream[str | None]):
     def _why_nothing_is_removed(self) -> str:
         """Return why live leads could look deleted; empty if they cannot."""
         partial = list(self.tap.settings.partial)
-        if self._replaced_streams & filtered_streams(self):
+        if self._shape.replaced & self._shape.filtered:
             partial.append("__filter__")
         if partial:
             names = "' and '".join(partial)
             return f"with '{names}', not all leads are read"
-        if not self._replaced_streams:
+        if not self._shape.replaced:
             return "the setting 'stream_maps' leaves no stream with the key"
         return ""
 
     def new_syncs(self, job: Job) -> list[CustomerSync]:
         """Return the syncs of this run, one for each customer."""
+        document, settings = self.tap.document, self.tap.settings
         if not job.finds_deleted:
-            self.tap.document.forget_deletions()
+            document.forget_deletions()
+        tools = Tools(
+            self.backoff_wait_generator,
+            self.get_new_paginator,
+            self.tap.clock,
+            self.logger,
+        )
         return [
-            CustomerSync(
-                customer,
-                self.tap.document,
-                self.tap.settings,
-                job,
-                backoff=self.backoff_wait_generator,
-                clock=self.tap.clock,
-                log=self.logger,
-            )
-            for customer in self.tap.settings.customers
+            CustomerSync(it, document, settings, job, tools)
+            for it in settings.customers
         ]
 
     @contextlib.contextmanager
@@ -376,33 +339,20 @@ class LeadsStream(RESTStream[str | None]):
         return False
 
     @override
-    def _write_starting_replication_value(self, context: Context | None) -> None:
-        """Do nothing: where a sync starts is in the part of each customer."""
-
-    @override
     def _increment_stream_state(
         self, latest_record: Mapping[str, t.Any], *, context: Context | None = None
     ) -> None:
         """Do nothing: the bookmark moves by the page, and the SDK compares text."""
 
-    @override
-    def get_replication_key_signpost(self, context: Context | None = None) -> None:
-        """Return None: a bookmark never passes the start of its pass anyway."""
-
-    @property
-    @override
-    def partitions(self) -> None:
-        """None: the run reads all customers at once."""
-
     def _log_end(self, run: Run) -> None:
+        """Log what a person should know, and the statistics for machines."""
         if repaired := run.progress.repaired:
             self.logger.warning(REPAIRED, f"{repaired:,}")
         for line in self._rows.warnings():
             self.logger.warning("%s", line)
         for line in self._rows.infos():
             self.logger.info("%s", line)
-        with self.get_http_request_counter() as counter:
-            counter.increment(run.progress.requests)
+        run.progress.log_metrics(self.name, self.path, self._rows.rescued)
 
     @override
     def log(
@@ -442,9 +392,7 @@ class LeadChangesStream(Stream):
     def schema(self) -> Json:
         """Parts of the vendor's model `Lead`."""
         lead = DOCUMENT.get_schema("Lead", key_properties=self.primary_keys)
-        required = [name for name in lead["required"] if name in CHANGE_COLUMNS]
-        properties = {name: _part(lead, path) for name, path in CHANGE_COLUMNS.items()}
-        return {**lead, "properties": properties, "required": required}
+        return change_schema(lead)
 
     @override
     def apply_catalog(self, catalog: Catalog) -> None:
@@ -459,8 +407,7 @@ class LeadChangesStream(Stream):
 
     def write(self, lead: Lead) -> None:
         """Write this version of a lead."""
-        version = {name: _value(lead, path) for name, path in CHANGE_COLUMNS.items()}
-        for message in self._generate_record_messages(version):
+        for message in self._generate_record_messages(change_of(lead)):
             self.tap.message_writer.write_message(message)
 
     @override
@@ -473,18 +420,3 @@ class LeadChangesStream(Stream):
     def tap_state(self) -> TapState:
         """The state, which is that of the leads."""
         return self.tap.state
-
-
-def _part(schema: Json, path: tuple[str, ...]) -> Json:
-    """Return the schema of a property, which may be inside of another one."""
-    for name in path:
-        schema = schema["properties"][name]
-    return schema
-
-
-def _value(lead: Lead, path: tuple[str, ...]) -> t.Any:
-    """Return the value of a property; None if the lead does not have it."""
-    value: t.Any = lead
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value

@@ -14,10 +14,10 @@ import typing as t
 from pathlib import Path
 
 import yaml
-from tap_mega.streams import CHANGE_COLUMNS as COLUMNS
 
 from tap_mega.config.schema import CREDENTIALS, SETTINGS, properties_of
 from tap_mega.openapi import DOCUMENT
+from tap_mega.records.changes import COLUMNS
 from tap_mega.records.conform import COLUMN
 from tap_mega.streams import LeadsStream
 from tap_mega.tap import TapMega

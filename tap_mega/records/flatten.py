@@ -9,7 +9,7 @@ from singer_sdk.exceptions import MapExpressionError
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from singer_sdk import Stream
     from singer_sdk.mapper import StreamMap
@@ -23,38 +23,6 @@ RESHAPED = (
     "the schema. In the setting 'stream_maps', store the result under a new name, and "
     "remove the object with '__NULL__'"
 )
-
-
-def is_plain(stream_maps: Iterable[StreamMap], mask: Mapping[t.Any, bool]) -> bool:
-    """Return whether all of a lead is wanted, in its own shape and under its name.
-
-    Then the SDK's selection and mapping change nothing. They would take more than a
-    quarter of the time of a lead: `python3 dev.py python -m benchmarks` measures it.
-    """
-    return all(mask.values()) and all(
-        type(it) is SameRecordTransform and not it.flattening_enabled
-        for it in stream_maps
-    )
-
-
-def replaced_streams(stream: Stream) -> set[str]:
-    """Return the mapped streams that hold each lead once: those with its key.
-
-    The key may have another name, if the stream map's `__key_properties__` says so. A
-    stream map may add other streams, such as a history. Their old rows must stay.
-    """
-    definitions = map_definitions(stream)
-    return {
-        it.stream_alias
-        for it in stream.stream_maps
-        if not isinstance(it, RemoveRecordTransform)
-        and _has_key(it, definitions.get(it.stream_alias, {}), stream.primary_keys)
-    }
-
-
-def filtered_streams(stream: Stream) -> set[str]:
-    """Return the mapped streams that lack the leads that a `__filter__` drops."""
-    return {name for name, it in map_definitions(stream).items() if "__filter__" in it}
 
 
 def map_definitions(stream: Stream) -> dict[str, Mapping[str, t.Any]]:
@@ -89,20 +57,37 @@ def _has_key(
     return used - KEY_FUNCTIONS == set(key)
 
 
-class Columns:
-    """The columns that flattened schemas announce, by stream."""
+class Shape:
+    """How the records of a stream leave: mapped, flattened, or as they are."""
 
-    def __init__(self, stream_maps: Iterable[StreamMap], *, customized: bool) -> None:
-        """Look the columns up.
+    def __init__(self, stream: Stream) -> None:
+        """Look at the stream maps, of which the SDK always makes one."""
+        maps, definitions = stream.stream_maps, map_definitions(stream)
+        self.is_plain = all(stream.mask.values()) and all(
+            type(it) is SameRecordTransform and not it.flattening_enabled for it in maps
+        )
+        """Whether all of a lead is wanted, in its own shape and under its name.
 
-        Args:
-            stream_maps: The maps of the stream, of which the SDK always makes one.
-            customized: Whether the setting `stream_maps` is in use.
+        Then the SDK's selection and mapping change nothing. They would take more than
+        a quarter of the time of a lead: `python3 dev.py python -m benchmarks`.
         """
-        self._customized = customized
-        self._names = {
+        self.replaced = {
+            it.stream_alias
+            for it in maps
+            if not isinstance(it, RemoveRecordTransform)
+            and _has_key(it, definitions.get(it.stream_alias, {}), stream.primary_keys)
+        }
+        """The mapped streams that hold each lead once: those with its key.
+
+        The key may have another name, if `__key_properties__` says so. A stream map may
+        add other streams, such as a history. Their old rows must stay.
+        """
+        self.filtered = {name for name, it in definitions.items() if "__filter__" in it}
+        """The mapped streams that lack the leads that a `__filter__` drops."""
+        self._is_customized = bool(definitions)
+        self._columns = {
             it.stream_alias: dict.fromkeys(it.transformed_schema["properties"])
-            for it in stream_maps
+            for it in maps
             if it.flattening_enabled
         }
 
@@ -114,7 +99,7 @@ class Columns:
         Raises:
             MapExpressionError: If a stream map makes a value that has no column.
         """
-        names = self._names.get(message.stream)
+        names = self._columns.get(message.stream)
         if names is None:
             return
         complete = names | {
@@ -122,6 +107,6 @@ class Columns:
             for name, value in message.record.items()
             if name in names or value is not None
         }
-        if self._customized and complete.keys() - names.keys():
+        if self._is_customized and complete.keys() - names.keys():
             raise MapExpressionError(RESHAPED)
         message.record = complete

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import typing as t
 
@@ -20,9 +21,9 @@ from tap_mega.sync import full_refresh
 
 if t.TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Generator, MutableMapping, Sequence
+    from collections.abc import Callable, Generator, MutableMapping, Sequence
 
-    from tap_mega.api.page import Page
+    from tap_mega.api.page import CursorPaginator, Page
     from tap_mega.api.retry import Answer, Backoff, Steps
     from tap_mega.config.settings import Customer, Settings
     from tap_mega.shared.clock import Clock
@@ -48,10 +49,10 @@ class Batch(t.NamedTuple):
 Batches: t.TypeAlias = "Generator[Request | Wait | Batch, Answer, None]"
 
 
-class CustomerLogger(logging.LoggerAdapter[logging.Logger]):
+class CustomerLogger(logging.LoggerAdapter[t.Any]):
     """Says in each line which customer it is about, if there are several."""
 
-    def __init__(self, logger: logging.Logger, customer_id: str | None) -> None:
+    def __init__(self, logger: t.Any, customer_id: str | None) -> None:
         """Name a customer; None if it is the only one."""
         super().__init__(logger)
         self._prefix = f"Customer {customer_id}: " if customer_id else ""
@@ -61,6 +62,17 @@ class CustomerLogger(logging.LoggerAdapter[logging.Logger]):
         self, msg: t.Any, kwargs: MutableMapping[str, t.Any]
     ) -> tuple[t.Any, MutableMapping[str, t.Any]]:
         return f"{self._prefix}{msg}", kwargs
+
+
+class Tools(t.NamedTuple):
+    """What all customers of a run share."""
+
+    backoff: Backoff
+    """Returns the seconds to wait after each failure of a request."""
+    new_paginator: Callable[[], CursorPaginator]
+    """Returns what follows cursors."""
+    clock: Clock
+    log: logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 class Job(t.NamedTuple):
@@ -75,16 +87,13 @@ class Job(t.NamedTuple):
 class CustomerSync:
     """What one run does with one customer."""
 
-    def __init__(  # noqa: PLR0913 - each is another part
+    def __init__(
         self,
         customer: Customer,
         document: Document,
         settings: Settings,
         job: Job,
-        *,
-        backoff: Backoff,
-        clock: Clock,
-        log: logging.Logger,
+        tools: Tools,
     ) -> None:
         """Start with nothing read.
 
@@ -93,17 +102,20 @@ class CustomerSync:
             document: The state, which has the customer's part.
             settings: The settings.
             job: What the run does.
-            backoff: Returns the seconds to wait after each failure of a request.
-            clock: What waits go by.
-            log: Where lines about the customer go.
+            tools: What all customers share.
         """
         self.customer_id = customer.customer_id
         self.retrier = Retrier(
             RateLimiter(settings.requests_per_minute, settings.requests_per_hour),
-            backoff=backoff,
+            backoff=tools.backoff,
             max_tries=settings.backoff_max_tries,
-            now=clock.monotonic,
-            log=CustomerLogger(log, self.customer_id if settings.has_many else None),
+            now=tools.clock.monotonic,
+            log=CustomerLogger(
+                tools.log, self.customer_id if settings.has_many else None
+            ),
+        )
+        self._new_reader = functools.partial(
+            Reader, self.retrier, tools.new_paginator, page_size=settings.page_size
         )
         self.failure: FatalAPIError | None = None
         self.is_finished = False
@@ -123,11 +135,8 @@ class CustomerSync:
         self.changes = self._new_changes_reader()
         self._has_read_changes = False
         refresh = self.part.refresh
-        self.refresh = Reader(
-            self.retrier,
-            page_size=settings.page_size,
-            order=CREATED_AT,
-            resume=refresh.position if refresh else None,
+        self.refresh = self._new_reader(
+            order=CREATED_AT, resume=refresh.position if refresh else None
         )
         self._refreshing = self._read_refresh()
 
@@ -144,6 +153,16 @@ class CustomerSync:
     def readers(self) -> tuple[Reader, Reader]:
         """The readers: of changes, and of all leads."""
         return self.changes, self.refresh
+
+    @property
+    def left_out(self) -> int:
+        """How many leads could not be read."""
+        return sum(len(reader.rejected) for reader in self.readers)
+
+    @property
+    def refreshed(self) -> int:
+        """How many leads the open full refresh has read, in all its runs."""
+        return self.part.refresh.read if self.part.refresh else 0
 
     def seconds_left(self) -> float:
         """Return about how many seconds of waiting the rest takes."""
@@ -190,9 +209,7 @@ class CustomerSync:
 
     def _new_changes_reader(self) -> Reader:
         unfinished = self.part.unfinished
-        return Reader(
-            self.retrier,
-            page_size=self._settings.page_size,
+        return self._new_reader(
             until=self._settings.end_date,
             resume=unfinished.position if unfinished else None,
         )
@@ -261,6 +278,7 @@ class CustomerSync:
                 refresh = msgspec.structs.replace(refresh, started_at=started_at)
             part = part.but(refresh=refresh, bookmark=part.bookmark or started_at)
             position = self.refresh.position.resume(page.next_cursor)
+            self.changed += len(page.new) if refresh.is_first else 0
             yield Batch(
                 page, full_refresh.read_page(part, page, position, self._lookback)
             )
