@@ -10,7 +10,6 @@ import tomllib
 import typing as t
 
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
 from demo.pipeline import ROOT
 from demo.processes import environment_without
@@ -40,19 +39,6 @@ for statement in json.load(sys.stdin):
     results.append([dict(zip(names, row)) for row in found.fetchall()])
 print(json.dumps(results, default=str))
 """
-
-
-def postgres_variables(database_url: str, schema: str) -> dict[str, str]:
-    """Return the variables of target-postgres for a schema of a database."""
-    url = conninfo_to_dict(database_url)
-    return {
-        "TARGET_POSTGRES_HOST": str(url["host"]),
-        "TARGET_POSTGRES_PORT": str(url.get("port", 5432)),
-        "TARGET_POSTGRES_USER": str(url["user"]),
-        "TARGET_POSTGRES_PASSWORD": str(url.get("password", "")),
-        "TARGET_POSTGRES_DATABASE": str(url["dbname"]),
-        "TARGET_POSTGRES_DEFAULT_TARGET_SCHEMA": schema,
-    }
 
 
 def query_duckdb(file: Path, statements: Sequence[str]) -> list[list[Json]]:

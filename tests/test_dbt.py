@@ -9,9 +9,9 @@ import typing as t
 
 import pytest
 
-from demo.pipeline import Pipeline, temporary_schema
+from demo.pipeline import Pipeline, postgres_variables, temporary_schema
 from sandbox import Sandbox
-from tests.dbt_project import Dbt, postgres_variables
+from tests.dbt_project import Dbt
 from tests.tables import DBT, ROOT
 
 if t.TYPE_CHECKING:

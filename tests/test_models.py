@@ -14,12 +14,12 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from demo.pipeline import temporary_schema, with_scheme
+from demo.pipeline import postgres_variables, temporary_schema, with_scheme
 from sandbox import Sandbox
 from sandbox.people import STATUSES
 from testing.clock import FakeClock
 from testing.harness import Command, full_table, selecting
-from tests.dbt_project import Dbt, postgres_variables, query_duckdb
+from tests.dbt_project import Dbt, query_duckdb
 from tests.loaders import LOADERS, Place
 from tests.tables import DBT, ROOT
 
