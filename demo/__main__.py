@@ -22,6 +22,7 @@ from demo.pipeline import (
     CommandError,
     Pipeline,
     Table,
+    postgres_variables,
     temporary_schema,
     with_scheme,
 )
@@ -128,6 +129,12 @@ def keep_running(database_url: str) -> None:
     console.print("[bold]The database runs until you press Ctrl-C[/]\n")
     console.print("To look at it, run this in another terminal:\n")
     console.print(f"  {command}", markup=False)
+    variables = postgres_variables(url, SCHEMA).items()
+    settings = " ".join(f"{name}={shlex.quote(it)}" for name, it in variables)
+    console.print(f"\nThis makes the view {SCHEMA}_models.mega__funnel, and others:\n")
+    console.print(f"  export {settings}", markup=False)
+    console.print("  python3 dev.py meltano install dbt-postgres")
+    console.print("  python3 dev.py meltano invoke dbt-postgres:build")
     with contextlib.suppress(KeyboardInterrupt):
         signal.pause()
     console.print("\nThe database is removed.")

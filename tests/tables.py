@@ -34,7 +34,8 @@ DOTENV = ROOT / ".env.example"
 MELTANO = ROOT / "meltano.yml"
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 HUB = ROOT / "docs" / "meltanohub.yml"
-MODELS = ROOT / "docs" / "models.md"
+DBT = ROOT / "dbt"
+DBT_COLUMNS = DBT / "models" / "columns.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VENDOR = DOCUMENT.spec["components"]["schemas"]
 
@@ -86,6 +87,16 @@ MEANINGS = {
 }
 """The meanings of the columns: the vendor's document describes only a few."""
 
+PART_MEANINGS = {
+    "stage_id": "The ID of the stage.",
+    "stage_slug": "The slug of the stage.",
+    "stage_name": "The name of the stage.",
+    "owner_id": "The ID of the owner.",
+    "owner_name": "The name of the owner.",
+}
+"""The meanings of the columns that the models make from parts of a lead."""
+
+DBT_HEAD = "<!-- Made from the code: python3 dev.py python -m tests.tables -->\n"
 PLUGIN = re.compile(r"(?<=    executable: tap-mega\n).*?(?=\n\n)", re.DOTALL)
 # Not `decimal`: Meltano 4.4 cannot write the config if a variable sets a decimal.
 KINDS = {"date-time": "date_iso8601", "number": "integer"}
@@ -139,13 +150,13 @@ def columns() -> Iterator[tuple[str, str, str]]:
     yield f"`{COLUMN}`", "object, or null", MEANINGS[COLUMN]
 
 
-def models() -> str:
-    """Return docs/models.md with the current table of the columns of a version."""
-    head = "| column | what it has of the lead |\n|:--|:--|\n"
-    table = head + "".join(
-        f"| `{name}` | `{'.'.join(path)}` |\n" for name, path in COLUMNS.items()
+def dbt_columns() -> str:
+    """Return the descriptions of columns, which the models of dbt use by name."""
+    meanings = {**MEANINGS, **PART_MEANINGS}
+    return DBT_HEAD + "".join(
+        f"\n{{% docs {name} %}}\n{text}\n{{% enddocs %}}\n"
+        for name, text in meanings.items()
     )
-    return replace_section(MODELS.read_text(encoding="utf-8"), "changes", table)
 
 
 def settings_table(lines: Iterable[str]) -> str:
@@ -283,7 +294,7 @@ def write() -> None:
     """Write all that is generated."""
     README.write_text(readme(), encoding="utf-8")
     SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
-    MODELS.write_text(models(), encoding="utf-8")
+    DBT_COLUMNS.write_text(dbt_columns(), encoding="utf-8")
     MELTANO.write_text(meltano(), encoding="utf-8")
     HUB.write_text(hub(), encoding="utf-8")
     DOTENV.write_text(dotenv(), encoding="utf-8")
