@@ -53,7 +53,7 @@ COMMON = (
 EXAMPLES = {
     "auth_token": f"mega_{64 * '0'}",
     "customer_id": "00000000-0000-4000-8000-000000000000",
-    "customers": '[{"customer_id": "…", "auth_token": "mega_…"}]',
+    "customers": '[{"customer_id": "...", "auth_token": "mega_..."}]',
     "start_date": "2026-01-01",
     "end_date": "2027-01-01",
     "max_run_seconds": 900,
@@ -62,6 +62,19 @@ EXAMPLES = {
     "user_agent": "acme-etl (data@acme.example)",
 }
 """Example values for settings that have no default."""
+DOTENV_HEAD = """\
+# Copy this to .env, which git ignores, and fill in the first seven values.
+# Meltano reads .env from the project's folder.
+"""
+DATABASE = """\
+# The PostgreSQL database to load into. The user needs the right to create a schema.
+TARGET_POSTGRES_HOST=localhost
+TARGET_POSTGRES_PORT=5432
+TARGET_POSTGRES_DATABASE=warehouse
+TARGET_POSTGRES_USER=loader
+TARGET_POSTGRES_PASSWORD=
+
+# The settings below are optional. Each line shows the default, or an example."""
 
 MEANINGS = {
     "id": "The ID of the lead: the primary key.",
@@ -168,18 +181,18 @@ def settings_page() -> str:
 
 def dotenv() -> str:
     """Return `.env.example`: required settings are active, the others are comments."""
-    lines = [
-        "# Copy this to .env, which git ignores. Meltano reads it from the project's",
-        "# folder; `tap-mega --config=ENV` reads the variables themselves.",
-        "",
-    ]
-    for name, setting in SETTINGS["properties"].items():
+    settings = SETTINGS["properties"]
+    required, optional = [], []
+    for name, setting in settings.items():
         default = setting.get("default", EXAMPLES.get(name))
         value = default if isinstance(default, str) else json.dumps(default)
-        off = "" if name in CREDENTIALS else "# "
-        lines += [f"# {setting['title']}: {kind(setting)}"]
-        lines += [f"{off}TAP_MEGA_{name.upper()}={value}", ""]
-    return "\n".join(lines)
+        title = f"# {setting['title']}: {kind(setting)}"
+        line = f"TAP_MEGA_{name.upper()}={value}"
+        if name in CREDENTIALS:
+            required += [title, line, ""]
+        else:
+            optional += ["", title, f"# {line}"]
+    return "\n".join([DOTENV_HEAD, *required, DATABASE, *optional, ""])
 
 
 def pythons() -> list[str]:
@@ -224,7 +237,7 @@ def meltano_setting(name: str, setting: Json, *, default: bool) -> Json:
         "name": name,
         "kind": KINDS.get(setting.get("format", word), word),
         "label": setting["title"],
-        "description": setting["description"],
+        "description": setting["description"].replace("…", "..."),
         **({"sensitive": True} if setting.get("secret") else {}),
         **({"value": setting["default"]} if shown else {}),
     }
