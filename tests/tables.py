@@ -41,15 +41,6 @@ VENDOR = DOCUMENT.spec["components"]["schemas"]
 UNLESS = ", unless `customers` is set"
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "maximum": "<= {}"}
 FORMATS = {"uuid": "UUID", "date-time": "date or date-time", "uri": "URL"}
-COMMON = (
-    "auth_token",
-    "customer_id",
-    "customers",
-    "start_date",
-    "filters",
-    "custom_field_types",
-)
-"""The settings that the README shows. The page of settings has all."""
 EXAMPLES = {
     "auth_token": f"mega_{64 * '0'}",
     "customer_id": "00000000-0000-4000-8000-000000000000",
@@ -94,9 +85,32 @@ MEANINGS = {
     "created_at": "When the lead was created.",
     "updated_at": "When the lead last changed: the replication key.",
     "custom_fields": "The custom fields of the lead, by their slugs.",
-    "rescued_data": "What the API sent that the vendor's document does not describe.",
+    "rescued_data": "Fields and values that MEGA does not document.",
 }
 """The meanings of the columns: the vendor's document describes only a few."""
+SAMPLE: Json = {
+    "id": "6f1c0b5e-…",
+    "customer_id": "0b7e52d1-…",
+    "contact_name": "Ada Example",
+    "contact_phone": "+1 555 0100",
+    "contact_email": "ada@example.com",
+    "source_platform": "google_ads",
+    "source_type": "form",
+    "status": "active",
+    "score": 72,
+    "qualified": True,
+    "current_stage": {"id": "…", "slug": "new", "name": "New", "color": "#38f"},
+    "owner": {"id": "…", "name": "Sam Example", "role_name": "Agent"},
+    "last_interaction_at": "2026-07-01 18:20:00",
+    "interaction_count": 3,
+    "created_at": "2026-06-28 09:12:04.5",
+    "updated_at": "2026-07-01 18:20:00",
+    "custom_fields": {"budget": 500000, "lead_line": "buyer"},
+    "rescued_data": None,
+}
+"""A row of the table, as PostgreSQL shows it."""
+RELEASE = re.compile(r"(tap[-_]mega(?:==|-)|checkout v|\| version \| )\d+\.\d+\.\d+")
+"""Where the README names the version."""
 
 PLUGIN = re.compile(r"(?<=    executable: tap-mega\n).*?(?=\n\n)", re.DOTALL)
 # Not `decimal`: Meltano 4.4 cannot write the config if a variable sets a decimal.
@@ -163,14 +177,21 @@ def settings_table(lines: Iterable[str]) -> str:
 
 
 def readme() -> str:
-    """Return the README with the current tables of columns and common settings."""
-    common = {name: SETTINGS["properties"][name] for name in COMMON}
-    lines = [line for line in rows({"properties": common}) if "`filters." not in line]
+    """Return the README with the current version, columns and sample row."""
     page = README.read_text(encoding="utf-8")
-    page = replace_section(page, "settings", settings_table(lines))
-    head = "| column | type | meaning |\n|:--|:--|:--|\n"
-    table = head + "".join(f"| {' | '.join(row)} |\n" for row in columns())
+    head = "| column | type | meaning | example |\n|:--|:--|:--|:--|\n"
+    table = head + "".join(
+        f"| {' | '.join([*row, example(row[0].strip('`'))])} |\n" for row in columns()
+    )
+    page = RELEASE.sub(lambda it: f"{it[1]}{PROJECT['version']}", page)
     return replace_section(page, "columns", table)
+
+
+def example(column: str) -> str:
+    """Return the value of a column in the sample row."""
+    value = SAMPLE[column]
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"`{text}`"
 
 
 def settings_page() -> str:
