@@ -17,7 +17,6 @@ import yaml
 
 from tap_mega.config.schema import CREDENTIALS, SETTINGS, properties_of
 from tap_mega.openapi import DOCUMENT
-from tap_mega.records.changes import COLUMNS
 from tap_mega.records.conform import COLUMN
 from tap_mega.streams import LeadsStream
 from tap_mega.tap import TapMega
@@ -42,19 +41,10 @@ VENDOR = DOCUMENT.spec["components"]["schemas"]
 UNLESS = ", unless `customers` is set"
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "maximum": "<= {}"}
 FORMATS = {"uuid": "UUID", "date-time": "date or date-time", "uri": "URL"}
-COMMON = (
-    "auth_token",
-    "customer_id",
-    "customers",
-    "start_date",
-    "filters",
-    "custom_field_types",
-)
-"""The settings that the README shows. The page of settings has all."""
 EXAMPLES = {
     "auth_token": f"mega_{64 * '0'}",
     "customer_id": "00000000-0000-4000-8000-000000000000",
-    "customers": '[{"customer_id": "…", "auth_token": "mega_…"}]',
+    "customers": '[{"customer_id": "...", "auth_token": "mega_..."}]',
     "start_date": "2026-01-01",
     "end_date": "2027-01-01",
     "max_run_seconds": 900,
@@ -64,6 +54,19 @@ EXAMPLES = {
     "user_agent": "acme-etl (data@acme.example)",
 }
 """Example values for settings that have no default."""
+DOTENV_HEAD = """\
+# Copy this to .env, which git ignores, and fill in the first seven values.
+# Meltano reads .env from the project's folder.
+"""
+DATABASE = """\
+# The PostgreSQL database to load into. The user needs the right to create a schema.
+TARGET_POSTGRES_HOST=localhost
+TARGET_POSTGRES_PORT=5432
+TARGET_POSTGRES_DATABASE=warehouse
+TARGET_POSTGRES_USER=loader
+TARGET_POSTGRES_PASSWORD=
+
+# The settings below are optional. Each line shows the default, or an example."""
 
 MEANINGS = {
     "id": "The ID of the lead: the primary key.",
@@ -83,9 +86,32 @@ MEANINGS = {
     "created_at": "When the lead was created.",
     "updated_at": "When the lead last changed: the replication key.",
     "custom_fields": "The custom fields of the lead, by their slugs.",
-    "rescued_data": "What the API sent that the vendor's document does not describe.",
+    "rescued_data": "Fields and values that MEGA does not document.",
 }
 """The meanings of the columns: the vendor's document describes only a few."""
+SAMPLE: Json = {
+    "id": "6f1c0b5e-…",
+    "customer_id": "0b7e52d1-…",
+    "contact_name": "Ada Example",
+    "contact_phone": "+1 555 0100",
+    "contact_email": "ada@example.com",
+    "source_platform": "google_ads",
+    "source_type": "form",
+    "status": "active",
+    "score": 72,
+    "qualified": True,
+    "current_stage": {"id": "…", "slug": "new", "name": "New", "color": "#38f"},
+    "owner": {"id": "…", "name": "Sam Example", "role_name": "Agent"},
+    "last_interaction_at": "2026-07-01 18:20:00",
+    "interaction_count": 3,
+    "created_at": "2026-06-28 09:12:04.5",
+    "updated_at": "2026-07-01 18:20:00",
+    "custom_fields": {"budget": 500000, "lead_line": "buyer"},
+    "rescued_data": None,
+}
+"""A row of the table, as PostgreSQL shows it."""
+RELEASE = re.compile(r"(tap[-_]mega(?:==|-)|checkout v|\| version \| )\d+\.\d+\.\d+")
+"""Where the README names the version."""
 
 PART_MEANINGS = {
     "stage_id": "The ID of the stage.",
@@ -166,14 +192,21 @@ def settings_table(lines: Iterable[str]) -> str:
 
 
 def readme() -> str:
-    """Return the README with the current tables of columns and common settings."""
-    common = {name: SETTINGS["properties"][name] for name in COMMON}
-    lines = [line for line in rows({"properties": common}) if "`filters." not in line]
+    """Return the README with the current version, columns and sample row."""
     page = README.read_text(encoding="utf-8")
-    page = replace_section(page, "settings", settings_table(lines))
-    head = "| column | type | meaning |\n|:--|:--|:--|\n"
-    table = head + "".join(f"| {' | '.join(row)} |\n" for row in columns())
+    head = "| column | type | meaning | example |\n|:--|:--|:--|:--|\n"
+    table = head + "".join(
+        f"| {' | '.join([*row, example(row[0].strip('`'))])} |\n" for row in columns()
+    )
+    page = RELEASE.sub(lambda it: f"{it[1]}{PROJECT['version']}", page)
     return replace_section(page, "columns", table)
+
+
+def example(column: str) -> str:
+    """Return the value of a column in the sample row."""
+    value = SAMPLE[column]
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"`{text}`"
 
 
 def settings_page() -> str:
@@ -184,18 +217,18 @@ def settings_page() -> str:
 
 def dotenv() -> str:
     """Return `.env.example`: required settings are active, the others are comments."""
-    lines = [
-        "# Copy this to .env, which git ignores. Meltano reads it from the project's",
-        "# folder; `tap-mega --config=ENV` reads the variables themselves.",
-        "",
-    ]
-    for name, setting in SETTINGS["properties"].items():
+    settings = SETTINGS["properties"]
+    required, optional = [], []
+    for name, setting in settings.items():
         default = setting.get("default", EXAMPLES.get(name))
         value = default if isinstance(default, str) else json.dumps(default)
-        off = "" if name in CREDENTIALS else "# "
-        lines += [f"# {setting['title']}: {kind(setting)}"]
-        lines += [f"{off}TAP_MEGA_{name.upper()}={value}", ""]
-    return "\n".join(lines)
+        title = f"# {setting['title']}: {kind(setting)}"
+        line = f"TAP_MEGA_{name.upper()}={value}"
+        if name in CREDENTIALS:
+            required += [title, line, ""]
+        else:
+            optional += ["", title, f"# {line}"]
+    return "\n".join([DOTENV_HEAD, *required, DATABASE, *optional, ""])
 
 
 def pythons() -> list[str]:
@@ -246,7 +279,7 @@ def meltano_setting(name: str, setting: Json, *, default: bool) -> Json:
         "name": name,
         "kind": "options" if options else word,
         "label": setting["title"],
-        "description": setting["description"],
+        "description": setting["description"].replace("…", "..."),
         **({"options": options} if options else {}),
         **({"sensitive": True} if setting.get("secret") else {}),
         **({"value": setting["default"]} if shown else {}),

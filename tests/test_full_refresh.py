@@ -13,14 +13,12 @@ import subprocess
 import sys
 import threading
 import typing as t
-from concurrent import futures
 from pathlib import Path
 
 import pytest
 
 from demo.pipeline import (
     ROOT,
-    STATE_ID,
     Pipeline,
     temporary_schema,
     with_scheme,
@@ -395,30 +393,3 @@ def test_a_killed_refresh_is_finished(
     sandbox.leads.delete(1)
     assert len(tap(config=config, catalog=catalog, state=state).records) == 549
     assert len(sandbox.requests) == 2 + 2 + 6
-
-
-def test_the_job_refreshes_the_same_table(database_url: str, tmp_path: Path) -> None:
-    """`meltano run` marks deleted leads in the same table, which is always complete."""
-    with (
-        Sandbox(leads=LEADS) as sandbox,
-        temporary_schema(database_url, SCHEMA) as table,
-        futures.ThreadPoolExecutor() as pool,
-    ):
-        pipeline = Pipeline(tmp_path, sandbox.config(), database_url, SCHEMA)
-        pipeline.install()
-        pipeline.run()
-        bookmark = pipeline.bookmark()
-        gone = {*sandbox.leads.delete(30), *sandbox.leads.merge(20)}
-        run = pool.submit(pipeline.meltano, "run", JOB)
-        warehouse = Warehouse(table, tmp_path, database_url, hard_delete=False)
-        seen = [warehouse.counts()]
-        while not futures.wait([run], TICK_SECONDS).done:
-            seen.append(warehouse.counts())
-        run.result()
-        assert min(counts["live"] for counts in seen) >= sandbox.leads.count()
-        assert warehouse.live() == listed(sandbox)
-        marked = table.select("SELECT * FROM leads WHERE _sdc_deleted_at IS NOT NULL")
-        assert {row["id"] for row in marked} == gone
-        assert pipeline.bookmark() == bookmark
-        states = pipeline.meltano("state", "list").stdout.split()
-        assert states == [STATE_ID, STATE_ID.replace("tap-mega", "tap-mega-full")]

@@ -338,7 +338,7 @@ def write_project(path: Path) -> None:
     shown = yaml.safe_load(blocks("All of it in meltano.yml", "yaml")[0])
     (added,) = shown["plugins"]["extractors"]
     added["config"]["stream_maps"]["leads"]["customer_id"] = None
-    plugin, *_ = project["plugins"]["extractors"]
+    (plugin,) = project["plugins"]["extractors"]
     plugin |= added
     path.write_text(yaml.safe_dump(project), encoding="utf-8")
 
