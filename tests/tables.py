@@ -14,12 +14,11 @@ import typing as t
 from pathlib import Path
 
 import yaml
-from tap_mega.lead_changes import COLUMNS
 
 from tap_mega.config.schema import CREDENTIALS, SETTINGS, properties_of
 from tap_mega.openapi import DOCUMENT
 from tap_mega.records.conform import COLUMN
-from tap_mega.streams import LeadsStream
+from tap_mega.streams import CHANGE_COLUMNS, LeadsStream
 from tap_mega.tap import TapMega
 from testing.sections import replace_section
 
@@ -139,7 +138,7 @@ def models() -> str:
     """Return docs/models.md with the current table of the columns of a version."""
     head = "| column | what it has of the lead |\n|:--|:--|\n"
     table = head + "".join(
-        f"| `{name}` | `{'.'.join(path)}` |\n" for name, path in COLUMNS.items()
+        f"| `{name}` | `{'.'.join(path)}` |\n" for name, path in CHANGE_COLUMNS.items()
     )
     return replace_section(MODELS.read_text(encoding="utf-8"), "changes", table)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import typing as t
 from pathlib import Path
 
@@ -11,8 +12,6 @@ import pytest
 from singer_sdk import RESTStream, Tap
 from singer_sdk.contrib.msgspec import MsgSpecWriter
 
-from sandbox import NO_LIMITS, Sandbox
-from tap_mega.tap import TapMega
 from tests.tables import ROOT
 
 if t.TYPE_CHECKING:
@@ -36,9 +35,25 @@ def trees() -> Iterator[ast.Module]:
         yield ast.parse(path.read_text(encoding="utf-8"))
 
 
+def stored(tree: ast.Module) -> set[str]:
+    """Return the attributes that a module sets."""
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return {node.attr for node in found if isinstance(node.ctx, ast.Store)}
+
+
+SET_BY_SDK = set[str]().union(
+    *(
+        stored(ast.parse(Path(str(sys.modules[it.__module__].__file__)).read_text()))
+        for it in (*RESTStream.__mro__, *Tap.__mro__)
+        if it.__module__.startswith("singer_sdk")
+    )
+)
+"""The attributes that the SDK sets of a stream or a tap."""
+
+
 def own(tree: ast.Module) -> set[str]:
     """Return the private names that a module defines without `@override`."""
-    names = set()
+    names = stored(tree) - SET_BY_SDK
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             overrides = any(
@@ -46,8 +61,6 @@ def own(tree: ast.Module) -> set[str]:
                 for it in node.decorator_list
             )
             names |= set() if overrides else {node.name}
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            names.add(node.attr)
         elif isinstance(node, (ast.ClassDef, ast.Name)):
             names.add(node.name if isinstance(node, ast.ClassDef) else node.id)
     return names
@@ -83,10 +96,5 @@ def test_no_private_module_of_the_sdk_is_imported() -> None:
 @pytest.mark.parametrize("name", sorted(listed()))
 def test_the_sdk_still_has_the_name(name: str) -> None:
     """A new SDK that drops or renames it fails here, and not at a user's."""
-    with Sandbox(leads=0, limits=NO_LIMITS) as sandbox:
-        tap = TapMega(config=dict(sandbox.config()))
-        found = (Tap, RESTStream, MsgSpecWriter, tap, tap.streams["leads"])
-    if name == "_config":  # an instance's
-        assert tap._config["api_url"] == sandbox.url  # noqa: SLF001
-    else:
-        assert any(hasattr(it, name) for it in found[:3])
+    classes = (Tap, RESTStream, MsgSpecWriter)
+    assert name in SET_BY_SDK or any(hasattr(it, name) for it in classes)
