@@ -58,7 +58,8 @@ def test_it_gives_up_after_three_tries(
     assert sum(clock.sleeps) < 6
     (line,) = run.errors
     assert line == (
-        "Gave up after 3 tries: the API answered 503. Run --test again later"
+        "Gave up after 3 tries: the API answered 503 (api_error). "
+        "Run --test again later"
     )
 
 

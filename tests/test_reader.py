@@ -350,8 +350,8 @@ def test_it_steps_back_by_the_page_until_it_finds_what_it_has_read() -> None:
 
 def test_refused_cursors_without_progress_end() -> None:
     """Such an API is read as long as any other that sends no new lead."""
-    answers = itertools.cycle([page(1, cursor="a"), REFUSED])
-    found, error = outcome(FakeAPI(*itertools.islice(answers, 200)))
+    answers: list[Response] = [page(1, cursor="a"), REFUSED]
+    found, error = outcome(FakeAPI(*answers * 99))
     assert len(found) == 50
     assert "50 pages and 0.0 hours of waiting returned no new lead" in str(error)
 

@@ -60,15 +60,16 @@ class MegaCommand(SingerCommand):
         stdout = sys.stdout
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
-            flush_stdout()
         except OSError:
             flush_stdout()  # It fails for what Click could not print.
             raise
         except SystemExit as end:
             # A signal counts, even if it has ended the loader, too.
             self._stop.raise_if_set()
-            # Click replaces stdout if what reads it has gone away.
-            return end.code if sys.stdout is stdout else BROKEN_PIPE_EXIT_CODE
+            if sys.stdout is not stdout:  # Click replaces it if the reader is gone.
+                return BROKEN_PIPE_EXIT_CODE
+            code = end.code
+        flush_stdout()
         return code
 
     @override
