@@ -18,7 +18,6 @@ import yaml
 from tap_mega.config.schema import CREDENTIALS, SETTINGS, properties_of
 from tap_mega.openapi import DOCUMENT
 from tap_mega.records.conform import COLUMN
-from tap_mega.streams import CHANGE_COLUMNS, LeadsStream
 from tap_mega.tap import TapMega
 from testing.sections import replace_section
 
@@ -176,20 +175,12 @@ def columns() -> Iterator[tuple[str, str, str]]:
     yield f"`{COLUMN}`", "object, or null", MEANINGS[COLUMN]
 
 
-<<<<<<< HEAD
 def dbt_columns() -> str:
     """Return the descriptions of columns, which the models of dbt use by name."""
     meanings = {**MEANINGS, **PART_MEANINGS}
     return DBT_HEAD + "".join(
         f"\n{{% docs {name} %}}\n{text}\n{{% enddocs %}}\n"
         for name, text in meanings.items()
-=======
-def models() -> str:
-    """Return docs/models.md with the current table of the columns of a version."""
-    head = "| column | what it has of the lead |\n|:--|:--|\n"
-    table = head + "".join(
-        f"| `{name}` | `{'.'.join(path)}` |\n" for name, path in CHANGE_COLUMNS.items()
->>>>>>> port
     )
 
 
@@ -257,7 +248,6 @@ def plugin(*, defaults: bool = False) -> Json:
     capabilities = {it.value for it in TapMega.capabilities}
     return {
         "capabilities": sorted(capabilities - UNKNOWN_CAPABILITIES),
-        "select": [f"{LeadsStream.name}.*"],  # Meltano selects all streams otherwise.
         "settings_group_validation": [sorted(CREDENTIALS), ["customers"]],
         "settings": [
             meltano_setting(*item, default=defaults)
