@@ -11,7 +11,7 @@ import typing as t
 import backoff
 from singer_sdk import RESTStream, Stream
 from singer_sdk.helpers.conform import TypeConformanceLevel
-from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage, StateMessage
+from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage
 from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
 from singer_sdk.streams.rest import HTTPRequest, PageContext
 from typing_extensions import override
@@ -187,7 +187,7 @@ class LeadsStream(RESTStream[str | None]):
                     case Complete():
                         self._activate(event)
                     case _:
-                        self._write_state()
+                        self.tap.state_writer.write_state(self.tap_state)
         self._log_end(run)
         raise_failures(syncs)
 
@@ -322,12 +322,6 @@ class LeadsStream(RESTStream[str | None]):
     def tap_state(self) -> TapState:
         """The state, which `Document` owns."""
         return self.tap.state
-
-    def _write_state(self) -> None:
-        """Write the records so far, and the state if it has changed."""
-        self.tap.state_writer.write_state(self.tap_state)
-        if self.tap.message_writer.has_records:  # The SDK does not repeat a state.
-            self.tap.message_writer.write_message(StateMessage(self.tap_state))
 
     @property
     @override

@@ -27,7 +27,7 @@ from tap_mega.config.environment import (
 from tap_mega.config.schema import SETTINGS
 from tap_mega.config.settings import Settings
 from tap_mega.config.validation import find_all_errors, find_unknown
-from tap_mega.records.writer import MegaWriter
+from tap_mega.records.writer import MegaStateWriter, MegaWriter
 from tap_mega.shared.clock import Clock
 from tap_mega.shared.errors import config_error
 from tap_mega.shared.stopping import StopFlag
@@ -40,6 +40,7 @@ if t.TYPE_CHECKING:
     from types import FrameType
 
     from singer_sdk import Stream
+    from singer_sdk.helpers._state import StateWriter
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.helpers.types import TapState
     from singer_sdk.plugin_base import _ConfigInput
@@ -186,6 +187,12 @@ class TapMega(Tap):
         """The state as the SDK writes it. `Document` owns it."""
         found = self.document.to_json() if "document" in vars(self) else {}
         return t.cast("TapState", found)
+
+    @functools.cached_property
+    @override
+    def state_writer(self) -> StateWriter:
+        """What writes the state, without a copy of it per page."""
+        return t.cast("StateWriter", MegaStateWriter(self.message_writer))
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:

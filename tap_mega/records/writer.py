@@ -9,7 +9,7 @@ import typing as t
 
 from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.exceptions import FatalSyncError
-from singer_sdk.singerlib import RecordMessage
+from singer_sdk.singerlib import RecordMessage, StateMessage
 from singer_sdk.singerlib.json import serialize_json
 from typing_extensions import override
 
@@ -84,6 +84,21 @@ class MegaWriter(MsgSpecWriter):
         while rest:
             rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.buffer.flush()
+
+
+class MegaStateWriter:
+    """Writes each state once. The SDK's own writer copies them to compare."""
+
+    def __init__(self, writer: MegaWriter) -> None:
+        """Write by a writer of messages."""
+        self._writer = writer
+        self._last: object = None
+
+    def write_state(self, state: t.Any) -> None:
+        """Write the records so far, and the state if it is another object."""
+        if state is not self._last or self._writer.has_records:
+            self._last = state
+            self._writer.write_message(StateMessage(state))
 
 
 def flush_stdout() -> None:
