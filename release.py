@@ -1,8 +1,9 @@
 """Prepare this folder for a release: `python3 release.py TAG OWNER/REPOSITORY`.
 
-It fills in what only the publisher knows: the URLs of the project, absolute links in
-the README, and the names in docs/meltanohub.yml. The release workflow runs it on a
-fresh clone, and nobody commits the result. This file uses only the standard library.
+It fills in what only the publisher knows: the maintainer and the URLs of the project,
+absolute links in the README, and the names in docs/meltanohub.yml. The release workflow
+runs it on a fresh clone, and nobody commits the result. This file uses only the
+standard library.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 FORGE = "https://github.com"
+KEYWORDS = "\nkeywords = "
 URLS = "[project.urls]\n"
 LINK = re.compile(r"(!?\[[^\]]*\])\((?!https?:|#)([^)]+)\)")
 """A relative link or picture of a Markdown page."""
@@ -45,8 +47,10 @@ def check_tag(tag: str, version: str) -> None:
         sys.exit(f"pyproject.toml has version {version}, and the tag is {tag}")
 
 
-def fill_in_urls(project: str, repository: str) -> str:
-    """Return pyproject.toml with the URLs of a repository."""
+def fill_in_project(project: str, repository: str) -> str:
+    """Return pyproject.toml with the maintainer and the URLs of a repository."""
+    owner, _, _ = repository.partition("/")
+    maintainers = f'\nmaintainers = [{{ name = "{owner}" }}]'
     home = f"{FORGE}/{repository}"
     urls = {
         "Source": home,
@@ -54,6 +58,7 @@ def fill_in_urls(project: str, repository: str) -> str:
         "Issues": f"{home}/issues",
     }
     lines = [f'{name} = "{url}"\n' for name, url in urls.items()]
+    project = project.replace(KEYWORDS, f"{maintainers}{KEYWORDS}")
     return project.replace(URLS, "".join([URLS, *lines]))
 
 
@@ -68,11 +73,20 @@ def fill_in_links(readme: str, repository: str, tag: str) -> str:
 
 
 def fill_in_hub(definition: str, repository: str, name: str) -> str:
-    """Return the definition for MeltanoHub with the names of the publisher."""
+    """Return the definition for MeltanoHub with the names of the publisher.
+
+    The keys stay sorted, as the hub's lint requires. Its schema has no
+    `requires_meltano`. The comments are about using the definition from a clone.
+    """
     owner, _, _ = repository.partition("/")
-    values = f"variant: {owner.lower()}\nrepo: {FORGE}/{repository}\npip_url: {name}\n"
-    definition = re.sub(r"\A(#.*\n)+", "", definition)  # about using it from a clone
-    return re.sub(r"(?m)^pip_url: .*\n", values, definition)
+    blocks = re.findall(r"(?m)^(\w+)(:.*\n(?:[ -].*\n)*)", definition)
+    keys = dict(blocks) | {
+        "pip_url": f": {name}\n",
+        "repo": f": {FORGE}/{repository}\n",
+        "variant": f": {owner.lower()}\n",
+    }
+    del keys["requires_meltano"]
+    return "".join(f"{key}{text}" for key, text in sorted(keys.items()))
 
 
 def main() -> None:
@@ -88,7 +102,7 @@ def main() -> None:
         (ROOT / "CHANGELOG.md").read_text("utf-8"), project["version"]
     )
     changes = {
-        "pyproject.toml": lambda text: fill_in_urls(text, options.repository),
+        "pyproject.toml": lambda text: fill_in_project(text, options.repository),
         "README.md": lambda text: fill_in_links(text, options.repository, options.tag),
         "docs/meltanohub.yml": lambda text: fill_in_hub(
             text, options.repository, project["name"]

@@ -1,1 +1,1 @@
-"""Measurements of CPU time, memory, load time and quota."""
+"""Measurements of CPU time, memory, customers and quota."""

@@ -1,8 +1,7 @@
 """Measure the cost of a lead: `python3 dev.py python -m benchmarks`.
 
-tap-mega, a plain SDK tap, the Airbyte CDK, dlt and a minimal program take turns to read
-all leads of a sandbox. The table shows the medians of all rounds.
-The first run installs the Airbyte CDK and dlt into `.peers`.
+tap-mega, a plain SDK tap and a minimal program take turns to read all leads of a
+sandbox. The table shows the medians of all rounds.
 """
 
 from __future__ import annotations
@@ -14,25 +13,18 @@ import sys
 import typing as t
 from statistics import median
 
-from benchmarks.contenders import CONTENDERS, ENVIRONMENT, PACKAGES
+from benchmarks.contenders import CONTENDERS
 from benchmarks.report import format_table, make_parser, median_ratio, publish
 from benchmarks.runs import (
     MIB,
     PAGE_SIZE,
     Cost,
     Server,
-    config_file,
-    count_pages,
     measure,
     print_progress,
     serve_leads,
 )
 from demo.processes import exit_on_signals
-from sandbox import NO_LIMITS, Sandbox
-from testing.environments import make_environment
-
-if t.TYPE_CHECKING:
-    from benchmarks.runs import Contender
 
 LEADS = 50_000
 ROUNDS = 5
@@ -65,28 +57,14 @@ def main() -> None:
     if options.leads <= START_UP_LEADS:
         parser.error(f"--leads must be more than {START_UP_LEADS}")
     exit_on_signals()
-    make_environment(ENVIRONMENT, PACKAGES)
-    encodings = {name: find_encoding(it) for name, it in CONTENDERS.items()}
     with serve_leads(START_UP_LEADS) as small, serve_leads(options.leads) as big:
         costs, imports = run_rounds(small, big, options.rounds)
     rows = [
-        {"": name, **format_costs(name, costs, imports, options.leads), "encoding": it}
-        for name, it in encodings.items()
+        {"": name, **format_costs(name, costs, imports, options.leads)}
+        for name in CONTENDERS
     ]
     conditions = format_conditions(options.leads, options.rounds)
     publish("cost", f"{format_table(rows)}\n{conditions}\n", write=options.write)
-
-
-def find_encoding(contender: Contender) -> str:
-    """Return the encoding in which a contender requests pages.
-
-    This first run also shows that the contender works, and compiles its modules.
-    """
-    with Sandbox(leads=1, limits=NO_LIMITS) as sandbox:
-        with config_file(sandbox.config()) as config:
-            measure(contender(config))
-        accepted = sandbox.requests[0].headers.get("accept-encoding", "")
-    return "gzip" if "gzip" in accepted else "plain"
 
 
 def run_rounds(
@@ -116,7 +94,6 @@ def format_costs(
         "÷ tap-mega": f"{median_ratio(cpu, tap):.1f}",
         "wall": f"{median(it.wall for it in runs):.1f} s",
         "peak memory": f"{median(it.memory for it in runs) / MIB:.0f} MiB",
-        "requests": f"{count_pages(leads):,}",
         "start-up CPU": f"{median(start_ups):.2f} s",
         "÷ `import singer_sdk`": f"{median_ratio(start_ups, imports):.2f}",
     }

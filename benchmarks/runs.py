@@ -57,8 +57,6 @@ class Server(t.NamedTuple):
     settings: dict[str, t.Any]
     config: Path
     """The file with the settings."""
-    customers: int = 1
-    """How many customers have so many leads each."""
 
     def measure(self, contender: Contender) -> Cost:
         """Return the cost of a command that reads all leads.
@@ -66,23 +64,13 @@ class Server(t.NamedTuple):
         Raises:
             RuntimeError: The command failed, or did not send one request per page.
         """
-        pages = count_pages(self.leads) * self.customers
-        with self.expect_requests(pages):
-            return measure(contender(self.config))
-
-    @contextlib.contextmanager
-    def expect_requests(self, expected: int) -> Iterator[None]:
-        """Check the number of requests that are sent in the block.
-
-        Raises:
-            RuntimeError: It is another one, or a request was rejected.
-        """
-        before = self._count_requests()
-        yield
+        before, pages = self._count_requests(), count_pages(self.leads)
+        cost = measure(contender(self.config))
         requests = self._count_requests() - before
-        if requests != expected:
-            msg = f"{requests} requests instead of {expected}"
+        if requests != pages:
+            msg = f"{requests} requests instead of {pages}"
             raise RuntimeError(msg)
+        return cost
 
     def _count_requests(self) -> int:
         """Return the number of requests so far, without this one.
@@ -105,11 +93,10 @@ def count_pages(leads: int) -> int:
 
 
 @contextlib.contextmanager
-def serve_leads(leads: int, customers: int = 1) -> Iterator[Server]:
-    """Run a sandbox without limits in its own process. Each customer has the leads."""
-    options = ["--port=0", f"--leads={leads}", f"--customers={customers}"]
+def serve_leads(leads: int) -> Iterator[Server]:
+    """Run a sandbox without limits in its own process."""
     limits = ["--requests-per-minute=0", "--requests-per-hour=0"]
-    command = [sys.executable, "-m", "sandbox", *options, *limits]
+    command = [sys.executable, "-m", "sandbox", "--port=0", f"--leads={leads}", *limits]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -121,7 +108,7 @@ def serve_leads(leads: int, customers: int = 1) -> Iterator[Server]:
         try:
             settings = _read_settings(process) | NO_PACING
             with config_file(settings) as path:
-                yield Server(leads, settings, path, customers)
+                yield Server(leads, settings, path)
         finally:
             process.terminate()
 

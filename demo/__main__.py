@@ -18,10 +18,10 @@ from rich.console import Console
 
 from demo import report
 from demo.pipeline import (
-    STATE_ID,
     CommandError,
     Pipeline,
     Table,
+    postgres_variables,
     temporary_schema,
     with_scheme,
 )
@@ -38,6 +38,8 @@ NEW_LEADS = 3
 SCHEMA = "mega_demo"
 
 PICTURE_COLUMNS = 90
+PICTURE_PIXELS = 450
+"""The height of the picture. It is scaled to it."""
 
 console = Console(highlight=False, soft_wrap=True, record=True)
 
@@ -104,17 +106,18 @@ def run_demo(*, keep: bool = False, picture: Path | None = None) -> None:
         pipeline = Pipeline(Path(folder), sandbox.config(), database_url, SCHEMA)
         with _step("meltano install tap-mega target-postgres"):
             pipeline.install()
-        runs = [_run(pipeline, sandbox, table)]
+        _run(pipeline, sandbox, table)
         with _step(f"Change {CHANGED_LEADS} leads in the API, and add {NEW_LEADS}"):
             sandbox.leads.change(CHANGED_LEADS)
             sandbox.leads.add(NEW_LEADS)
-        runs.append(_run(pipeline, sandbox, table))
-        with _step(f"meltano state get {STATE_ID}"):
-            bookmark = pipeline.bookmark()
-        report.show(console, runs, bookmark, table)
+        _run(pipeline, sandbox, table)
+        report.show_stages(console, table)
         if picture:
             console.width = PICTURE_COLUMNS
-            console.save_svg(str(picture), title="python3 dev.py demo", clear=False)
+            svg = console.export_svg(title="python3 dev.py demo")
+            size = f'<svg height="{PICTURE_PIXELS}" '
+            picture.write_text(svg.replace("<svg ", size, 1), encoding="utf-8")
+        report.show_latest(console, table)
         console.print(report.NEXT_STEPS)
         if keep:
             keep_running(database_url)
@@ -128,20 +131,30 @@ def keep_running(database_url: str) -> None:
     console.print("[bold]The database runs until you press Ctrl-C[/]\n")
     console.print("To look at it, run this in another terminal:\n")
     console.print(f"  {command}", markup=False)
+    variables = postgres_variables(url, SCHEMA).items()
+    settings = " ".join(f"{name}={shlex.quote(it)}" for name, it in variables)
+    console.print(f"\nThis makes the view {SCHEMA}_models.mega__funnel, and others:\n")
+    console.print(f"  export {settings}", markup=False)
+    console.print("  python3 dev.py meltano install dbt-postgres")
+    console.print("  python3 dev.py meltano invoke dbt-postgres:build")
     with contextlib.suppress(KeyboardInterrupt):
         signal.pause()
     console.print("\nThe database is removed.")
 
 
-def _run(pipeline: Pipeline, sandbox: Sandbox, table: Table) -> report.Run:
+def _run(pipeline: Pipeline, sandbox: Sandbox, table: Table) -> None:
+    """Run the pipeline, and print what it read and stored."""
     sandbox.requests.clear()
     started_at = dt.datetime.now(dt.UTC).replace(tzinfo=None)
     with _step("meltano run tap-mega target-postgres"):
         pipeline.run()
     query = "SELECT 1 FROM leads WHERE _sdc_extracted_at >= %s"
-    leads = table.select(query, started_at)
-    rows = table.select("SELECT 1 FROM leads")
-    return report.Run(len(leads), len(sandbox.requests), len(rows))
+    read = len(table.select(query, started_at))
+    rows = len(table.select("SELECT 1 FROM leads"))
+    console.print(
+        f"  [bold]{read:,} leads[/] read with {len(sandbox.requests)} requests; "
+        f"the table has {rows:,} rows"
+    )
 
 
 @contextlib.contextmanager

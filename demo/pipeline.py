@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 import yaml
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from demo.processes import environment_without, run_in_session
@@ -215,3 +216,13 @@ def _no_proxy(name: str) -> str:
 def with_scheme(scheme: str, url: str) -> str:
     """Return a URL with another scheme, for example one that names a driver."""
     return f"{scheme}://{url.partition('://')[2]}"
+
+
+def postgres_variables(database_url: str, schema: str) -> dict[str, str]:
+    """Return the variables of target-postgres for a schema of a database."""
+    settings = {"host": "localhost", "port": 5432, **conninfo_to_dict(database_url)}
+    settings |= {"database": settings["dbname"], "default_target_schema": schema}
+    names = ("host", "port", "user", "password", "database", "default_target_schema")
+    return {
+        f"TARGET_POSTGRES_{name.upper()}": str(settings.get(name, "")) for name in names
+    }

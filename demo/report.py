@@ -1,8 +1,7 @@
-"""The tables that the demo prints after its runs."""
+"""What the demo prints after its runs."""
 
 from __future__ import annotations
 
-import dataclasses
 import typing as t
 
 from rich.table import Table as Grid
@@ -12,77 +11,46 @@ if t.TYPE_CHECKING:
 
     from demo.pipeline import Table
 
-LATEST_LEADS = 5
+BAR_CELLS = 40
 
-LATEST_QUERY = """
-SELECT left(contact_name, 20) AS name, source_platform AS source, status,
-    current_stage ->> 'name' AS stage, custom_fields ->> 'budget' AS budget
-FROM leads ORDER BY updated_at DESC, id LIMIT %s
-"""
 STAGES_QUERY = """
-SELECT coalesce(current_stage ->> 'name', '(none)') AS stage,
-    to_char(count(*), 'FM999,999') AS leads,
-    to_char(100.0 * count(*) / sum(count(*)) OVER (), 'FM990.0') || ' %%' AS share
-FROM leads GROUP BY 1 ORDER BY count(*) DESC, 1
+SELECT coalesce(current_stage ->> 'name', '(none)') AS stage, count(*) AS leads
+FROM leads GROUP BY 1 ORDER BY 2 DESC, 1
+"""
+LATEST_QUERY = """
+SELECT id, contact_name, source_platform, status, updated_at,
+    current_stage ->> 'name' AS stage, custom_fields ->> 'budget' AS budget
+FROM leads ORDER BY updated_at DESC, id LIMIT 1
 """
 NEXT_STEPS = """\
-[bold]To load from the real API into your own PostgreSQL[/]
+[bold]To load your own leads into your own PostgreSQL[/]
 
-  export TAP_MEGA_AUTH_TOKEN=mega_…
-  export TAP_MEGA_CUSTOMER_ID=…  # the UUID that the token belongs to
-  export TARGET_POSTGRES_HOST=… TARGET_POSTGRES_DATABASE=…
-  export TARGET_POSTGRES_USER=… TARGET_POSTGRES_PASSWORD=…
-  python3 dev.py tap-mega --config=ENV --test     # checks the credentials
-  python3 dev.py meltano run leads-to-postgres    # loads all leads
+  cp .env.example .env    # put your token, customer ID and database in
+  python3 dev.py meltano install tap-mega target-postgres
+  python3 dev.py meltano invoke tap-mega --test    # checks the credentials
+  python3 dev.py meltano run leads-to-postgres
 
-This fills the table mega.leads. Run the last line every hour to load what has
-changed. README.md describes the settings, and docs/ other loaders and schedules.
+This fills the table mega.leads. Run the last line every hour. README.md has the same
+for a Meltano project of your own, and docs/ other loaders and schedules.
 """
 
 
-@dataclasses.dataclass
-class Run:
-    """The counts of one run of the pipeline."""
-
-    leads: int
-    """The leads that it read."""
-    requests: int
-    """The requests that it sent."""
-    rows: int
-    """The rows in the table after the run."""
-
-
-def show(console: Console, runs: list[Run], bookmark: str, table: Table) -> None:
-    """Print the counts of the runs, and some leads.
-
-    Args:
-        console: The console to print to.
-        runs: The runs in order.
-        bookmark: The bookmark after the last run.
-        table: The table of leads.
-    """
-    console.print()
-    console.print(_grid("The runs", [_cells(*pair) for pair in enumerate(runs, 1)]))
-    console.print("Run 2 read the changes, and the minute before the bookmark again.")
-    console.print(f"The bookmark is now [bold]{bookmark}[/].\n")
-    console.print(_grid("The latest leads", table.select(LATEST_QUERY, LATEST_LEADS)))
-    console.print(_grid("Leads by stage", table.select(STAGES_QUERY)))
-    console.print()
-
-
-def _cells(number: int, run: Run) -> dict[str, str]:
-    return {
-        "run": str(number),
-        "leads read": f"{run.leads:,}",
-        "requests sent": f"{run.requests:,}",
-        "rows in the table": f"{run.rows:,}",
-    }
-
-
-def _grid(title: str, rows: list[dict[str, t.Any]]) -> Grid:
-    grid = Grid(title=title, title_justify="left", title_style="bold")
-    for name in rows[0]:
-        grid.add_column(name, no_wrap=True)
+def show_stages(console: Console, table: Table) -> None:
+    """Print how many leads each stage has, as bars."""
+    rows = table.select(STAGES_QUERY)
+    grid = Grid.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(justify="right")
     for row in rows:
-        grid.add_row(*("" if value is None else str(value) for value in row.values()))
-    return grid
+        bar = "█" * round(BAR_CELLS * row["leads"] / rows[0]["leads"])
+        grid.add_row(row["stage"], f"{row['leads']:,}", f"[blue]{bar}[/]")
+    console.print("\n[bold]Leads by stage[/]\n", grid, sep="")
+
+
+def show_latest(console: Console, table: Table) -> None:
+    """Print some columns of the lead that changed last."""
+    (lead,) = table.select(LATEST_QUERY)
+    grid = Grid.grid(padding=(0, 2))
+    for name, value in lead.items():
+        grid.add_row(name, str(value))
+    console.print("\n[bold]The lead that changed last[/]\n", grid, "\n", sep="")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+import json
 import re
 import typing as t
 
-import yaml
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 
 from sandbox.responses import InvalidRequestError
@@ -31,8 +31,8 @@ Lead: t.TypeAlias = dict[str, t.Any]
 @functools.cache
 def document() -> dict[str, t.Any]:
     """Return the vendor's document, with `nullable` translated to OpenAPI 3.1."""
-    file = importlib.resources.files("tap_mega") / "openapi" / "openapi.yaml"
-    loaded: dict[str, t.Any] = _translate_nullable(yaml.safe_load(file.read_text()))
+    file = importlib.resources.files("tap_mega") / "openapi" / "openapi.json"
+    loaded: dict[str, t.Any] = _translate_nullable(json.loads(file.read_bytes()))
     return loaded
 
 

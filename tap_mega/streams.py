@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import logging
@@ -9,7 +10,6 @@ import typing as t
 
 import backoff
 from singer_sdk import RESTStream, Stream
-from singer_sdk.authenticators import APIAuthenticatorBase
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage, StateMessage
 from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
@@ -18,30 +18,27 @@ from typing_extensions import override
 
 from tap_mega.api.client import Client
 from tap_mega.api.page import MAX_KEY_LENGTH, CursorPaginator
-from tap_mega.api.rate_limit import RateLimiter
-from tap_mega.api.retry import Retrier
 from tap_mega.api.transport import Transport
 from tap_mega.catalog import complete_stream
 from tap_mega.openapi import DOCUMENT
-from tap_mega.records.conform import add_column
-from tap_mega.records.custom_fields import CustomFields
-from tap_mega.records.flatten import Columns, is_plain, replaced_streams
-from tap_mega.records.rows import Rows
+from tap_mega.records.changes import change_of, change_schema
+from tap_mega.records.flatten import Shape
+from tap_mega.records.rows import Rows, row_schema
 from tap_mega.shared.errors import config_error
 from tap_mega.shared.words import counted
 from tap_mega.state.document import REPLICATION_KEY, STREAM
-from tap_mega.sync.customer import CustomerLogger, CustomerSync, Job, raise_failures
+from tap_mega.sync.customer import CustomerSync, Job, Tools, raise_failures
 from tap_mega.sync.run import NOTHING_REMOVED, Complete, Leads, Run
 
 if t.TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
 
     import requests
-    from singer_sdk.helpers.types import Auth, Context, TapState
+    from singer_sdk.helpers.types import Context, TapState
     from singer_sdk.singerlib import Catalog
 
     from tap_mega.api.page import Lead
-    from tap_mega.config.settings import Customer
+    from tap_mega.sync.run import Send
     from tap_mega.tap import TapMega
 
     Json: t.TypeAlias = dict[str, t.Any]
@@ -54,23 +51,12 @@ REPAIRED = (
     "became 0 or null"
 )
 
+ALL_READ = "Read all %s%s. Rows of leads that no longer exist are removed or marked now"
+
 CHANGES_ALONE = (
     "The stream 'lead_changes' is written while 'leads' is read: select both, or turn "
     "off the setting 'include_lead_changes'"
 )
-
-CHANGE_COLUMNS = {
-    "id": ("id",),
-    "customer_id": ("customer_id",),
-    "updated_at": ("updated_at",),
-    "status": ("status",),
-    "stage_id": ("current_stage", "id"),
-    "stage_slug": ("current_stage", "slug"),
-    "owner_id": ("owner", "id"),
-    "score": ("score",),
-    "qualified": ("qualified",),
-}
-"""The columns of `lead_changes`, and where in a lead their values are."""
 
 
 class LeadsStream(RESTStream[str | None]):
@@ -107,8 +93,7 @@ class LeadsStream(RESTStream[str | None]):
             del schema["properties"]["custom_fields"]["additionalProperties"]
         else:
             del schema["properties"]["custom_fields"]
-        CustomFields(self._custom_field_types).add_columns(schema)
-        add_column(schema)
+        row_schema(schema, self._field_types, self._excluded_fields)
         for name in self.primary_keys:
             schema["properties"][name]["maxLength"] = MAX_KEY_LENGTH
         return schema
@@ -118,12 +103,6 @@ class LeadsStream(RESTStream[str | None]):
     def url_base(self) -> str:
         """The setting `api_url`."""
         return self.tap.settings.api_url
-
-    @property
-    @override
-    def authenticator(self) -> Auth:
-        """None: each customer has a key of its own, see `get_http_request`."""
-        return APIAuthenticatorBase()
 
     @override
     def get_http_request(self, *, page: PageContext[str | None]) -> HTTPRequest:
@@ -146,11 +125,14 @@ class LeadsStream(RESTStream[str | None]):
         self, context: Context | None, next_page_token: str | None
     ) -> dict[str, t.Any]:
         """Return the query that all pages share. The SDK leaves out what is None."""
+        reads_custom_fields = (
+            self.config["include_custom_fields"] and self._rows.reads_custom_fields
+        )
         return {
             "sort_by": REPLICATION_KEY,
             "sort_dir": "asc",
             "limit": self.config["page_size"],
-            "include_custom_fields": "true" if self._reads_custom_fields else None,
+            "include_custom_fields": "true" if reads_custom_fields else None,
             **self.tap.settings.filters,
         }
 
@@ -158,11 +140,6 @@ class LeadsStream(RESTStream[str | None]):
     def get_new_paginator(self) -> CursorPaginator:
         """Return the paginator that follows `next_cursor`."""
         return CursorPaginator()
-
-    @override
-    def backoff_max_tries(self) -> int:
-        """Return the setting `backoff_max_tries`."""
-        return self.tap.settings.backoff_max_tries
 
     @override
     def backoff_wait_generator(self) -> Generator[float, None, None]:
@@ -200,19 +177,10 @@ class LeadsStream(RESTStream[str | None]):
                 customers are read first.
             Stopped: After a stop signal.
         """
-        syncs, transport = self.new_syncs(self._job), self.new_transport()
-        run = Run(
-            self.new_clients(transport),
-            syncs,
-            self.tap.document,
-            self.tap.settings,
-            self._job,
-            clock=self.tap.clock,
-            stop=self.tap.stop,
-            log=self.logger,
-        )
-        try:
-            for event in run.events():
+        syncs = self.new_syncs(self._job)
+        with self.sender() as send:
+            run = Run(send, syncs, self.tap.document, self.tap.settings, self._job)
+            for event in run.events(self.tap.clock, self.tap.stop, self.logger):
                 match event:
                     case Leads():
                         yield from self._rows_of(event)
@@ -220,9 +188,7 @@ class LeadsStream(RESTStream[str | None]):
                         self._activate(event)
                     case _:
                         self._write_state()
-        finally:
-            transport.close()
-        self._log_end(run, syncs)
+        self._log_end(run)
         raise_failures(syncs)
 
     def _rows_of(self, event: Leads) -> Iterator[Lead]:
@@ -235,16 +201,11 @@ class LeadsStream(RESTStream[str | None]):
 
     def _activate(self, event: Complete) -> None:
         """Let the loader remove the rows that were not in a full refresh."""
-        of = (
-            f" of {counted(event.customers, 'customer')}" if event.customers > 1 else ""
-        )
-        self.logger.info(
-            "Read all %s%s. Rows of leads that no longer exist are removed or marked "
-            "now",
-            counted(event.leads, "lead"),
-            of,
-        )
-        for name in sorted(self._replaced_streams):
+        leads, customers = counted(event.leads, "lead"), ""
+        if event.customers > 1:
+            customers = f" of {counted(event.customers, 'customer')}"
+        self.logger.info(ALL_READ, leads, customers)
+        for name in sorted(self._shape.replaced):
             message = ActivateVersionMessage(name, version=event.version)
             self.tap.message_writer.write_message(message)
 
@@ -253,29 +214,26 @@ class LeadsStream(RESTStream[str | None]):
         self, record: Lead
     ) -> Generator[RecordMessage, None, None]:
         """Yield the messages of a row. The SDK's own way takes longer."""
-        if self._is_plain:
+        if self._shape.is_plain:
             now = dt.datetime.now(dt.UTC)
             yield RecordMessage(
                 self.name, record, self._stream_version, time_extracted=now
             )
             return
         for message in super()._generate_record_messages(record):
-            self._columns.complete(message)
+            self._shape.complete(message)
             yield message
 
     @property
-    def _custom_field_types(self) -> Mapping[str, str]:
+    def _field_types(self) -> dict[str, str]:
         types = self.config.get("custom_field_types")
         # `--discover` accepts settings that are not valid.
         return types if isinstance(types, dict) else {}
 
-    @functools.cached_property
-    def _reads_custom_fields(self) -> bool:
-        columns = CustomFields(self._custom_field_types).columns
-        selected = any(
-            self.mask["properties", it] for it in ("custom_fields", *columns)
-        )
-        return bool(self.config["include_custom_fields"] and selected)
+    @property
+    def _excluded_fields(self) -> list[str]:
+        slugs = self.config.get("exclude_custom_fields")
+        return slugs if isinstance(slugs, list) else []
 
     @functools.cached_property
     def _rows(self) -> Rows:
@@ -283,22 +241,13 @@ class LeadsStream(RESTStream[str | None]):
             schema=self.effective_schema,
             document=DOCUMENT.get_schema("Lead"),
             mask=self.mask,
-            types=self._custom_field_types,
-            excluded=self.config.get("exclude_custom_fields") or (),
+            types=self._field_types,
+            excluded=self._excluded_fields,
         )
 
     @functools.cached_property
-    def _is_plain(self) -> bool:
-        return is_plain(self.stream_maps, self.mask)
-
-    @functools.cached_property
-    def _columns(self) -> Columns:
-        customized = bool(self.config.get("stream_maps"))
-        return Columns(self.stream_maps, customized=customized)
-
-    @functools.cached_property
-    def _replaced_streams(self) -> set[str]:
-        return replaced_streams(self.stream_maps, self.primary_keys)
+    def _shape(self) -> Shape:
+        return Shape(self)
 
     # What a run consists of
 
@@ -315,12 +264,12 @@ class LeadsStream(RESTStream[str | None]):
     def _why_nothing_is_removed(self) -> str:
         """Return why live leads could look deleted; empty if they cannot."""
         partial = list(self.tap.settings.partial)
-        if self._replaced_streams & filtered_streams(self.config):
+        if self._shape.replaced & self._shape.filtered:
             partial.append("__filter__")
         if partial:
             names = "' and '".join(partial)
             return f"with '{names}', not all leads are read"
-        if not self._replaced_streams:
+        if not self._shape.replaced:
             return "the setting 'stream_maps' leaves no stream with the key"
         return ""
 
@@ -329,34 +278,31 @@ class LeadsStream(RESTStream[str | None]):
         document, settings = self.tap.document, self.tap.settings
         if not job.finds_deleted:
             document.forget_deletions()
+        tools = Tools(
+            self.backoff_wait_generator,
+            self.get_new_paginator,
+            self.tap.clock,
+            self.logger,
+        )
         return [
-            CustomerSync(it.customer_id, document, settings, job, self._new_retrier(it))
+            CustomerSync(it, document, settings, job, tools)
             for it in settings.customers
         ]
 
-    def _new_retrier(self, customer: Customer) -> Retrier:
-        settings = self.tap.settings
-        name = customer.customer_id if settings.has_many else None
-        return Retrier(
-            RateLimiter(settings.requests_per_minute, settings.requests_per_hour),
-            backoff=self.backoff_wait_generator,
-            max_tries=self.backoff_max_tries(),
-            now=self.tap.clock.monotonic,
-            log=CustomerLogger(self.logger, name),
-        )
-
-    def new_transport(self) -> Transport:
-        """Return the connections of a run."""
-        return Transport(self.url_base, self.tap.settings.request_timeout)
-
-    def new_clients(self, transport: Transport) -> dict[str, Client]:
-        """Return what sends the requests of each customer, by its ID."""
-        return {
+    @contextlib.contextmanager
+    def sender(self) -> Iterator[Send]:
+        """Provide what sends the requests of all customers."""
+        transport = Transport(self.url_base, self.tap.settings.request_timeout)
+        clients = {
             it.customer_id: Client(
                 transport, self._prepare(it.customer_id), self.tap.clock
             )
             for it in self.tap.settings.customers
         }
+        try:
+            yield lambda sync, *rest: clients[sync.customer_id].start(*rest)
+        finally:
+            transport.close()
 
     def _prepare(self, customer_id: str) -> requests.PreparedRequest:
         """Return what all requests of a customer have in common."""
@@ -393,33 +339,20 @@ class LeadsStream(RESTStream[str | None]):
         return False
 
     @override
-    def _write_starting_replication_value(self, context: Context | None) -> None:
-        """Do nothing: where a sync starts is in the part of each customer."""
-
-    @override
     def _increment_stream_state(
         self, latest_record: Mapping[str, t.Any], *, context: Context | None = None
     ) -> None:
         """Do nothing: the bookmark moves by the page, and the SDK compares text."""
 
-    @override
-    def get_replication_key_signpost(self, context: Context | None = None) -> None:
-        """Return None: a bookmark never passes the start of its pass anyway."""
-
-    @property
-    @override
-    def partitions(self) -> None:
-        """None: the run reads all customers at once."""
-
-    def _log_end(self, run: Run, syncs: list[CustomerSync]) -> None:
-        if repaired := sum(sync.repaired for sync in syncs):
+    def _log_end(self, run: Run) -> None:
+        """Log what a person should know, and the statistics for machines."""
+        if repaired := run.progress.repaired:
             self.logger.warning(REPAIRED, f"{repaired:,}")
         for line in self._rows.warnings():
             self.logger.warning("%s", line)
         for line in self._rows.infos():
             self.logger.info("%s", line)
-        with self.get_http_request_counter() as counter:
-            counter.increment(run.progress.requests)
+        run.progress.log_metrics(self.name, self.path, self._rows.rescued)
 
     @override
     def log(
@@ -459,9 +392,7 @@ class LeadChangesStream(Stream):
     def schema(self) -> Json:
         """Parts of the vendor's model `Lead`."""
         lead = DOCUMENT.get_schema("Lead", key_properties=self.primary_keys)
-        required = [name for name in lead["required"] if name in CHANGE_COLUMNS]
-        properties = {name: _part(lead, path) for name, path in CHANGE_COLUMNS.items()}
-        return {**lead, "properties": properties, "required": required}
+        return change_schema(lead)
 
     @override
     def apply_catalog(self, catalog: Catalog) -> None:
@@ -476,8 +407,7 @@ class LeadChangesStream(Stream):
 
     def write(self, lead: Lead) -> None:
         """Write this version of a lead."""
-        version = {name: _value(lead, path) for name, path in CHANGE_COLUMNS.items()}
-        for message in self._generate_record_messages(version):
+        for message in self._generate_record_messages(change_of(lead)):
             self.tap.message_writer.write_message(message)
 
     @override
@@ -496,28 +426,3 @@ class LeadChangesStream(Stream):
     def tap_state(self) -> TapState:
         """The state, which is that of the leads."""
         return self.tap.state
-
-
-def filtered_streams(config: Mapping[str, t.Any]) -> set[str]:
-    """Return the mapped streams that lack the leads that a `__filter__` drops."""
-    maps: dict[str, t.Any] = config.get("stream_maps") or {}
-    return {
-        mapping.get("__alias__", name)
-        for name, mapping in maps.items()
-        if isinstance(mapping, dict) and "__filter__" in mapping
-    }
-
-
-def _part(schema: Json, path: tuple[str, ...]) -> Json:
-    """Return the schema of a property, which may be inside of another one."""
-    for name in path:
-        schema = schema["properties"][name]
-    return schema
-
-
-def _value(lead: Lead, path: tuple[str, ...]) -> t.Any:
-    """Return the value of a property; None if the lead does not have it."""
-    value: t.Any = lead
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value

@@ -9,18 +9,13 @@ LIMITS = ((PER_MINUTE, MINUTE), (PER_HOUR, HOUR))
 
 def least_seconds_sliding(requests: int) -> float:
     """Return the least time for this number of requests with sliding windows."""
-    return least_moments_sliding(requests)[-1]
-
-
-def least_moments_sliding(requests: int) -> list[float]:
-    """Return the earliest time of each request with sliding windows."""
     sent: list[float] = []
     for number in range(requests):
         free = [
             sent[number - limit] + span for limit, span in LIMITS if number >= limit
         ]
         sent.append(max([0.0, *free]))
-    return sent
+    return sent[-1]
 
 
 def least_seconds_fixed(requests: int, start: float) -> float:

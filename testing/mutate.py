@@ -5,8 +5,8 @@
 A change that survives is either one that makes no difference, or a missing test. Each
 change first meets the tests that run its line: most need a second, a survivor minutes.
 
-mutmut does not change functions that have a decorator, which here are most of those
-that the SDK calls, nor constants of a module. cosmic-ray changes the files in place.
+mutmut 3.8 does not change decorated functions and constants, which are 277 of the 1,667
+places that this program found when both were tried. cosmic-ray changes files in place.
 """
 
 from __future__ import annotations

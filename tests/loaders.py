@@ -13,7 +13,6 @@ from psycopg.conninfo import conninfo_to_dict
 
 from demo.pipeline import ROOT, read_project, with_scheme
 from testing.environments import make_environment
-from testing.harness import FLATTENING
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,8 +81,6 @@ class Loader:
     """Returns the stored rows in order."""
     stored: Callable[[Json], Json]
     """Returns the expected row of a lead."""
-    tap: Json = dataclasses.field(default_factory=dict)
-    """The settings of the tap that the loader needs."""
     appends: bool = False
     """Whether a lead that is loaded twice is stored twice."""
     removes: bool = False
@@ -295,7 +292,6 @@ LOADERS = (
         settings=lambda place: {"output_path": str(place.folder)},
         read=read_csv,
         stored=in_csv,
-        tap=FLATTENING,
         appends=True,
     ),
     Loader(

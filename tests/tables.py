@@ -33,26 +33,18 @@ DOTENV = ROOT / ".env.example"
 MELTANO = ROOT / "meltano.yml"
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 HUB = ROOT / "docs" / "meltanohub.yml"
-MODELS = ROOT / "docs" / "models.md"
+DBT = ROOT / "dbt"
+DBT_COLUMNS = DBT / "models" / "columns.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VENDOR = DOCUMENT.spec["components"]["schemas"]
 
 UNLESS = ", unless `customers` is set"
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "maximum": "<= {}"}
 FORMATS = {"uuid": "UUID", "date-time": "date or date-time", "uri": "URL"}
-COMMON = (
-    "auth_token",
-    "customer_id",
-    "customers",
-    "start_date",
-    "filters",
-    "custom_field_types",
-)
-"""The settings that the README shows. The page of settings has all."""
 EXAMPLES = {
     "auth_token": f"mega_{64 * '0'}",
     "customer_id": "00000000-0000-4000-8000-000000000000",
-    "customers": '[{"customer_id": "…", "auth_token": "mega_…"}]',
+    "customers": '[{"customer_id": "...", "auth_token": "mega_..."}]',
     "start_date": "2026-01-01",
     "end_date": "2027-01-01",
     "max_run_seconds": 900,
@@ -62,6 +54,19 @@ EXAMPLES = {
     "user_agent": "acme-etl (data@acme.example)",
 }
 """Example values for settings that have no default."""
+DOTENV_HEAD = """\
+# Copy this to .env, which git ignores, and fill in the first seven values.
+# Meltano reads .env from the project's folder.
+"""
+DATABASE = """\
+# The PostgreSQL database to load into. The user needs the right to create a schema.
+TARGET_POSTGRES_HOST=localhost
+TARGET_POSTGRES_PORT=5432
+TARGET_POSTGRES_DATABASE=warehouse
+TARGET_POSTGRES_USER=loader
+TARGET_POSTGRES_PASSWORD=
+
+# The settings below are optional. Each line shows the default, or an example."""
 
 MEANINGS = {
     "id": "The ID of the lead: the primary key.",
@@ -81,14 +86,51 @@ MEANINGS = {
     "created_at": "When the lead was created.",
     "updated_at": "When the lead last changed: the replication key.",
     "custom_fields": "The custom fields of the lead, by their slugs.",
-    "rescued_data": "What the API sent that the vendor's document does not describe.",
+    "rescued_data": "Fields and values that MEGA does not document.",
 }
 """The meanings of the columns: the vendor's document describes only a few."""
+SAMPLE: Json = {
+    "id": "6f1c0b5e-…",
+    "customer_id": "0b7e52d1-…",
+    "contact_name": "Ada Example",
+    "contact_phone": "+1 555 0100",
+    "contact_email": "ada@example.com",
+    "source_platform": "google_ads",
+    "source_type": "form",
+    "status": "active",
+    "score": 72,
+    "qualified": True,
+    "current_stage": {"id": "…", "slug": "new", "name": "New", "color": "#38f"},
+    "owner": {"id": "…", "name": "Sam Example", "role_name": "Agent"},
+    "last_interaction_at": "2026-07-01 18:20:00",
+    "interaction_count": 3,
+    "created_at": "2026-06-28 09:12:04.5",
+    "updated_at": "2026-07-01 18:20:00",
+    "custom_fields": {"budget": 500000, "lead_line": "buyer"},
+    "rescued_data": None,
+}
+"""A row of the table, as PostgreSQL shows it."""
+RELEASE = re.compile(r"(tap[-_]mega(?:==|-)|checkout v|\| version \| )\d+\.\d+\.\d+")
+"""Where the README names the version."""
 
+PART_MEANINGS = {
+    "stage_id": "The ID of the stage.",
+    "stage_slug": "The slug of the stage.",
+    "stage_name": "The name of the stage.",
+    "owner_id": "The ID of the owner.",
+    "owner_name": "The name of the owner.",
+}
+"""The meanings of the columns that the models make from parts of a lead."""
+
+DBT_HEAD = "<!-- Made from the code: python3 dev.py python -m tests.tables -->\n"
 PLUGIN = re.compile(r"(?<=    executable: tap-mega\n).*?(?=\n\n)", re.DOTALL)
 # Not `decimal`: Meltano 4.4 cannot write the config if a variable sets a decimal.
 KINDS = {"date-time": "date_iso8601", "number": "integer"}
 CLONE = "-e ../tap-mega"
+REQUIRES_MELTANO = ">=4"
+"""Tried with 4.0.0 and 4.4.1."""
+UNKNOWN_CAPABILITIES = {"start-date"}
+"""The SDK declares them from 0.55 on. MeltanoHub and Meltano refuse them."""
 HUB_HEAD = """\
 # The definition of the plugin, for a Meltano project of your own. README.md has the
 # command. `pip_url` is the path from your project to this repository.
@@ -134,13 +176,21 @@ def columns() -> Iterator[tuple[str, str, str]]:
     yield f"`{COLUMN}`", "object, or null", MEANINGS[COLUMN]
 
 
+<<<<<<< HEAD
+def dbt_columns() -> str:
+    """Return the descriptions of columns, which the models of dbt use by name."""
+    meanings = {**MEANINGS, **PART_MEANINGS}
+    return DBT_HEAD + "".join(
+        f"\n{{% docs {name} %}}\n{text}\n{{% enddocs %}}\n"
+        for name, text in meanings.items()
+=======
 def models() -> str:
     """Return docs/models.md with the current table of the columns of a version."""
     head = "| column | what it has of the lead |\n|:--|:--|\n"
     table = head + "".join(
         f"| `{name}` | `{'.'.join(path)}` |\n" for name, path in CHANGE_COLUMNS.items()
+>>>>>>> port
     )
-    return replace_section(MODELS.read_text(encoding="utf-8"), "changes", table)
 
 
 def settings_table(lines: Iterable[str]) -> str:
@@ -150,14 +200,21 @@ def settings_table(lines: Iterable[str]) -> str:
 
 
 def readme() -> str:
-    """Return the README with the current tables of columns and common settings."""
-    common = {name: SETTINGS["properties"][name] for name in COMMON}
-    lines = [line for line in rows({"properties": common}) if "`filters." not in line]
+    """Return the README with the current version, columns and sample row."""
     page = README.read_text(encoding="utf-8")
-    page = replace_section(page, "settings", settings_table(lines))
-    head = "| column | type | meaning |\n|:--|:--|:--|\n"
-    table = head + "".join(f"| {' | '.join(row)} |\n" for row in columns())
+    head = "| column | type | meaning | example |\n|:--|:--|:--|:--|\n"
+    table = head + "".join(
+        f"| {' | '.join([*row, example(row[0].strip('`'))])} |\n" for row in columns()
+    )
+    page = RELEASE.sub(lambda it: f"{it[1]}{PROJECT['version']}", page)
     return replace_section(page, "columns", table)
+
+
+def example(column: str) -> str:
+    """Return the value of a column in the sample row."""
+    value = SAMPLE[column]
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"`{text}`"
 
 
 def settings_page() -> str:
@@ -168,18 +225,18 @@ def settings_page() -> str:
 
 def dotenv() -> str:
     """Return `.env.example`: required settings are active, the others are comments."""
-    lines = [
-        "# Copy this to .env, which git ignores. Meltano reads it from the project's",
-        "# folder; `tap-mega --config=ENV` reads the variables themselves.",
-        "",
-    ]
-    for name, setting in SETTINGS["properties"].items():
+    settings = SETTINGS["properties"]
+    required, optional = [], []
+    for name, setting in settings.items():
         default = setting.get("default", EXAMPLES.get(name))
         value = default if isinstance(default, str) else json.dumps(default)
-        off = "" if name in CREDENTIALS else "# "
-        lines += [f"# {setting['title']}: {kind(setting)}"]
-        lines += [f"{off}TAP_MEGA_{name.upper()}={value}", ""]
-    return "\n".join(lines)
+        title = f"# {setting['title']}: {kind(setting)}"
+        line = f"TAP_MEGA_{name.upper()}={value}"
+        if name in CREDENTIALS:
+            required += [title, line, ""]
+        else:
+            optional += ["", title, f"# {line}"]
+    return "\n".join([DOTENV_HEAD, *required, DATABASE, *optional, ""])
 
 
 def pythons() -> list[str]:
@@ -197,8 +254,9 @@ def plugin(*, defaults: bool = False) -> Json:
     """
     TapMega.append_builtin_config(TapMega.config_jsonschema)
     settings = TapMega.config_jsonschema["properties"]
+    capabilities = {it.value for it in TapMega.capabilities}
     return {
-        "capabilities": sorted(it.value for it in TapMega.capabilities),
+        "capabilities": sorted(capabilities - UNKNOWN_CAPABILITIES),
         "select": [f"{LeadsStream.name}.*"],  # Meltano selects all streams otherwise.
         "settings_group_validation": [sorted(CREDENTIALS), ["customers"]],
         "settings": [
@@ -219,20 +277,28 @@ def meltano_setting(name: str, setting: Json, *, default: bool) -> Json:
     """Return a setting in Meltano's format, with its default if there is one."""
     types = setting["type"]
     word = types if isinstance(types, str) else types[0]
+    word = KINDS.get(setting.get("format", word), word)
+    options = [
+        {"label": value.replace("_", " ").capitalize(), "value": value}
+        for value in setting.get("enum", ())
+    ]
     shown = default and "default" in setting
     return {
         "name": name,
-        "kind": KINDS.get(setting.get("format", word), word),
+        "kind": "options" if options else word,
         "label": setting["title"],
-        "description": setting["description"],
+        "description": setting["description"].replace("…", "..."),
+        **({"options": options} if options else {}),
         **({"sensitive": True} if setting.get("secret") else {}),
         **({"value": setting["default"]} if shown else {}),
     }
 
 
-def dump(content: Json) -> str:
+def dump(content: Json, *, sort_keys: bool = False) -> str:
     """Return YAML in the format of Meltano, with one line per text."""
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=math.inf)
+    return yaml.safe_dump(
+        content, sort_keys=sort_keys, allow_unicode=True, width=math.inf
+    )
 
 
 def meltano() -> str:
@@ -242,9 +308,10 @@ def meltano() -> str:
 
 
 def hub() -> str:
-    """Return the tap's definition in the format of MeltanoHub.
+    """Return the tap's definition in the format of MeltanoHub, with sorted keys.
 
-    It installs the clone beside the project that uses it. `release.py` replaces that.
+    It installs the clone beside the project that uses it, and names the Meltano that it
+    needs. `release.py` replaces the first and removes the second.
     """
     definition = {
         "name": PROJECT["name"],
@@ -257,17 +324,18 @@ def hub() -> str:
         "keywords": ["api", "meltano_sdk"],
         "maintenance_status": "beta",
         "quality": "unknown",  # The hub rates it.
+        "requires_meltano": REQUIRES_MELTANO,
         "supported_python_versions": pythons(),
         **plugin(defaults=True),
     }
-    return HUB_HEAD + dump(definition)
+    return HUB_HEAD + dump(definition, sort_keys=True)
 
 
 def write() -> None:
     """Write all that is generated."""
     README.write_text(readme(), encoding="utf-8")
     SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
-    MODELS.write_text(models(), encoding="utf-8")
+    DBT_COLUMNS.write_text(dbt_columns(), encoding="utf-8")
     MELTANO.write_text(meltano(), encoding="utf-8")
     HUB.write_text(hub(), encoding="utf-8")
     DOTENV.write_text(dotenv(), encoding="utf-8")

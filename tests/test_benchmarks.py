@@ -6,23 +6,20 @@ import contextlib
 import itertools
 import json
 import subprocess
-import sys
 import typing as t
-from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import contenders, customers, latency, limiters, quota, report
+from benchmarks import contenders, customers, quota, report
 from benchmarks.runs import MIB, NO_PACING, Cost, config_file, measure
-from demo.pipeline import Pipeline
 from sandbox import NO_LIMITS, Sandbox
 from testing.environments import make_environment
 from testing.harness import as_record
-from testing.least_times import least_moments_sliding
 from testing.sections import replace_section
 
 if t.TYPE_CHECKING:
+    from pathlib import Path
+
     from testing.clock import FakeClock
     from testing.harness import Command
 
@@ -42,10 +39,6 @@ ROUNDS = 2
 SECTIONS = {
     "cost": "benchmarks",
     "customers": "benchmarks.customers",
-    "latency": "benchmarks.latency",
-    "limiters": "benchmarks.limiters",
-    "memory": "benchmarks.memory",
-    "postgres": "benchmarks.postgres",
     "quota": "benchmarks.quota",
 }
 
@@ -72,7 +65,7 @@ def records_of(command: list[str]) -> list[t.Any]:
 
 
 def test_the_records_are_those_of_a_plain_tap() -> None:
-    """All programs write the same RECORDs in the same order, but for `rescued_data`."""
+    """All programs write the same records in the same order, but for `rescued_data`."""
     with Sandbox(limits=NO_LIMITS) as sandbox, config_file(sandbox.config()) as config:
         ours = records_of(contenders.tap_mega(config))
         plain = records_of(contenders.plain_tap(config))
@@ -122,17 +115,26 @@ def test_more_leads_take_no_more_memory(costs: Costs) -> None:
 @pytest.mark.slow
 def test_a_customer_takes_little_memory() -> None:
     """A first load of more customers needs at most about 1 MiB for each of them."""
-    one, many = (customers.measure_memory(size, 300) for size in (1, MANY_CUSTOMERS))
+    load = customers.SCENARIOS[-1]
+    one, many = (
+        min(
+            it.cost.memory
+            for it in customers.run(load._replace(customers=size), ROUNDS)
+        )
+        for size in (1, MANY_CUSTOMERS)
+    )
     assert many - one <= (MANY_CUSTOMERS - 1) * MAX_MEMORY_PER_CUSTOMER
 
 
 @pytest.mark.slow
-def test_polls_of_many_customers_are_measured() -> None:
-    """One run for all and a run for each send the same number of requests."""
-    poll = customers.measure_polls(2, rounds=1, apart=True)
-    assert (len(poll.together), len(poll.apart)) == (1, 2)
-    row = customers.format_polls(2, {2: poll}, {2: 0})
-    assert row["requests"] == "2"
+def test_polls_of_customers_are_measured() -> None:
+    """A poll of two customers sends two requests, and takes at least one response."""
+    polls = customers.Scenario("", 2, leads=3, delay=0.1, polls=True)
+    (result,) = customers.run(polls, rounds=1)
+    assert result.requests == 2
+    assert result.cost.wall > result.seconds >= polls.delay
+    row = customers.format_results(polls, 2, [result], [result])
+    assert row["÷ one customer"] == "1.0"
 
 
 def test_a_failed_command_has_no_cost(tmp_path: Path) -> None:
@@ -178,58 +180,3 @@ def test_the_page_has_a_section_for_each_benchmark() -> None:
 def test_a_sync_on_a_fake_clock_is_measured() -> None:
     """The result counts the leads, the requests and the 429 responses."""
     assert quota.run_sync(101)[:3] == (101, 2, 0)
-
-
-@pytest.mark.slow
-def test_a_load_of_customers_is_measured() -> None:
-    """Two customers take the time of one. With slow responses, they take longer."""
-    one, two = customers.run_load(1), customers.run_load(2)
-    assert two.statuses == [200] * 2 * customers.LOADED_PAGES
-    assert two.seconds <= 1.05 * one.seconds
-    assert customers.run_load(1, latency=2).seconds >= 2 * customers.LOADED_PAGES
-
-
-@pytest.mark.parametrize("window", limiters.WINDOWS)
-def test_pacing_is_never_refused(window: limiters.Window) -> None:
-    """The tap's limiter gets no 429, and takes at most a hundredth over the least."""
-    result = limiters.pace(limiters.OurPacer(), window, limiters.REQUESTS)
-    assert result.refused == 0
-    assert result.seconds <= 1.01 * limiters.least_seconds(window, limiters.REQUESTS)
-
-
-def test_a_refused_request_is_sent_again() -> None:
-    """Without pacing, each full window costs a 429 and its `Retry-After`."""
-    result = limiters.pace(limiters.Pacer(), "sliding", 61)
-    assert result.refused == 1
-    assert 60 <= result.seconds <= 62
-
-
-def test_a_library_paces_on_a_virtual_clock() -> None:
-    """The 61st request has to wait for a minute, and nobody waits for it."""
-    pytest.importorskip("pyrate_limiter")
-    with limiters.library("pyrate-limiter", Path(sys.executable)) as pacer:
-        sent = [pacer.send_at(limiters.START) for _ in range(61)]
-    assert sent[:60] == [limiters.START] * 60
-    assert sent[60] == pytest.approx(limiters.START + 60, abs=0.2)
-
-
-def test_stored_pages_are_measured(database_url: str, tmp_path: Path) -> None:
-    """Each page has the time until its rows were visible and its state was stored."""
-    Pipeline(tmp_path, {}, database_url, "").install()
-    rows, states = latency.measure(database_url, 300, speed=20, batch=150, wait=0)
-    assert len(rows) == len(states) == 3
-    assert min(rows + states) > 0
-
-
-def test_the_plot_shows_the_least_time_and_the_syncs() -> None:
-    """Each sync is a dot on the line, and the same numbers give the same bytes."""
-    syncs = [quota.Sync(6000, 60, 0, 0.0), quota.Sync(12_000, 120, 0, 60.0)]
-    least = least_moments_sliding(120)
-    svg = quota.plot(syncs, least)
-    assert svg == quota.plot(syncs, least)
-    drawing = ET.fromstring(svg)  # noqa: S314 - it is our own
-    (line,) = drawing.findall(".//{*}g[@class='series lines']/{*}path")
-    dots = drawing.findall(".//{*}g[@class='series dots']/{*}circle")
-    assert len(dots) == len(syncs)
-    for dot in dots:
-        assert f"{dot.get('cx')} {dot.get('cy')}" in line.get("d", "")

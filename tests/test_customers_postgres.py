@@ -70,8 +70,8 @@ def refresh(tap: Command, sandbox: Sandbox, state: Json) -> Run:
 
 
 def alter_key(warehouse: Warehouse) -> None:
-    """Run the SQL of docs/scheduling.md that gives a table the key of many."""
-    page = (ROOT / "docs" / "scheduling.md").read_text(encoding="utf-8")
+    """Run the SQL of docs/customers.md that gives a table the key of many."""
+    page = (ROOT / "docs" / "customers.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```sql\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     statement = block.replace("mega.leads", f"{SCHEMA}.leads").encode()
     url = with_scheme("postgresql", warehouse.url)
@@ -123,7 +123,7 @@ def test_customers_share_a_table(
 def test_a_table_of_one_customer_gets_the_key_of_many(
     warehouse: Warehouse, three: Sandbox, tap: Command
 ) -> None:
-    """The SQL of docs/scheduling.md keeps all rows; without it, a shared id fails."""
+    """The SQL of docs/customers.md keeps all rows; without it, a shared id fails."""
     one = {**three.config()["customers"][0], "api_url": three.url}
     first = tap(config=one)
     warehouse.load(first.stdout)

@@ -48,8 +48,13 @@ class Project:
         for name in FILES:
             shutil.copy(ROOT / name, folder)
 
-    def start(self, uv: str) -> subprocess.Popen[str]:
-        """Start `dev.py hello you`, with a shell script as uv."""
+    def start(self, uv: str, **variables: str) -> subprocess.Popen[str]:
+        """Start `dev.py hello you`, with a shell script as uv, without other settings.
+
+        Args:
+            uv: The script.
+            **variables: Environment variables.
+        """
         programs = self.folder / "programs"
         programs.mkdir(exist_ok=True)
         (programs / "uv").write_text(f"#!/bin/sh\n{uv}\n")
@@ -57,15 +62,20 @@ class Project:
         return subprocess.Popen(
             (sys.executable, "dev.py", "hello", "you"),
             cwd=self.folder,
-            env={"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+            env={
+                "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+                "HOME": str(self.folder),
+                "PIP_CONFIG_FILE": str(self.folder / "pip.conf"),
+                **variables,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, uv: str) -> tuple[int, str, str]:
+    def run(self, uv: str, **variables: str) -> tuple[int, str, str]:
         """Run `dev.py hello you`; return exit code, stdout and stderr."""
-        with self.start(uv) as process:
+        with self.start(uv, **variables) as process:
             stdout, stderr = process.communicate()
         return process.returncode, stdout, stderr
 
@@ -139,3 +149,88 @@ def test_ctrl_c_during_the_installation_is_one_line(project: Project) -> None:
     assert rest == "\nStopped. The same command starts again.\n"
     assert process.returncode == 128 + signal.SIGINT
     assert not Path(f"/proc/{line}").exists()
+
+
+PIP = """
+[global]
+index-url = https://mirror.example/simple
+extra-index-url =
+    https://a.example/simple
+    https://b.example/simple
+proxy = http://proxy.example:3128
+cert = /etc/proxy.pem
+[install]
+find-links = /srv/wheels /srv/more
+"""
+FROM_PIP = {
+    "UV_DEFAULT_INDEX": "https://mirror.example/simple",
+    "UV_EXTRA_INDEX_URL": "https://a.example/simple https://b.example/simple",
+    "UV_INDEX_STRATEGY": "unsafe-best-match",
+    "UV_FIND_LINKS": "/srv/wheels,/srv/more",
+}
+OF_NETWORK = {
+    "HTTPS_PROXY": "http://proxy.example:3128",
+    "HTTP_PROXY": "http://proxy.example:3128",
+    "SSL_CERT_FILE": "/etc/proxy.pem",
+}
+
+
+def settings_of_uv(project: Project, **variables: str) -> dict[str, str]:
+    """Return the variables that uv gets, besides those of the process."""
+    (project.folder / "pip.conf").write_text(PIP)
+    project.run(f"env > variables\n{WORKING_UV}", **variables)
+    lines = (project.folder / "variables").read_text().splitlines()
+    names = (*FROM_PIP, *OF_NETWORK, "UV_SYSTEM_CERTS", *variables)
+    pairs = (line.partition("=") for line in lines)
+    return {name: value for name, _, value in pairs if name in names}
+
+
+def test_uv_takes_index_and_proxy_of_pip(project: Project) -> None:
+    """What works for pip works for uv, which also trusts the system's authorities."""
+    found = settings_of_uv(project)
+    assert found.items() >= {**FROM_PIP, **OF_NETWORK}.items()
+    assert found["UV_SYSTEM_CERTS"] == "true"
+
+
+def test_variables_of_pip_come_before_its_files(project: Project) -> None:
+    """As for pip itself."""
+    url = "https://other.example/simple"
+    assert settings_of_uv(project, PIP_INDEX_URL=url)["UV_DEFAULT_INDEX"] == url
+
+
+def test_an_index_of_uv_is_kept(project: Project) -> None:
+    """Whether a variable names it or a file: then no index of pip is added."""
+    url = "https://uv.example/simple"
+    found = settings_of_uv(project, UV_INDEX_URL=url)
+    assert found == {"UV_INDEX_URL": url, "UV_SYSTEM_CERTS": "true", **OF_NETWORK}
+    file = project.folder / ".config" / "uv" / "uv.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f'index-url = "{url}"\n')
+    shutil.rmtree(project.folder / ".venv")
+    assert settings_of_uv(project) == {"UV_SYSTEM_CERTS": "true", **OF_NETWORK}
+
+
+def test_a_proxy_of_the_environment_is_kept(project: Project) -> None:
+    """Then pip's proxy is not used."""
+    found = settings_of_uv(project, all_proxy="http://mine.example")
+    assert "HTTPS_PROXY" not in found
+
+
+def test_settings_of_pip_reach_no_other_command(project: Project) -> None:
+    """The tap does not use the proxy of pip."""
+    project.run(WORKING_UV)
+    (project.folder / "pip.conf").write_text(PIP)
+    hello = project.folder / ".venv" / "bin" / "hello"
+    hello.write_text("#!/bin/sh\nenv\n")
+    _, stdout, _ = project.run(WORKING_UV)
+    assert "proxy.example" not in stdout
+    assert "PYTHONUTF8=1" in stdout.splitlines()
+
+
+def test_it_works_in_any_locale(project: Project) -> None:
+    """`dev.py` and `meltano.yml` are ASCII."""
+    ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    code, _, stderr = project.run(WORKING_UV, **ascii_only)
+    assert (code, stderr.isascii()) == (0, True)
+    for name in ("dev.py", "meltano.yml"):
+        assert (ROOT / name).read_bytes().isascii()

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import itertools
 import json
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 import typing as t
-from concurrent import futures
 from pathlib import Path
 
 import pytest
 
 from demo.pipeline import (
     ROOT,
-    STATE_ID,
     Pipeline,
-    read_project,
     temporary_schema,
     with_scheme,
 )
@@ -51,7 +46,6 @@ COUNTS = """
 SELECT count(*) FILTER (WHERE _sdc_deleted_at IS NULL) AS live,
     count(_sdc_table_version) AS refreshed FROM leads
 """
-CRON = re.compile(r"^\S+ \S+ \* \* \*  (cd /srv/tap-mega && .*)$", re.MULTILINE)
 
 
 def listed(sandbox: Sandbox) -> dict[str, int]:
@@ -399,57 +393,3 @@ def test_a_killed_refresh_is_finished(
     sandbox.leads.delete(1)
     assert len(tap(config=config, catalog=catalog, state=state).records) == 549
     assert len(sandbox.requests) == 2 + 2 + 6
-
-
-def test_the_cron_lines_never_run_at_once(tmp_path: Path) -> None:
-    """With one lock, the hourly run is skipped and the daily one waits."""
-    jobs = {it["job"] for it in read_project()["schedules"]}
-    page = (ROOT / "docs" / "scheduling.md").read_text("utf-8")
-    block = page.partition("```cron\n")[2].partition("```")[0]
-    lines = CRON.findall(block)
-    assert {line.split(" run ")[1].split()[0] for line in lines} == jobs
-    hourly, daily = (
-        line.replace("/srv/tap-mega", str(tmp_path)).replace(
-            ".venv/bin/meltano", "echo"
-        )
-        for line in lines
-    )
-    (tmp_path / ".meltano").mkdir()
-    log = tmp_path / ".meltano" / "leads.log"
-    with (tmp_path / "meltano.yml").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        subprocess.run(["/bin/sh", "-c", hourly], check=True)
-        waiting = subprocess.Popen(["/bin/sh", "-c", daily])
-        with pytest.raises(subprocess.TimeoutExpired):
-            waiting.wait(0.2)
-        assert log.read_text() == ""
-        fcntl.flock(lock, fcntl.LOCK_UN)
-    assert waiting.wait(10) == 0
-    assert log.read_text() == f"run {JOB}\n"
-
-
-def test_the_job_refreshes_the_same_table(database_url: str, tmp_path: Path) -> None:
-    """`meltano run` marks deleted leads in the same table, which is always complete."""
-    with (
-        Sandbox(leads=LEADS) as sandbox,
-        temporary_schema(database_url, SCHEMA) as table,
-        futures.ThreadPoolExecutor() as pool,
-    ):
-        pipeline = Pipeline(tmp_path, sandbox.config(), database_url, SCHEMA)
-        pipeline.install()
-        pipeline.run()
-        bookmark = pipeline.bookmark()
-        gone = {*sandbox.leads.delete(30), *sandbox.leads.merge(20)}
-        run = pool.submit(pipeline.meltano, "run", JOB)
-        warehouse = Warehouse(table, tmp_path, database_url, hard_delete=False)
-        seen = [warehouse.counts()]
-        while not futures.wait([run], TICK_SECONDS).done:
-            seen.append(warehouse.counts())
-        run.result()
-        assert min(counts["live"] for counts in seen) >= sandbox.leads.count()
-        assert warehouse.live() == listed(sandbox)
-        marked = table.select("SELECT * FROM leads WHERE _sdc_deleted_at IS NOT NULL")
-        assert {row["id"] for row in marked} == gone
-        assert pipeline.bookmark() == bookmark
-        states = pipeline.meltano("state", "list").stdout.split()
-        assert states == [STATE_ID, STATE_ID.replace("tap-mega", "tap-mega-full")]

@@ -109,7 +109,7 @@ def test_the_rows_equal_the_source(
     appends rows has a row for each time that a lead was read.
     """
     add_difficult_leads(sandbox)
-    config: Config = {**sandbox.config(), **loader.tap}
+    config: Config = sandbox.config()
     first = tap(config=config, clock=clock)
     state = loader.load(first.stdout, place, batch_size_rows=BATCH)
     clock.now += HOUR
@@ -136,7 +136,6 @@ def test_some_loaders_remove_deleted_leads(
     """A loader acts on ACTIVATE_VERSION as the table of docs/loaders.md says."""
     config: Config = {
         **sandbox.config(),
-        **loader.tap,
         "emit_activate_version_messages": True,
     }
     catalog = full_table(tap)

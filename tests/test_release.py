@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.resources
+import json
 import shutil
 import subprocess
 import sys
 import tomllib
 import typing as t
 
+import jsonschema
 import pytest
 import yaml
+import yamllint.config
+import yamllint.linter
 
 import release
 from tests.tables import PROJECT, ROOT
-from tests.test_documents import HUB_REQUIRED
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +25,25 @@ if t.TYPE_CHECKING:
 VERSION = PROJECT["version"]
 FILES = ("release.py", "pyproject.toml", "README.md", "CHANGELOG.md")
 HUB = "docs/meltanohub.yml"
+HUB_LINT = """\
+extends: default
+rules:
+  braces: {forbid: non-empty}
+  document-start: {present: false}
+  indentation: {indent-sequences: false, spaces: 2}
+  key-ordering: enable
+  line-length: disable
+  trailing-spaces: disable
+  truthy: disable
+"""
+"""https://github.com/meltano/hub/blob/main/.yamllint.yaml"""
+HUB_REQUIRED = {"name", "namespace", "quality", "variant"}
+HUB_KEYS = HUB_REQUIRED | {
+    *("capabilities", "description", "domain_url", "executable", "keywords", "label"),
+    *("maintenance_status", "pip_url", "repo", "select", "settings"),
+    *("settings_group_validation", "supported_python_versions"),
+}
+"""Those that we use, of the keys that the hub's schemas allow."""
 CHANGELOG = """\
 # Changelog
 
@@ -77,20 +100,35 @@ def test_a_version_without_notes_is_not_released(version: str) -> None:
 
 
 def test_the_publisher_is_filled_in(clone: Path) -> None:
-    """URLs, links and the definition for the hub name the repository."""
+    """Maintainer, URLs, links and the definition for the hub name the repository."""
     assert prepare(clone, f"v{VERSION}").returncode == 0
     project = tomllib.loads((clone / "pyproject.toml").read_text())["project"]
+    assert project["maintainers"] == [{"name": "Example"}]
     assert project["urls"]["Source"] == "https://github.com/Example/tap"
     assert project["urls"].items() >= PROJECT["urls"].items()
     definition = yaml.safe_load((clone / HUB).read_text())
     assert definition["pip_url"] == PROJECT["name"]
     assert definition["repo"] == "https://github.com/Example/tap"
     assert definition["variant"] == "example"
-    assert set(definition) >= HUB_REQUIRED
     readme = (clone / "README.md").read_text()
     assert f"](https://github.com/Example/tap/blob/v{VERSION}/LICENSE)" in readme
     assert "](docs/" not in readme
     assert (clone / "notes.md").read_text().startswith("The first version.")
+
+
+def test_the_hub_takes_the_definition(clone: Path) -> None:
+    """The hub's lint finds nothing, and its schema knows each key and value."""
+    assert prepare(clone, f"v{VERSION}").returncode == 0
+    text = (clone / HUB).read_text()
+    rules = yamllint.config.YamlLintConfig(HUB_LINT)
+    assert list(yamllint.linter.run(text, rules)) == []
+    definition = yaml.safe_load(text)
+    assert HUB_REQUIRED <= set(definition) <= HUB_KEYS
+    # Meltano has the hub's schemas of settings and capabilities.
+    plugin = {key: definition[key] for key in ("name", "capabilities", "settings")}
+    project = {"plugins": {"extractors": [plugin]}}
+    schema = importlib.resources.files("meltano") / "schemas" / "meltano.schema.json"
+    jsonschema.validate(project, json.loads(schema.read_text(encoding="utf-8")))
 
 
 def test_links_are_made_absolute() -> None:

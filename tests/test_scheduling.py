@@ -1,14 +1,16 @@
-"""Test what docs/scheduling.md says: short runs, many customers, and its code."""
+"""Test the commands of the pages on scheduling, customers and the state."""
 
 from __future__ import annotations
 
-import ast
+import json
 import re
 import shlex
+import subprocess
 import tempfile
 import typing as t
 from pathlib import Path
 
+import psycopg
 import pytest
 import yaml
 
@@ -16,6 +18,7 @@ from demo.pipeline import (
     MELTANO,
     PLUGINS,
     ROOT,
+    STATE_ID,
     CommandError,
     Pipeline,
     read_project,
@@ -23,102 +26,78 @@ from demo.pipeline import (
 )
 from demo.postgres import postgres_server
 from sandbox import Fault, Limits, Sandbox
-from tests import tables
 from tests.loaders import in_utc
 
 if t.TYPE_CHECKING:
     from demo.pipeline import Table
     from testing.clock import FakeClock
-    from testing.harness import Command, Run
+    from testing.harness import Command, Json, Run
 
 HOUR = 3600
 PER_MINUTE, PER_HOUR = 12, 200
 """A fifth of the API's limits: an hour's quota is spent in as many minutes."""
-PAGE = (tables.ROOT / "docs" / "scheduling.md").read_text(encoding="utf-8")
-TOOLS = {"airflow", "dagster"}
 SCHEMA = "mega_scheduling"
 
 
-def blocks(language: str) -> list[str]:
-    """Return the code blocks of the page in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+def blocks(name: str, language: str) -> list[str]:
+    """Return the code blocks of a page in a language."""
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
-def run_until_all_is_read(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, *, wait: int, every: int
-) -> list[tuple[Run, float]]:
-    """Run once per period, and return each run with its duration."""
-    pace = {"requests_per_minute": PER_MINUTE, "requests_per_hour": PER_HOUR}
-    once = {"page_size": 1, "max_wait_seconds": wait}
-    config = {**sandbox.config(), **pace, **once}
-    runs: list[tuple[Run, float]] = []
-    state, start = None, clock.now
-    while not runs or "max_wait_seconds" in runs[-1][0].log:
-        started_at = clock.now = max(clock.now, start + len(runs) * every)
-        run = tap(config=config, state=state, clock=clock)
-        runs.append((run, clock.now - started_at))
-        state = run.state
-    return runs
-
-
-def check_complete(runs: list[tuple[Run, float]], sandbox: Sandbox) -> None:
-    """Check that every run succeeded, and that together they read every lead."""
-    assert {run.code for run, _ in runs} == {0}
-    ids = {lead["id"] for run, _ in runs for lead in run.records}
-    assert ids == {lead["id"] for lead in sandbox.leads.all()}
-
-
-@pytest.mark.parametrize("minute", [7, 50])
-@pytest.mark.parametrize("window", ["sliding", "fixed"])
-def test_hourly_runs_with_short_waits_complete_a_load(
-    tap: Command, clock: FakeClock, window: t.Literal["sliding", "fixed"], minute: int
+@pytest.mark.parametrize(
+    ("wait", "every", "leads", "most"), [(300, HOUR, 460, 3), (0, 61, 50, 5)]
+)
+def test_short_waits_complete_a_load(
+    tap: Command, clock: FakeClock, wait: int, every: int, leads: int, most: int
 ) -> None:
-    """With `max_wait_seconds: 300`, runs end within 40 minutes and waste no hour."""
-    limits = Limits(PER_MINUTE, PER_HOUR, window)
-    with Sandbox(leads=460, clock=clock.time, limits=limits) as sandbox:
-        clock.now += minute * 60
-        runs = run_until_all_is_read(tap, sandbox, clock, wait=300, every=HOUR)
-        check_complete(runs, sandbox)
-        assert 2 <= len(runs) <= 3
-        assert max(seconds for _, seconds in runs) < 40 * 60
-        # Each lead is a page. Each run but the first repeats the look-back.
-        sent = [it for it in sandbox.requests if it.status == 200]
-        assert len(sent) == sum(len(run.records) for run, _ in runs) < 460 + 10
-
-
-def test_runs_that_do_not_wait_complete_a_load(tap: Command, clock: FakeClock) -> None:
-    """With `max_wait_seconds: 0`, a run ends when the minute's quota is spent."""
-    with Sandbox(leads=50, clock=clock.time) as sandbox:
-        runs = run_until_all_is_read(tap, sandbox, clock, wait=0, every=61)
-        check_complete(runs, sandbox)
-        assert len(runs) == 5
-        assert sum(seconds for _, seconds in runs) == 0
+    """Runs end with exit code 0 within 40 minutes, and waste no request."""
+    limits = Limits(PER_MINUTE, PER_HOUR)
+    pace = {"requests_per_minute": PER_MINUTE, "requests_per_hour": PER_HOUR}
+    with Sandbox(leads=leads, clock=clock.time, limits=limits) as sandbox:
+        config = {**sandbox.config(), **pace, "page_size": 1, "max_wait_seconds": wait}
+        runs: list[Run] = []
+        while not runs or "max_wait_seconds" in runs[-1].log:
+            start = clock.now
+            state = runs[-1].state if runs else None
+            runs.append(tap(config=config, state=state, clock=clock))
+            assert (runs[-1].code, clock.now - start < 40 * 60) == (0, True)
+            clock.now = max(clock.now, start + every)
+        read = [lead["id"] for run in runs for lead in run.records]
+        assert set(read) == {lead["id"] for lead in sandbox.leads.all()}
+    assert len(runs) <= most
+    assert len(read) < leads + 10  # the look-back
 
 
 def test_the_code_names_jobs_that_exist() -> None:
-    """Each `meltano run` on the page runs a job of `meltano.yml`."""
-    jobs = {job["name"] for job in read_project()["jobs"]}
-    run = r'meltano(?: |", ")run(?: --\S+)?(?: |", ")([a-z-]+)'
-    named = re.findall(run, PAGE)
-    assert len(named) == 6
-    assert set(named) <= jobs
+    """Each `meltano run` of a page runs a job or plugins of `meltano.yml`."""
+    names = re.findall(r"- name: ([\w-]+)", (ROOT / "meltano.yml").read_text("utf-8"))
+    run = r"\bmeltano(?: --\S+)*[, ]+run(?:[, ]+-\S+)*[, ]+([a-z][a-z-]*)"
+    for page in (ROOT / "docs").glob("*.md"):
+        assert set(re.findall(run, page.read_text("utf-8"))) <= set(names), page
 
 
-def test_the_python_code_uses_airflow_and_dagster() -> None:
-    """Each block parses, imports Airflow or Dagster, and sets a maximum wait."""
-    found = set()
-    for block in blocks("python"):
-        nodes = list(ast.walk(ast.parse(block)))
-        names = [it.names[0].name for it in nodes if isinstance(it, ast.Import)]
-        names += [str(it.module) for it in nodes if isinstance(it, ast.ImportFrom)]
-        found |= {name.partition(".")[0] for name in names} & TOOLS
-        assert "TAP_MEGA_MAX_WAIT_SECONDS" in block
-    assert found == TOOLS
+def test_cron_reports_why_a_run_failed(tmp_path: Path) -> None:
+    """The line of the page prints the errors of a run that fails, and nothing else."""
+    program = tmp_path / ".venv" / "bin" / "meltano"
+    program.parent.mkdir(parents=True)
+    (tmp_path / ".meltano").mkdir()
+    line = blocks("scheduling", "cron")[0].splitlines()[1].partition("  ")[2]
+    for code, mail in ((0, ""), (1, "[error    ] tap-mega it failed\n")):
+        program.write_text(f"#!/bin/sh\necho '[info ] began\n{mail}'\nexit {code}")
+        program.chmod(0o700)
+        run = subprocess.run(
+            ("/bin/sh", "-c", line.replace("/srv/tap-mega", str(tmp_path))),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (run.stdout, run.stderr) == (mail, "")
 
 
 def test_kubernetes_stops_as_systemd_does() -> None:
     """The `preStop` of the page is its `ExecStop`, for the first process."""
-    job = yaml.safe_load(blocks("yaml")[1])["spec"]["jobTemplate"]["spec"]
+    job = yaml.safe_load(blocks("scheduling", "yaml")[0])["spec"]["jobTemplate"]["spec"]
     (container,) = job["template"]["spec"]["containers"]
     hook = container["lifecycle"]["preStop"]["exec"]["command"]
     assert hook == [word.replace("$MAINPID", "1") for word in stop_command()]
@@ -149,7 +128,7 @@ def test_a_stopped_unit_stores_rows_and_state(
 
 def stop_command() -> list[str]:
     """Return the words of the page's `ExecStop`."""
-    (unit,) = (it for it in blocks("ini") if "[Service]" in it)
+    (unit,) = (it for it in blocks("scheduling", "ini") if "[Service]" in it)
     (command,) = re.findall("^ExecStop=(.*)$", unit, re.MULTILINE)
     return shlex.split(command)
 
@@ -169,7 +148,7 @@ wait $MAINPID
 def test_one_run_for_all_customers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Customers of `meltano.yml` share a table; a bad key stops no other customer."""
+    """Customers of `meltano.yml` share a table."""
     with (
         postgres_server() as url,
         Sandbox(leads=[30, 20], customers=2) as sandbox,
@@ -184,18 +163,6 @@ def test_one_run_for_all_customers(
         pipeline = Pipeline(new_folder(tmp_path), config, url, SCHEMA, tmp_path)
         pipeline.run()
         assert keys(table) == listed(sandbox)
-        sandbox.script(Fault("error", times=None, customer=1, status=401))
-        acme.leads.add(3)
-        bravo.leads.add(3)
-        with pytest.raises(CommandError) as error:
-            pipeline.run()
-        assert f"Customer {bravo.customer_id}: " in error.value.output
-        assert len(keys(table)) == 30 + 3 + 20
-        sandbox.script()
-        before = len(sandbox.requests)
-        pipeline.run()
-        assert keys(table) == listed(sandbox)
-        assert len(sandbox.requests) - before == 2
 
 
 @pytest.mark.slow
@@ -228,10 +195,53 @@ def test_a_run_for_each_customer(
             run_in_environment(pipeline, line, tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
+def test_the_commands_of_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window is reloaded, the state is restored, and a customer is removed."""
+    restore, _, reload, remove = blocks("state", "sh")
+    with (
+        postgres_server() as url,
+        Sandbox(leads=345) as sandbox,
+        temporary_schema(url, SCHEMA) as table,
+    ):
+        pipeline = Pipeline(new_folder(tmp_path), sandbox.config(), url, SCHEMA)
+        pipeline.install()
+        pipeline.run()
+
+        def run(block: str) -> Json:
+            """Run the commands of a block, and return the state after them."""
+            script = f"cd {tmp_path}\nPATH={MELTANO.parent}:$PATH\nset -e\n{block}"
+            run_in_environment(pipeline, script, tmp_path, monkeypatch)
+            done = pipeline.meltano("state", "get", STATE_ID)
+            return t.cast("Json", json.loads(done.stdout))
+
+        before, leads = run("true"), sandbox.leads.all()
+        damaged = [lead["id"] for lead in leads[100:215]]
+        spoil = "UPDATE leads SET status = '?' WHERE id = ANY(%s) RETURNING id"
+        assert len(table.select(spoil, damaged)) == 115
+        first, last = leads[100]["updated_at"], leads[215]["updated_at"]
+        reload = reload.replace("2026-03-01", first).replace("2026-03-08", last)
+        sandbox.requests.clear()
+        assert run(reload) == before
+        assert not table.select("SELECT id FROM leads WHERE status = '?'")
+        assert len(sandbox.requests) == 2
+        save, _, again = restore.partition("\n")
+        assert run(f"{save}\nmeltano state clear --force {STATE_ID}\n{again}") == before
+        (name,) = re.findall(r"python3 - (\S+)", remove)
+        after = run(remove.replace(name, sandbox.customers[0].customer_id))
+        assert after["singer_state"]["bookmarks"]["leads"]["partitions"] == []
+        for page in ("monitoring", "personal-data", "troubleshooting"):
+            (query,) = blocks(page, "sql")
+            with psycopg.connect(url) as connection:
+                connection.execute(query.replace("mega.", f"{SCHEMA}.").encode())
+
+
 def write_project(folder: Path) -> None:
     """Write `meltano.yml` with the page's customers."""
     content = read_project()
-    block = blocks("yaml")[0]
+    block = blocks("customers", "yaml")[0]
     (added,) = yaml.safe_load(block)["plugins"]["extractors"]
     plugins = {it["name"]: it for it in content["plugins"]["extractors"]}
     plugins[added["name"]]["config"] = added["config"]
@@ -251,11 +261,10 @@ def write_load_customer(folder: Path, sandbox: Sandbox) -> str:
         "".join(f"{name} {it.customer_id} {it.auth_token}\n" for name, it in rows)
     )
     script, log = folder / "load-customer", ">> .meltano/leads.log 2>&1"
-    (block,) = blocks("sh")
+    (block,) = blocks("customers", "sh")
     script.write_text(block.replace("/srv/tap-mega", str(folder)))
     script.chmod(0o700)
-    lines = re.findall(r"^7 \* \* \* \*  (cd .*)$", PAGE, re.MULTILINE)
-    (line,) = (str(it) for it in lines if script.name in it)
+    line = blocks("customers", "cron")[0].strip().partition("  ")[2]
     return line.replace("/srv/tap-mega", str(folder)).removesuffix(log)
 
 

@@ -45,7 +45,7 @@ def tap_mega(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_contains_only_the_package(wheel: Path) -> None:
     """The wheel has the type marker and the vendor's document, and no tests."""
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"tap_mega/py.typed", "tap_mega/openapi/openapi.yaml"} <= set(names)
+    assert {"tap_mega/py.typed", "tap_mega/openapi/openapi.json"} <= set(names)
     folders = {name.partition("/")[0] for name in names}
     assert folders == {"tap_mega", f"{wheel.name.rpartition('-py3')[0]}.dist-info"}
 

@@ -6,7 +6,6 @@ SDK's defaults.
 
 from __future__ import annotations
 
-import importlib.resources
 import typing as t
 
 from singer_sdk import RESTStream, Tap
@@ -16,10 +15,10 @@ from singer_sdk.pagination import JSONPathPaginator
 from singer_sdk.schema.source import OpenAPISchema, StreamSchema
 from typing_extensions import override
 
+from tap_mega.openapi import FILE
+
 if t.TYPE_CHECKING:
     from singer_sdk.helpers.types import Context
-
-DOCUMENT = importlib.resources.files("tap_mega") / "openapi/openapi.yaml"
 
 
 class LeadsStream(RESTStream[str]):
@@ -32,7 +31,7 @@ class LeadsStream(RESTStream[str]):
     is_sorted = True
     records_jsonpath = "$.leads[*]"
     schema: t.ClassVar[StreamSchema[str]] = StreamSchema(
-        OpenAPISchema(DOCUMENT), key="Lead"
+        OpenAPISchema(FILE), key="Lead"
     )
 
     @property

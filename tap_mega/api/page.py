@@ -248,23 +248,23 @@ class CursorPaginator(BaseAPIPaginator[str | None]):
     An empty page that has a cursor is not the last one.
     """
 
-    def __init__(self, start_value: str | None = None) -> None:
-        """Start at the first page, which has no cursor, or at a cursor."""
-        super().__init__(start_value)
-        self._seen: set[int] = {hash(start_value)}
+    def __init__(self) -> None:
+        """Start at the first page, which has no cursor."""
+        super().__init__(None)
+        self._seen: set[int] = set()
 
-    def follow(self, page: Page) -> None:
-        """Move on to the page behind this one.
+    def follow(self, cursor: str | None) -> None:
+        """Move on to the page of a cursor; None ends it.
 
         Raises:
             FatalAPIError: If the cursor is not new: the pages would never end.
         """
-        self.advance(t.cast("requests.Response", page))
+        self.advance(t.cast("requests.Response", cursor))
 
     @override
     def get_next(self, response: t.Any) -> str | None:
-        cursor = t.cast("Page", response).next_cursor
-        if cursor is not None and hash(cursor) in self._seen:
+        cursor = t.cast("str | None", response)
+        if hash(cursor) in self._seen:
             msg = (
                 "The API sent the same cursor twice in one sync, so its pages do not "
                 "end. Run again. If the error stays, report it to MEGA's support"

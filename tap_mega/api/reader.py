@@ -11,16 +11,16 @@ import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
 
-from tap_mega.api.page import CursorPaginator, Page
 from tap_mega.api.position import CREATED_AT, UPDATED_AT, Position
 from tap_mega.shared.errors import BadRequestError, TooLargeError
 from tap_mega.shared.timestamps import format_timestamp
 
 if t.TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from tap_mega.api.client import Request
+    from tap_mega.api.page import CursorPaginator, Page
     from tap_mega.api.retry import Answer, Retrier, Steps, Wait
     from tap_mega.state.values import Resume
 
@@ -46,9 +46,10 @@ class RefusedCursorError(FatalAPIError):
 class Reader:
     """Reads the leads of one customer, once, in one order."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is given by name
         self,
         retrier: Retrier,
+        new_paginator: Callable[[], CursorPaginator],
         *,
         page_size: int,
         order: str = UPDATED_AT,
@@ -59,12 +60,13 @@ class Reader:
 
         Args:
             retrier: Gets a page, whatever it takes.
+            new_paginator: Returns what follows cursors.
             page_size: How many leads a page holds at most.
             order: The property by which the API sorts: `updated_at` or `created_at`.
             until: Read only leads that changed before; None for all.
             resume: How far an earlier run came, to resume from there.
         """
-        self._retrier = retrier
+        self._retrier, self._new_paginator = retrier, new_paginator
         self.page_size = page_size
         self._until = until
         self._cursor = resume.cursor if resume else None
@@ -143,7 +145,9 @@ class Reader:
         self, since: dt.datetime | None, cursor: str | None, offset: int
     ) -> Pages:
         """Yield pages from `since` on, for as long as there are cursors."""
-        paginator, previous = CursorPaginator(cursor), None
+        paginator, previous = self._new_paginator(), None
+        if cursor is not None:
+            paginator.follow(cursor)
         read_before = self.new - self.position.offset
         page = yield from self._first_page(since, cursor, offset)
         while True:
@@ -152,7 +156,7 @@ class Reader:
                 yield self._last_page(page, self._until)
                 return
             yield self._count(page, read_before)
-            paginator.follow(page)
+            paginator.follow(page.next_cursor)
             if paginator.finished:
                 return
             page = yield from self._next_page(since, paginator.current_value)

@@ -18,11 +18,9 @@ if t.TYPE_CHECKING:
     from tap_mega.api.client import Request
     from tap_mega.api.page import Page
     from tap_mega.api.retry import Answer
-    from tap_mega.api.transport import Exchange
     from tap_mega.shared.clock import Clock
     from tap_mega.streams import LeadsStream
     from tap_mega.sync.customer import CustomerSync
-    from tap_mega.sync.scheduler import Put
 
     Pages: t.TypeAlias = Generator[Request | Wait | Page, Answer, None]
 
@@ -77,28 +75,21 @@ def try_each(
         syncs: The customers.
         pages: What to request for a customer. A long wait ends it.
     """
-    tap, transport = stream.tap, stream.new_transport()
-    clients = stream.new_clients(transport)
-
-    def start(sync: CustomerSync, request: Request, put: Put) -> Exchange:
-        return clients[sync.customer_id].start(request, put)
-
-    scheduler: Scheduler[CustomerSync] = Scheduler(
-        start,
-        tap.settings.request_timeout,
-        limits=NoLimits(),
-        clock=tap.clock,
-        stop=tap.stop,
-    )
-    try:
+    tap = stream.tap
+    with stream.sender() as send:
+        scheduler: Scheduler[CustomerSync] = Scheduler(
+            send,
+            tap.settings.request_timeout,
+            limits=NoLimits(),
+            clock=tap.clock,
+            stop=tap.stop,
+        )
         steps = {sync: _without_long_waits(pages(sync)) for sync in syncs}
         for sync, step in scheduler.turns(steps):
             if isinstance(step, FatalAPIError):
                 sync.failure = step
             elif step is not None:
                 yield sync, t.cast("Page | Postponed", step)
-    finally:
-        transport.close()
 
 
 def _without_long_waits(

@@ -9,90 +9,135 @@ from __future__ import annotations
 import collections
 import datetime as dt
 import decimal
+import hashlib
+import itertools
 import math
+import re
 import typing as t
 
 from tap_mega.config.environment import parse_boolean
-from tap_mega.shared.timestamps import format_timestamp, parse_timestamp
-from tap_mega.shared.words import safe_name
+from tap_mega.shared.timestamps import to_utc
+from tap_mega.shared.words import counted, safe_name
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     Json: t.TypeAlias = dict[str, t.Any]
 
 MAX_INTEGER = 2**63
 """Whole numbers stay below: databases have 64 bits for one."""
 
+PREFIX = "custom_field_"
+COLUMN_NAME = re.compile(r"[a-z0-9_]+")
+OTHER_CHARACTERS = re.compile(r"[^a-z0-9_]+")
+MAX_COLUMN_BYTES = 63
+"""PostgreSQL cuts longer names. Other databases allow more."""
+DIGEST_LENGTH = 6
+
 MAX_LISTED_SLUGS = 10
+MAX_SLUGS = 100
+"""How many slugs are remembered, to name those that have no column."""
 
 FORMATS = ("date", "date-time")
 """Types that are a format of text in a JSON schema."""
 
+UNREADABLE = (
+    "The custom field '{slug}' is not a valid '{kind}' in {leads}, so '{column}' is "
+    "null there. Correct the values in MEGA, or change the type in the setting "
+    "'custom_field_types'. If the table exists, drop the column before, and run a full "
+    "refresh after that"
+)
+NOT_AN_OBJECT = (
+    "'custom_fields' is not an object in {leads}, so it was left out: the setting "
+    "'exclude_custom_fields' could not be obeyed. The API has changed: update tap-mega"
+)
+WITHOUT_COLUMN = (
+    "Custom fields that have no column: '{slugs}'{rest}. `tap-mega --custom-fields` "
+    "shows their types"
+)
+
 
 class CustomFields:
-    """The custom fields that get a column, and the values that did not fit."""
+    """The custom fields that get a column, and those that are never sent."""
 
-    def __init__(self, types: Mapping[str, str]) -> None:
-        """Start with the setting `custom_field_types`: slugs and their types."""
-        self._types = types
+    def __init__(self, columns: Mapping[str, str], excluded: Collection[str]) -> None:
+        """Start with nothing read.
+
+        Args:
+            columns: The slugs that get a column, and their types.
+            excluded: The slugs that are never sent.
+        """
+        self._columns = [(slug, column(slug), kind) for slug, kind in columns.items()]
+        self._types = columns
+        self._excluded = frozenset(excluded)
         self._unreadable: collections.Counter[str] = collections.Counter()
+        self._not_objects = 0
         self._slugs: set[str] = set()
 
-    @property
-    def columns(self) -> set[str]:
-        """The names of the columns."""
-        return {column(slug) for slug in self._types}
-
-    def add_columns(self, schema: Json) -> None:
-        """Add the columns to the schema of a lead."""
-        for slug, kind in self._types.items():
-            text = {"type": ["string", "null"], "format": kind}
-            plain = {"type": [kind, "null"]}
-            schema["properties"][column(slug)] = text if kind in FORMATS else plain
-
     def read(self, lead: Json) -> Json:
-        """Return the values of the columns of a lead."""
+        """Drop the excluded fields of a lead, and return the values of its columns."""
         fields = lead.get("custom_fields")
-        fields = fields if isinstance(fields, dict) else {}
-        if self._types:
-            self._slugs.update(fields)
-        columns: Json = {}
-        for slug, kind in self._types.items():
-            value = fields.get(slug)
-            read = columns[column(slug)] = read_as(kind, value)
-            self._unreadable[slug] += value is not None and read is None
-        return columns
+        if self._excluded and fields is not None:
+            fields = lead["custom_fields"] = self._without_excluded(fields)
+        if not isinstance(fields, dict):
+            fields = {}
+        if self._columns and len(self._slugs) < MAX_SLUGS:
+            self._slugs.update(itertools.islice(fields, MAX_SLUGS))
+        return {
+            name: self._read_field(slug, kind, fields.get(slug))
+            for slug, name, kind in self._columns
+        }
 
-    def without_column(self) -> str:
-        """Return a line about the fields that have no column; empty if all have one."""
-        slugs = sorted({safe_name(it) for it in self._slugs - self._types.keys()})
-        if not slugs:
-            return ""
-        names = "', '".join(slugs[:MAX_LISTED_SLUGS])
-        more = len(slugs) - MAX_LISTED_SLUGS
-        rest = f" and {more:,} more" if more > 0 else ""
-        return (
-            f"Custom fields that have no column: '{names}'{rest}. "
-            "`tap-mega --custom-fields` shows their types"
-        )
+    def _without_excluded(self, fields: t.Any) -> Json | None:
+        if isinstance(fields, dict):
+            return {k: it for k, it in fields.items() if k not in self._excluded}
+        self._not_objects += 1
+        return None
+
+    def _read_field(self, slug: str, kind: str, value: t.Any) -> t.Any:
+        read = None if value is None else read_as(kind, value)
+        self._unreadable[slug] += value is not None and read is None
+        return read
 
     def warnings(self) -> Iterator[str]:
-        """Yield a line for each field with values that did not fit its type."""
-        for slug, count in self._unreadable.items():
-            if count:
-                name, kind = column(slug), self._types[slug]
-                yield (
-                    f"The custom field '{slug}' is not a valid '{kind}' in {count} "
-                    f"leads, so '{name}' is null there. Correct the values in MEGA, or "
-                    "change the type in the setting 'custom_field_types'. If the table "
-                    "exists, drop the column before, and run a full refresh after that"
-                )
+        """Yield a line for each field with values that could not be stored."""
+        if self._not_objects:
+            yield NOT_AN_OBJECT.format(leads=counted(self._not_objects, "lead"))
+        for slug, name, kind in self._columns:
+            if count := self._unreadable[slug]:
+                leads = counted(count, "lead")
+                yield UNREADABLE.format(slug=slug, kind=kind, leads=leads, column=name)
+
+    def infos(self) -> Iterator[str]:
+        """Yield a line if there are fields that have no column."""
+        slugs = sorted({safe_name(it) for it in self._slugs - self._types.keys()})
+        if slugs:
+            rest = ", and more" if len(slugs) > MAX_LISTED_SLUGS else ""
+            names = "', '".join(slugs[:MAX_LISTED_SLUGS])
+            yield WITHOUT_COLUMN.format(slugs=names, rest=rest)
 
 
 def column(slug: str) -> str:
-    """Return the name of the column of a custom field."""
-    return f"custom_field_{slug}"
+    """Return the name of the column of a custom field.
+
+    Databases differ in which names they take, and in how much of them they keep. So
+    any slug but a short and plain one is changed, and ends with a part of its hash.
+    """
+    name = f"{PREFIX}{slug}"
+    if COLUMN_NAME.fullmatch(name) and len(name) <= MAX_COLUMN_BYTES:
+        return name
+    digest = hashlib.sha256(slug.encode(errors="surrogatepass")).hexdigest()
+    end = f"_{digest[:DIGEST_LENGTH]}"
+    plain = OTHER_CHARACTERS.sub("_", name.lower())
+    return plain[: MAX_COLUMN_BYTES - len(end)] + end
+
+
+def add_columns(schema: Json, types: Mapping[str, str]) -> None:
+    """Add the columns of custom fields to the schema of a lead."""
+    for slug, kind in types.items():
+        text = {"type": ["string", "null"], "format": kind}
+        plain = {"type": [kind, "null"]}
+        schema["properties"][column(slug)] = text if kind in FORMATS else plain
 
 
 def read_as(kind: str, value: t.Any) -> str | decimal.Decimal | int | None:
@@ -143,7 +188,7 @@ def _read_date(value: t.Any) -> str:
 
 
 def _read_date_time(value: t.Any) -> str:
-    return format_timestamp(parse_timestamp(value.strip()))
+    return to_utc(value.strip())
 
 
 READERS: dict[str, Callable[[t.Any], str | decimal.Decimal | int]] = {

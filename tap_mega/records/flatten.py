@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import typing as t
 
 from singer_sdk.exceptions import MapExpressionError
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
+    from singer_sdk import Stream
     from singer_sdk.mapper import StreamMap
     from singer_sdk.singerlib import RecordMessage
+
+KEY_FUNCTIONS = {"md5", "sha256", "str", "config"}
+"""What an expression may use so that its value still depends on the key alone."""
 
 RESHAPED = (
     "A stream map changes the shape of an object, so its flattened columns are not in "
@@ -20,32 +25,69 @@ RESHAPED = (
 )
 
 
-def is_plain(stream_maps: Iterable[StreamMap], mask: Mapping[t.Any, bool]) -> bool:
-    """Return whether all of a lead is wanted, in its own shape and under its name.
+def map_definitions(stream: Stream) -> dict[str, Mapping[str, t.Any]]:
+    """Return what the setting `stream_maps` says, by the name of the mapped stream.
 
-    Then the SDK's selection and mapping change nothing. They would take more than a
-    quarter of the time of a lead: `python3 dev.py python -m benchmarks` measures it.
+    The SDK's first map is that of the stream itself, whatever its `__alias__`.
     """
-    return all(mask.values()) and all(
-        type(it) is SameRecordTransform and not it.flattening_enabled
-        for it in stream_maps
-    )
+    maps: dict[str, Mapping[str, t.Any]] = {
+        name: it
+        for name, it in (stream.config.get("stream_maps") or {}).items()
+        if isinstance(it, dict) and it.get("__source__", name) == stream.name
+    }
+    if stream.name in maps:
+        maps[stream.stream_maps[0].stream_alias] = maps.pop(stream.name)
+    return maps
 
 
-class Columns:
-    """The columns that flattened schemas announce, by stream."""
+def _has_key(
+    stream_map: StreamMap, definition: Mapping[str, t.Any], key: Sequence[str]
+) -> bool:
+    """Return whether the key of a mapped stream is made of the whole key, and only it.
 
-    def __init__(self, stream_maps: Iterable[StreamMap], *, customized: bool) -> None:
-        """Look the columns up.
+    Otherwise two versions of a lead may be two rows.
+    """
+    properties = stream_map.transformed_key_properties or ()
+    used = {
+        node.id
+        for name in properties
+        for node in ast.walk(ast.parse(definition.get(name, name)))
+        if isinstance(node, ast.Name)
+    }
+    return used - KEY_FUNCTIONS == set(key)
 
-        Args:
-            stream_maps: The maps of the stream, of which the SDK always makes one.
-            customized: Whether the setting `stream_maps` is in use.
+
+class Shape:
+    """How the records of a stream leave: mapped, flattened, or as they are."""
+
+    def __init__(self, stream: Stream) -> None:
+        """Look at the stream maps, of which the SDK always makes one."""
+        maps, definitions = stream.stream_maps, map_definitions(stream)
+        self.is_plain = all(stream.mask.values()) and all(
+            type(it) is SameRecordTransform and not it.flattening_enabled for it in maps
+        )
+        """Whether all of a lead is wanted, in its own shape and under its name.
+
+        Then the SDK's selection and mapping change nothing. They would take more than
+        a quarter of the time of a lead: `python3 dev.py python -m benchmarks`.
         """
-        self._customized = customized
-        self._names = {
+        self.replaced = {
+            it.stream_alias
+            for it in maps
+            if not isinstance(it, RemoveRecordTransform)
+            and _has_key(it, definitions.get(it.stream_alias, {}), stream.primary_keys)
+        }
+        """The mapped streams that hold each lead once: those with its key.
+
+        The key may have another name, if `__key_properties__` says so. A stream map may
+        add other streams, such as a history. Their old rows must stay.
+        """
+        self.filtered = {name for name, it in definitions.items() if "__filter__" in it}
+        """The mapped streams that lack the leads that a `__filter__` drops."""
+        self._is_customized = bool(definitions)
+        self._columns = {
             it.stream_alias: dict.fromkeys(it.transformed_schema["properties"])
-            for it in stream_maps
+            for it in maps
             if it.flattening_enabled
         }
 
@@ -57,7 +99,7 @@ class Columns:
         Raises:
             MapExpressionError: If a stream map makes a value that has no column.
         """
-        names = self._names.get(message.stream)
+        names = self._columns.get(message.stream)
         if names is None:
             return
         complete = names | {
@@ -65,21 +107,6 @@ class Columns:
             for name, value in message.record.items()
             if name in names or value is not None
         }
-        if self._customized and complete.keys() - names.keys():
+        if self._is_customized and complete.keys() - names.keys():
             raise MapExpressionError(RESHAPED)
         message.record = complete
-
-
-def replaced_streams(
-    stream_maps: Iterable[StreamMap], primary_keys: Iterable[str]
-) -> set[str]:
-    """Return the mapped streams that hold each lead once: those with its key.
-
-    A stream map may add other streams, such as a history. Their old rows must stay.
-    """
-    return {
-        it.stream_alias
-        for it in stream_maps
-        if not isinstance(it, RemoveRecordTransform)
-        and set(it.transformed_key_properties or ()) == set(primary_keys)
-    }

@@ -1,42 +1,146 @@
-"""A lead becomes a row: conformed to its schema, with the columns of custom fields."""
+"""A lead becomes a row: what leaves of it, under which names and types."""
 
 from __future__ import annotations
 
+import collections
+import itertools
 import typing as t
 
-from tap_mega.records.conform import Conformer
-from tap_mega.records.custom_fields import CustomFields
+from tap_mega.records.conform import COLUMN, Part
+from tap_mega.records.custom_fields import CustomFields, add_columns, column
+from tap_mega.shared.words import counted
 
 if t.TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     Json: t.TypeAlias = dict[str, t.Any]
+    Breadcrumb: t.TypeAlias = tuple[str, ...]
+
+MAX_NAMES = 100
+"""How many names of rescued properties are counted."""
+
+MAX_LISTED_NAMES = 20
+
+CHANGED = (
+    "The vendor's document does not describe what the API sent: {names}. {place}. The "
+    "API has changed: update tap-mega"
+)
+RESCUED = "It is in 'rescued_data'"
+LOST = (
+    "It was left out, because 'rescued_data' is not selected: make the catalog again "
+    "with --discover, or select it"
+)
+
+
+def columns_of(types: Mapping[str, str], excluded: Collection[str]) -> dict[str, str]:
+    """Return the custom fields that have a column, with their types.
+
+    Args:
+        types: The setting `custom_field_types`.
+        excluded: The setting `exclude_custom_fields`.
+    """
+    return {slug: kind for slug, kind in types.items() if slug not in excluded}
+
+
+def row_schema(lead: Json, types: Mapping[str, str], excluded: Collection[str]) -> Json:
+    """Add the tap's own columns to the schema of a lead, and return it.
+
+    `rescued_data` has no fixed parts, like `custom_fields`.
+    """
+    add_columns(lead, columns_of(types, excluded))
+    lead["properties"][COLUMN] = {"type": ["object", "null"]}
+    return lead
 
 
 class Rows:
-    """Makes rows of leads."""
+    """Makes rows of leads, and counts what did not fit."""
 
     def __init__(
         self,
         *,
         schema: Json,
         document: Json,
-        mask: Mapping[t.Any, bool],
+        mask: Mapping[Breadcrumb, bool],
         types: Mapping[str, str],
         excluded: Collection[str] = (),
     ) -> None:
-        self._custom_fields = CustomFields(types)
-        self._conformer = Conformer(schema, document, mask, self._custom_fields.columns)
+        """Prepare for the schema of the rows.
+
+        Args:
+            schema: The schema of the rows: the catalog's, if there is one.
+            document: The vendor's schema of a lead.
+            mask: What is selected.
+            types: The setting `custom_field_types`.
+            excluded: The setting `exclude_custom_fields`.
+        """
+        names = schema["properties"].keys()
+        wanted = columns_of(types, excluded)
+        columns = {column(slug) for slug in wanted}
+        self._missing = sorted(columns - names)
+        self._has_customer = "customer_id" in names
+        self._rescues = COLUMN in names and mask["properties", COLUMN]
+        self.reads_custom_fields = any(
+            mask["properties", it] for it in ("custom_fields", *columns)
+        )
+        """Whether any row holds a part of the `custom_fields` of its lead."""
+        self._custom_fields = CustomFields(
+            {slug: kind for slug, kind in wanted.items() if column(slug) in names},
+            excluded,
+        )
+        self._lead = Part(
+            schema,
+            document,
+            # A page has no leads without a usable ID.
+            lambda place: mask[place] and place != ("properties", "id"),
+            added={COLUMN, *map(column, types)},
+        )
+        self._has_fields = bool(types or excluded)
+        self._names: collections.Counter[str] = collections.Counter()
+        self.rescued = 0
+        """The number of leads of which something was rescued."""
 
     def row(self, lead: Json, customer_id: str) -> Json:
-        """Return the row of a lead, which changes in place."""
-        columns = self._custom_fields.read(lead)
-        self._conformer.conform(lead, columns, customer_id)
+        """Make a row of a lead, in place, and return it.
+
+        Args:
+            lead: The lead, as the API sent it.
+            customer_id: The customer whose lead it is.
+        """
+        columns = self._custom_fields.read(lead) if self._has_fields else {}
+        rescued = self._lead.conform(lead)
+        if rescued:
+            self.rescued += 1
+            self._count(rescued)
+        if self._has_customer and not lead.get("customer_id"):
+            lead["customer_id"] = customer_id
+        lead.update(columns)
+        if self._rescues:
+            lead[COLUMN] = rescued or None
         return lead
 
-    def warnings(self) -> list[str]:
-        return [*self._custom_fields.warnings(), *self._conformer.warnings()]
+    def _count(self, rescued: Json) -> None:
+        """Count the lead for the names of what was rescued, up to a limit of names."""
+        for name in set(itertools.islice(self._lead.names(rescued), MAX_NAMES)):
+            if name in self._names or len(self._names) < MAX_NAMES:
+                self._names[name] += 1
 
-    def infos(self) -> list[str]:
-        line = self._custom_fields.without_column()
-        return [line] if line else []
+    def warnings(self) -> Iterator[str]:
+        """Yield a line for each thing that someone should correct."""
+        yield from self._custom_fields.warnings()
+        if self._names:
+            place = RESCUED if self._rescues else LOST
+            yield CHANGED.format(names=format_counts(self._names), place=place)
+        if self._missing:
+            names = "', '".join(self._missing)
+            yield f"Left out, because the schema does not have them: '{names}'"
+
+    def infos(self) -> Iterator[str]:
+        """Yield a line for each thing that someone may want to know."""
+        return self._custom_fields.infos()
+
+
+def format_counts(counts: collections.Counter[str]) -> str:
+    """Return names, each with its number of leads, the most frequent ones first."""
+    most = counts.most_common(MAX_LISTED_NAMES)
+    more = ", and more" if len(counts) > MAX_LISTED_NAMES else ""
+    return ", ".join(f"'{name}' in {counted(n, 'lead')}" for name, n in most) + more

@@ -25,10 +25,11 @@ LINE_ENDS = {it.encode(): f"\\u{ord(it):04x}".encode() for it in "\x85\u2028\u20
 
 
 class MegaWriter(MsgSpecWriter):
-    """Writes one message per line, and is not interrupted within a line.
+    """Writes one message per line.
 
     It keeps records until a message of another kind, such as the STATE that follows a
-    page, and writes all of them at once.
+    page, and writes all of them at once. Stop signals raise nothing, so that no line is
+    ever cut short.
     """
 
     def __init__(self) -> None:

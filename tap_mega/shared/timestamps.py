@@ -6,7 +6,8 @@ import datetime as dt
 import re
 from email.utils import parsedate_to_datetime
 
-LEAP_SECOND = re.compile(r"(T\d\d:\d\d):60")
+LEAP_SECOND = re.compile(r"([T ]\d\d:\d\d):60(\.\d+)?", re.ASCII)
+FRACTION = re.compile(r"[.,](\d+)", re.ASCII)
 
 
 def parse_timestamp(value: str) -> dt.datetime:
@@ -21,8 +22,7 @@ def parse_timestamp(value: str) -> dt.datetime:
     try:
         timestamp = dt.datetime.fromisoformat(value)
     except ValueError:
-        # RFC 3339 allows small letters and leap seconds; Python accepts neither.
-        timestamp = dt.datetime.fromisoformat(LEAP_SECOND.sub(r"\1:59", value.upper()))
+        timestamp = dt.datetime.fromisoformat(_common_notation(value))
     if timestamp.tzinfo is None:
         return timestamp.replace(tzinfo=dt.UTC)
     try:
@@ -30,6 +30,30 @@ def parse_timestamp(value: str) -> dt.datetime:
     except OverflowError as error:  # 0001-01-01 in a zone east of Greenwich
         msg = f"{value} is out of range"
         raise ValueError(msg) from error
+
+
+def _common_notation(value: str) -> str:
+    """Return a value without the small letters and leap seconds of RFC 3339.
+
+    Python and many loaders accept neither. A leap second becomes the last microsecond
+    before it: later than all of the second before, and not later than any after.
+    """
+    return LEAP_SECOND.sub(r"\1:59.999999", value.upper())
+
+
+def to_utc(value: str) -> str:
+    """Return an ISO 8601 date or date-time as `2026-07-01T18:20:00.000Z`.
+
+    The fraction keeps the digits that it has in the value.
+
+    Raises:
+        ValueError: As `parse_timestamp`.
+        TypeError: As `parse_timestamp`.
+    """
+    timestamp = parse_timestamp(value)
+    digits = FRACTION.search(_common_notation(value))
+    fraction = f".{digits[1]}" if digits else ""
+    return f"{timestamp.isoformat(timespec='seconds')[:-6]}{fraction}Z"
 
 
 def format_timestamp(timestamp: dt.datetime) -> str:

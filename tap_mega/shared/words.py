@@ -18,6 +18,15 @@ NAME = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
 """A name that a log may show."""
 
 
+NAME = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
+"""A name that a log may show."""
+
+
+def safe_name(name: str) -> str:
+    """Return a name that the API sends, or `…` if it may be data, such as an e-mail."""
+    return name if NAME.fullmatch(name) else "…"
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number of things, such as `1 lead` or `1,000 leads`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -41,11 +50,6 @@ def listed(items: Sequence[str], maximum: int) -> str:
     more = len(items) - maximum
     rest = f", and {more:,} more" if more > 0 else ""
     return f"{', '.join(items[:maximum])}{rest}"
-
-
-def safe_name(name: str) -> str:
-    """Return a name that the API sends, or `…` if it may be data, such as an e-mail."""
-    return name if NAME.fullmatch(name) else "…"
 
 
 def plain(text: str) -> str:

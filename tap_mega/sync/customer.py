@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import typing as t
 
@@ -11,19 +12,21 @@ from typing_extensions import override
 
 from tap_mega.api.client import Request
 from tap_mega.api.position import CREATED_AT
+from tap_mega.api.rate_limit import RateLimiter
 from tap_mega.api.reader import Reader
-from tap_mega.api.retry import Wait
+from tap_mega.api.retry import Retrier, Wait
 from tap_mega.shared.words import counted, listed
 from tap_mega.state.values import Pass, Refresh, earlier
 from tap_mega.sync import full_refresh
 
 if t.TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Generator, MutableMapping, Sequence
+    from collections.abc import Callable, Generator, MutableMapping, Sequence
 
-    from tap_mega.api.page import Page
-    from tap_mega.api.retry import Answer, Retrier, Steps
-    from tap_mega.config.settings import Settings
+    from tap_mega.api.page import CursorPaginator, Page
+    from tap_mega.api.retry import Answer, Backoff, Steps
+    from tap_mega.config.settings import Customer, Settings
+    from tap_mega.shared.clock import Clock
     from tap_mega.state.document import Document
     from tap_mega.state.values import Part
 
@@ -46,10 +49,10 @@ class Batch(t.NamedTuple):
 Batches: t.TypeAlias = "Generator[Request | Wait | Batch, Answer, None]"
 
 
-class CustomerLogger(logging.LoggerAdapter[logging.Logger]):
+class CustomerLogger(logging.LoggerAdapter[t.Any]):
     """Says in each line which customer it is about, if there are several."""
 
-    def __init__(self, logger: logging.Logger, customer_id: str | None) -> None:
+    def __init__(self, logger: t.Any, customer_id: str | None) -> None:
         """Name a customer; None if it is the only one."""
         super().__init__(logger)
         self._prefix = f"Customer {customer_id}: " if customer_id else ""
@@ -59,6 +62,17 @@ class CustomerLogger(logging.LoggerAdapter[logging.Logger]):
         self, msg: t.Any, kwargs: MutableMapping[str, t.Any]
     ) -> tuple[t.Any, MutableMapping[str, t.Any]]:
         return f"{self._prefix}{msg}", kwargs
+
+
+class Tools(t.NamedTuple):
+    """What all customers of a run share."""
+
+    backoff: Backoff
+    """Returns the seconds to wait after each failure of a request."""
+    new_paginator: Callable[[], CursorPaginator]
+    """Returns what follows cursors."""
+    clock: Clock
+    log: logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 class Job(t.NamedTuple):
@@ -75,23 +89,34 @@ class CustomerSync:
 
     def __init__(
         self,
-        customer_id: str,
+        customer: Customer,
         document: Document,
         settings: Settings,
         job: Job,
-        retrier: Retrier,
+        tools: Tools,
     ) -> None:
         """Start with nothing read.
 
         Args:
-            customer_id: Whose leads these are.
+            customer: Whose leads these are.
             document: The state, which has the customer's part.
             settings: The settings.
             job: What the run does.
-            retrier: Gets pages of the customer, and logs.
+            tools: What all customers share.
         """
-        self.customer_id = customer_id
-        self.retrier = retrier
+        self.customer_id = customer.customer_id
+        self.retrier = Retrier(
+            RateLimiter(settings.requests_per_minute, settings.requests_per_hour),
+            backoff=tools.backoff,
+            max_tries=settings.backoff_max_tries,
+            now=tools.clock.monotonic,
+            log=CustomerLogger(
+                tools.log, self.customer_id if settings.has_many else None
+            ),
+        )
+        self._new_reader = functools.partial(
+            Reader, self.retrier, tools.new_paginator, page_size=settings.page_size
+        )
         self.failure: FatalAPIError | None = None
         self.is_finished = False
         self.repaired = 0
@@ -110,11 +135,8 @@ class CustomerSync:
         self.changes = self._new_changes_reader()
         self._has_read_changes = False
         refresh = self.part.refresh
-        self.refresh = Reader(
-            retrier,
-            page_size=settings.page_size,
-            order=CREATED_AT,
-            resume=refresh.position if refresh else None,
+        self.refresh = self._new_reader(
+            order=CREATED_AT, resume=refresh.position if refresh else None
         )
         self._refreshing = self._read_refresh()
 
@@ -131,6 +153,16 @@ class CustomerSync:
     def readers(self) -> tuple[Reader, Reader]:
         """The readers: of changes, and of all leads."""
         return self.changes, self.refresh
+
+    @property
+    def left_out(self) -> int:
+        """How many leads could not be read."""
+        return sum(len(reader.rejected) for reader in self.readers)
+
+    @property
+    def refreshed(self) -> int:
+        """How many leads the open full refresh has read, in all its runs."""
+        return self.part.refresh.read if self.part.refresh else 0
 
     def seconds_left(self) -> float:
         """Return about how many seconds of waiting the rest takes."""
@@ -177,9 +209,7 @@ class CustomerSync:
 
     def _new_changes_reader(self) -> Reader:
         unfinished = self.part.unfinished
-        return Reader(
-            self.retrier,
-            page_size=self._settings.page_size,
+        return self._new_reader(
             until=self._settings.end_date,
             resume=unfinished.position if unfinished else None,
         )
@@ -237,6 +267,8 @@ class CustomerSync:
 
     def _read_refresh(self) -> Batches:
         """Read all leads, oldest first: an order in which no lead ever moves."""
+        if self.part.refresh and self.part.refresh.is_read:
+            return
         pages = self.refresh.pages(None)
         while page := (yield from next_result(pages)):
             part, started_at = self.part, page.started_at
@@ -246,6 +278,7 @@ class CustomerSync:
                 refresh = msgspec.structs.replace(refresh, started_at=started_at)
             part = part.but(refresh=refresh, bookmark=part.bookmark or started_at)
             position = self.refresh.position.resume(page.next_cursor)
+            self.changed += len(page.new) if refresh.is_first else 0
             yield Batch(
                 page, full_refresh.read_page(part, page, position, self._lookback)
             )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import typing as t
+
+from singer_sdk import metrics
 
 from tap_mega.shared.timestamps import format_timestamp, from_epoch
 from tap_mega.shared.words import SECONDS_PER_MINUTE, counted, format_duration
@@ -16,6 +19,19 @@ if t.TYPE_CHECKING:
     from tap_mega.sync.customer import CustomerSync
 
 PROGRESS_INTERVAL_SECONDS = 10
+
+
+class RunMetric(enum.StrEnum):
+    """The statistics of a run, beside the SDK's own."""
+
+    LEADS_READ = "leads_read"
+    LEADS_NEW = "leads_new"
+    LEADS_LEFT_OUT = "leads_left_out"
+    LEADS_RESCUED = "leads_rescued"
+    LEADS_TO_READ = "leads_to_read"
+    SECONDS_WAITED = "seconds_waited"
+    SECONDS_BEHIND = "seconds_behind"
+    REFRESH_LEADS_READ = "refresh_leads_read"
 
 
 class Progress:
@@ -45,6 +61,11 @@ class Progress:
         return sum(sync.retrier.requests for sync in self._syncs)
 
     @property
+    def repaired(self) -> int:
+        """How many texts and numbers of leads were changed."""
+        return sum(sync.repaired for sync in self._syncs)
+
+    @property
     def refusals(self) -> int:
         """How many of them the API answered with 429."""
         return sum(sync.retrier.refusals for sync in self._syncs)
@@ -54,6 +75,52 @@ class Progress:
         """The bookmark that lies furthest behind."""
         values = [sync.part.bookmark for sync in self._syncs]
         return min((it for it in values if it), default=None)
+
+    @property
+    def changed(self) -> int:
+        """How many leads are new or have changed since the last run."""
+        return sum(sync.changed for sync in self._syncs)
+
+    def log_metrics(self, stream: str, endpoint: str, rescued: int) -> None:
+        """Log the statistics of the run for machines, in the SDK's form.
+
+        Args:
+            stream: The name of the stream.
+            endpoint: The path of its requests.
+            rescued: How many leads have `rescued_data`.
+        """
+        tags = {metrics.Tag.STREAM.value: stream}
+        answers = {None: self.requests - self.refusals, 429: self.refusals}
+        for status, count in answers.items():
+            more = {metrics.Tag.HTTP_STATUS_CODE: status} if status else {}
+            if count or not status:
+                with metrics.http_request_counter(stream, endpoint, **more) as it:
+                    it.increment(count)
+        values: dict[RunMetric, float] = {
+            RunMetric.LEADS_READ: self.read,
+            RunMetric.LEADS_NEW: self.changed,
+            RunMetric.LEADS_LEFT_OUT: sum(it.left_out for it in self._syncs),
+            RunMetric.LEADS_RESCUED: rescued,
+            RunMetric.LEADS_TO_READ: self.left,
+            RunMetric.SECONDS_WAITED: round(self.waited, 3),
+            RunMetric.SECONDS_BEHIND: round(self._seconds_behind(), 3),
+            RunMetric.REFRESH_LEADS_READ: sum(it.refreshed for it in self._syncs),
+        }
+        for metric, value in values.items():
+            point = metrics.Point(
+                "gauge", t.cast("metrics.Metric", metric), value, tags
+            )
+            metrics.log(metrics.get_metrics_logger(), point)
+
+    def _seconds_behind(self) -> float:
+        """Return how old the oldest change is that may not have been read."""
+        now = self._clock.time()
+        behind = [
+            now - sync.part.bookmark.timestamp() if sync.part.bookmark else 0
+            for sync in self._syncs
+            if sync.part.unfinished or sync.failure
+        ]
+        return max(behind, default=0)
 
     def add_wait(self, seconds: float) -> None:
         """Count a wait: it says nothing about how fast the API and the loader are."""
@@ -94,6 +161,8 @@ class Progress:
         return why_no_leads(settings, starts, from_epoch(self._clock.time()))
 
     def _leads(self) -> str:
+        if self.read and not self.changed and not self.left:
+            return f"Nothing new: read {counted(self.read, 'lead')} again"
         if not self._has_totals:
             return f"Read {counted(self.read, 'lead')}"
         total = self.read + self.left

@@ -15,9 +15,9 @@ from tap_mega.sync.scheduler import LimitReachedError, Scheduler
 if t.TYPE_CHECKING:
     import datetime as dt
     import logging
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from tap_mega.api.client import Client, Request
+    from tap_mega.api.client import Request
     from tap_mega.api.page import Lead, Page
     from tap_mega.api.retry import Answer, Wait
     from tap_mega.api.transport import Exchange
@@ -61,6 +61,8 @@ class Complete(t.NamedTuple):
     leads: int
     customers: int
 
+
+Send: t.TypeAlias = "Callable[[CustomerSync, Request, Put], Exchange]"
 
 Event: t.TypeAlias = Leads | Checkpoint | Complete
 
@@ -130,41 +132,45 @@ class RunLimits:
 class Run:
     """The syncs of all customers, in one run."""
 
-    def __init__(  # noqa: PLR0913 - each is another part
+    def __init__(
         self,
-        clients: Mapping[str, Client],
+        send: Send,
         syncs: Sequence[CustomerSync],
         document: Document,
         settings: Settings,
         job: Job,
-        *,
-        clock: Clock,
-        stop: StopFlag,
-        log: logging.Logger,
     ) -> None:
         """Start with nothing read.
 
         Args:
-            clients: Sends the requests of each customer, by its ID.
+            send: Starts a request of a customer, and puts its answer.
             syncs: One for each customer.
             document: The state.
             settings: The settings.
             job: What the run does.
-            clock: What the run goes by.
-            stop: Whether a stop signal has arrived.
-            log: Where the lines for a person go.
         """
-        self._clients, self._syncs, self._document = clients, syncs, document
+        self._send, self._syncs, self._document = send, syncs, document
         self._settings, self._job = settings, job
-        self._clock, self._stop, self._log = clock, stop, log
-        self.progress = Progress(syncs, clock)
-        self._limits = RunLimits(settings, clock, self.progress, log)
         self._now: dt.datetime | None = None
         """The time of the API at its last answer; None before the first."""
         self._is_stopped = False
 
-    def events(self) -> Iterator[Event]:
-        """Yield what happens: first what has changed, then a full refresh if needed."""
+    def events(
+        self, clock: Clock, stop: StopFlag, log: logging.Logger
+    ) -> Iterator[Event]:
+        """Yield what happens: first what has changed, then a full refresh if needed.
+
+        Args:
+            clock: What the run goes by.
+            stop: Whether a stop signal has arrived.
+            log: Where the lines for a person go.
+
+        Raises:
+            Stopped: After a stop signal.
+        """
+        self._clock, self._stop, self._log = clock, stop, log
+        self.progress = Progress(self._syncs, clock)
+        self._limits = RunLimits(self._settings, clock, self.progress, log)
         if self._job.finds_deleted and self._document.others:
             who = counted(self._document.others, "customer")
             reason = f"the settings leave out {who} of the state"
@@ -220,9 +226,6 @@ class Run:
         except LimitReachedError as error:
             self._is_stopped = True
             self._stop_all(str(error))
-
-    def _send(self, sync: CustomerSync, request: Request, put: Put) -> Exchange:
-        return self._clients[sync.customer_id].start(request, put)
 
     def _note_answer(self, page: Page) -> None:
         """Take the time of the API, and raise the version of records by it, once."""
