@@ -411,6 +411,12 @@ class LeadChangesStream(Stream):
 
     @property
     @override
+    def emit_activate_version_messages(self) -> bool:
+        """False: a loader would remove all earlier versions of the leads."""
+        return False
+
+    @property
+    @override
     def tap_state(self) -> TapState:
         """The state, which is that of the leads."""
         return self.tap.state

@@ -71,6 +71,12 @@ def test_a_state_of_the_same_source_is_used(rest: Json) -> None:
     assert (document.to_json(), warnings) == (state(part(**rest)), [])
 
 
+def test_unknown_keys_of_a_part_are_dropped() -> None:
+    """Another tap or an older run left them."""
+    document, warnings = read(state(part(progress_markers="x")))
+    assert (document.to_json(), warnings) == (state(part()), [])
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
