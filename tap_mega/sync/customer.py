@@ -139,6 +139,8 @@ class CustomerSync:
             order=CREATED_AT, resume=refresh.position if refresh else None
         )
         self._refreshing = self._read_refresh()
+        self.readers = [self.changes, self.refresh]
+        """Those of changes, and that of all leads."""
 
     @property
     def part(self) -> Part:
@@ -148,11 +150,6 @@ class CustomerSync:
     @part.setter
     def part(self, part: Part) -> None:
         self._document[self.customer_id] = part
-
-    @property
-    def readers(self) -> tuple[Reader, Reader]:
-        """The readers: of changes, and of all leads."""
-        return self.changes, self.refresh
 
     @property
     def left_out(self) -> int:
@@ -192,6 +189,7 @@ class CustomerSync:
         refresh = self.part.refresh
         if refresh is None or not refresh.is_confirmed:
             self.changes = self._new_changes_reader()
+            self.readers.append(self.changes)
             yield from self._read_changes()
 
     def prove(self) -> Steps[None]:

@@ -92,7 +92,8 @@ def check(part: Part, count: Count, lookback: dt.timedelta) -> Steps[Part]:
         # Of the leads that were edited, any number may be imports with an old date.
         rows = min(max(listed, expected), expected + part.edited)
         if listed in {rows, last}:
-            return part.anchored(at, rows, is_due=rows != listed)
+            # The next pass of changes reads what was created since `at` again.
+            return part.anchored(at, rows, is_due=rows != listed, has_more=False)
         last = listed
     return part
 
@@ -202,8 +203,9 @@ def complete(part: Part, lookback: dt.timedelta) -> Part:
     """Return the part after its refresh: the table has the rows that it has read."""
     if part.refresh is None:
         return part
-    at, rows = part.refresh.since(lookback), part.refresh.old
-    return part.anchored(at, rows, is_due=False).but(refresh=None)
+    at, rows, more = part.refresh.since(lookback), part.refresh.old, part.has_more
+    anchored = part.anchored(at, rows, is_due=False, has_more=more)
+    return anchored.but(refresh=None)
 
 
 def is_confirmed(part: Part) -> bool:
