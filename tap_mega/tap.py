@@ -13,11 +13,10 @@ from singer_sdk.helpers.capabilities import PluginCapabilities
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from tap_mega.catalog import check_catalog
 from tap_mega.cli.check import check_credentials
 from tap_mega.cli.command import MegaCommand
 from tap_mega.cli.custom_fields import MAX_PAGES, profile_fields
-from tap_mega.cli.files import ENCODING, InputFile, check_json, read_object
+from tap_mega.cli.files import read_file, read_object
 from tap_mega.cli.logs import setup_errors, silence_libraries
 from tap_mega.config.environment import (
     find_unknown_variables,
@@ -52,6 +51,11 @@ ENV = "ENV"
 TEST_HELP = (
     "Check the credentials: request one page of leads per customer, and write no "
     "record. --test=schema writes the schemas, without a request."
+)
+
+CUSTOM_FIELDS_HELP = (
+    f"Read at most {MAX_PAGES} pages of leads per customer, and print which custom "
+    "fields there are, but none of their values."
 )
 
 STREAMS = (LeadsStream.name, LeadChangesStream.name)
@@ -101,10 +105,8 @@ class TapMega(Tap):
             config, errors = read_environment(config, self.config_jsonschema)
             if errors:
                 raise config_error(*errors)
-        for line in (
-            *find_unknown_variables(self.config_jsonschema),
-            *find_useless_rules(config),
-        ):
+        unknown = find_unknown_variables(self.config_jsonschema)
+        for line in (*unknown, *find_useless_rules(config)):
             self.logger.warning("%s", line)
         if isinstance(config.get("filters"), dict):
             config["filters"] = drop_nulls(config["filters"]) or None
@@ -146,19 +148,9 @@ class TapMega(Tap):
 
     @override
     def setup_mapper(self) -> None:
-        """Apply the catalog, which may change it, before the SDK maps its streams.
-
-        The SDK maps no property of a stream that is not selected, but `--test=schema`
-        selects it later.
-        """
-        streams = self.streams.values()
+        """Apply the catalog, which may change it, before the SDK maps its streams."""
+        _ = self.streams
         super().setup_mapper()
-        if self.input_catalog is None:
-            for it in streams:
-                if not it.selected:
-                    self.mapper.register_raw_stream_schema(
-                        it.name, it.schema, it.primary_keys
-                    )
 
     @override
     def load_state(self, state: dict[str, t.Any]) -> None:
@@ -212,50 +204,38 @@ class TapMega(Tap):
         """Return the command, which logs an error as one line."""
         cls.stop = StopFlag()
         command = super().get_singer_command()
-        for param in command.params:
-            if isinstance(param.type, click.File):
-                param.type = InputFile(encoding=ENCODING)
-            if isinstance(param, click.Option) and param.name == "test":
-                param.help = TEST_HELP
+        options = {it.name: it for it in command.params if isinstance(it, click.Option)}
+        for name in ("state", "catalog"):
+            # The SDK's type opens the file, and quotes the path in errors.
+            options[name].type, options[name].callback = click.STRING, read_file
+        options["test"].help = TEST_HELP
+        # The SDK takes any other value for `all`, and prints a lead.
+        options["test"].type = click.Choice([it.value for it in CliTestOptionValue])
+        custom_fields = click.Option(
+            ["--custom-fields"],
+            is_flag=True,
+            help=CUSTOM_FIELDS_HELP,
+            callback=cls.cb_custom_fields,
+            expose_value=False,
+        )
         return MegaCommand(
             name=command.name,
             callback=command.callback,
             context_settings=command.context_settings,
-            params=[*command.params, cls._custom_fields_option()],
+            params=[*command.params, custom_fields],
             help=cls.__doc__,
             logger=cls.logger,
             stop=cls.stop,
         )
 
     @classmethod
-    def _custom_fields_option(cls) -> click.Option:
-        return click.Option(
-            ["--custom-fields"],
-            is_flag=True,
-            help=(
-                f"Read at most {MAX_PAGES} pages of leads per customer, and print "
-                "which custom fields there are, but none of their values."
-            ),
-            callback=cls.cb_custom_fields,
-            expose_value=False,
-        )
-
-    @classmethod
     @override
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
-        """Check the credentials, unless `--test=schema` asks for something else.
-
-        Raises:
-            BadParameter: If the value is another one: the SDK would print a lead.
-        """
-        if value not in {it.value for it in CliTestOptionValue}:
-            msg = "use --test or --test=schema"
-            raise click.BadParameter(msg, ctx, param)
-        if value != CliTestOptionValue.All.value:
-            super().cb_test(ctx, param, value)
-            return
-        check_credentials(cls._make_stream(ctx))
-        ctx.exit()
+        """Check the credentials, unless `--test=schema` asks for something else."""
+        if value == CliTestOptionValue.All.value:
+            check_credentials(cls._make_stream(ctx))
+            ctx.exit()
+        super().cb_test(ctx, param, value)
 
     @classmethod
     def cb_custom_fields(
@@ -292,22 +272,6 @@ class TapMega(Tap):
             if path != ENV:
                 found.config |= read_object(param.opts[0], path)
         return found
-
-    @classmethod
-    @override
-    def invoke(
-        cls,
-        *,
-        state: t.IO[str] | None = None,
-        catalog: t.IO[str] | None = None,
-        **kwargs: t.Any,
-    ) -> None:
-        """Run a sync, with a state and a catalog that are JSON objects."""
-        super().invoke(
-            state=check_json("--state", state),
-            catalog=check_json("--catalog", catalog, check_catalog),
-            **kwargs,
-        )
 
 
 def value_of(state: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -13,6 +13,7 @@ if t.TYPE_CHECKING:
 UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 TOKEN = rf"^(?!(mega_\.*|{UUID})$)[\x21-\x7e]+$(?!\n)"
 """Visible ASCII, but neither a placeholder nor a customer ID."""
+TOKEN_TYPE = th.StringType(pattern=TOKEN)
 
 PRINTABLE_ASCII = r"^[\x21-\x7e][\x20-\x7e]*$(?!\n)"
 
@@ -40,7 +41,7 @@ def _setting(
 SETTINGS: Schema = th.PropertiesList(
     _setting(
         "auth_token",
-        th.StringType(pattern=TOKEN),
+        TOKEN_TYPE,
         "The Personal Access Token that MEGA issued, `mega_…`. It needs the scope "
         "`public_api:leads:read`.",
         title="Personal Access Token",
@@ -57,12 +58,7 @@ SETTINGS: Schema = th.PropertiesList(
         th.ArrayType(
             th.ObjectType(
                 th.Property("customer_id", th.UUIDType, required=True),
-                th.Property(
-                    "auth_token",
-                    th.StringType(pattern=TOKEN),
-                    required=True,
-                    secret=True,
-                ),
+                th.Property("auth_token", TOKEN_TYPE, required=True, secret=True),
                 additional_properties=False,
             ),
         ),

@@ -15,7 +15,7 @@ import math
 import re
 import typing as t
 
-from tap_mega.config.environment import parse_boolean
+from tap_mega.config.environment import BOOLEANS
 from tap_mega.shared.timestamps import to_utc
 from tap_mega.shared.words import counted, safe_name
 
@@ -144,7 +144,7 @@ def read_as(kind: str, value: t.Any) -> str | decimal.Decimal | int | None:
     """Return a value in one of the types, or None if it cannot be read as that."""
     try:
         return READERS[kind](value)
-    except (ValueError, TypeError, AttributeError, ArithmeticError):
+    except (ValueError, TypeError, AttributeError, ArithmeticError, KeyError):
         return None
 
 
@@ -180,7 +180,7 @@ def _read_number(value: t.Any) -> decimal.Decimal:
 
 
 def _read_boolean(value: t.Any) -> bool:
-    return parse_boolean(str(value).strip())
+    return BOOLEANS[str(value).strip().lower()]
 
 
 def _read_date(value: t.Any) -> str:
