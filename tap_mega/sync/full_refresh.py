@@ -160,7 +160,7 @@ def prove(part: Part, count: Count, lookback: dt.timedelta) -> Steps[str]:
     for _ in range(MAX_PROOFS):
         since = refresh.since(lookback)
         counts = yield from _split_total(count, updated_since=since)
-        if counts is None:
+        if counts is None or (refresh.unchanged and not counts[0]):
             return "the API does not say how many leads there are"
         missing = counts[0] - refresh.unchanged
         if missing <= 0:
