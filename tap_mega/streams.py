@@ -27,8 +27,14 @@ from tap_mega.records.rows import Rows, row_schema
 from tap_mega.shared.errors import config_error
 from tap_mega.shared.words import counted
 from tap_mega.state.document import REPLICATION_KEY, STREAM
-from tap_mega.sync.customer import CustomerSync, Job, Tools, raise_failures
-from tap_mega.sync.run import NOTHING_REMOVED, Complete, Leads, Run
+from tap_mega.sync.customer import (
+    NOTHING_REMOVED,
+    CustomerSync,
+    Job,
+    Tools,
+    raise_failures,
+)
+from tap_mega.sync.run import Complete, Leads, Run
 
 if t.TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
