@@ -145,7 +145,7 @@ def run(api: Sandbox, tap: Command) -> t.Callable[..., Run]:
 
     def run_on(*sent: Json, catalog: Json | None = None, **config: t.Any) -> Run:
         page = {"leads": sent, "next_cursor": None, "total": len(sent)}
-        api.script(Fault("body", body=serialize_json(page)))
+        api.script(Fault("body", times=None, body=serialize_json(page)))
         settings_ = {**api.config(), **config}
         return tap(config=settings_, clock=FakeClock(), catalog=catalog)
 
