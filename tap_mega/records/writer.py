@@ -37,11 +37,6 @@ class MegaWriter(MsgSpecWriter):
         super().__init__()
         self._lines: list[bytes] = []
 
-    @property
-    def has_records(self) -> bool:
-        """Whether records are waiting to be written."""
-        return bool(self._lines)
-
     @override
     def write_message(self, message: Message) -> None:
         """Write a message to stdout; keep a record until the next other message.
@@ -96,9 +91,11 @@ class MegaStateWriter:
 
     def write_state(self, state: t.Any) -> None:
         """Write the records so far, and the state if it is another object."""
-        if state is not self._last or self._writer.has_records:
-            self._last = state
-            self._writer.write_message(StateMessage(state))
+        if not state or state is self._last:
+            self._writer.flush()
+            return
+        self._last = state
+        self._writer.write_message(StateMessage(state))
 
 
 def flush_stdout() -> None:

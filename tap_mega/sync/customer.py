@@ -208,11 +208,11 @@ class CustomerSync:
     # What they consist of
 
     def _new_changes_reader(self) -> Reader:
-        unfinished = self.part.unfinished
-        return self._new_reader(
-            until=self._settings.end_date,
-            resume=unfinished.position if unfinished else None,
-        )
+        unfinished, start_date = self.part.unfinished, self._settings.start_date
+        resume = unfinished.position if unfinished else None
+        if resume and start_date and resume.at < start_date:
+            resume = None
+        return self._new_reader(until=self._settings.end_date, resume=resume)
 
     def since(self) -> dt.datetime | None:
         """Return the `updated_at` from which changes are read; None for all leads."""
