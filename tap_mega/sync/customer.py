@@ -306,7 +306,7 @@ class CustomerSync:
 
     def give_up_refresh(self) -> None:
         """Drop a full refresh that has not read all leads of all customers."""
-        self.part = full_refresh.given_up(self.part)
+        self.part = self.part.given_up()
         if self.doubt:
             self._refuse(f"the full refresh is not complete: {self.doubt}")
 
