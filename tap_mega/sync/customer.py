@@ -307,7 +307,7 @@ class CustomerSync:
 
     def give_up_refresh(self) -> None:
         """Drop a full refresh that has not read all leads of all customers."""
-        self.part = full_refresh.given_up(self.part)
+        self.part = self.part.given_up()
         if self.doubt and self.part.bookmark is None:
             # The table may be empty, too.
             self.retrier.log.warning(NOTHING_REMOVED, self.doubt)

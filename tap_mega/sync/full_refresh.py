@@ -221,11 +221,3 @@ def is_confirmed(part: Part) -> bool:
     if part.refresh is None:
         return part.anchor is not None
     return part.refresh.is_confirmed
-
-
-def given_up(part: Part) -> Part:
-    """Return the part without its refresh, which another one has to repeat.
-
-    A first load is kept.
-    """
-    return part if part.is_loading else part.but(refresh=None, is_due=True)
