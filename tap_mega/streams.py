@@ -99,7 +99,7 @@ class LeadsStream(RESTStream[str | None]):
             del schema["properties"]["custom_fields"]["additionalProperties"]
         else:
             del schema["properties"]["custom_fields"]
-        row_schema(schema, self._field_types, self._excluded_fields)
+        row_schema(schema, self._field_types)
         for name in self.primary_keys:
             schema["properties"][name]["maxLength"] = MAX_KEY_LENGTH
         return schema
@@ -350,8 +350,6 @@ class LeadsStream(RESTStream[str | None]):
             self.logger.warning(REPAIRED, f"{repaired:,}")
         for line in self._rows.warnings():
             self.logger.warning("%s", line)
-        for line in self._rows.infos():
-            self.logger.info("%s", line)
         run.progress.log_metrics(self.name, self.path, self._rows.rescued)
 
     @override

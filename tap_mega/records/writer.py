@@ -10,7 +10,6 @@ import typing as t
 from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.exceptions import FatalSyncError
 from singer_sdk.singerlib import RecordMessage, StateMessage
-from singer_sdk.singerlib.json import serialize_json
 from typing_extensions import override
 
 if t.TYPE_CHECKING:
@@ -49,14 +48,6 @@ class MegaWriter(MsgSpecWriter):
         self._lines.append(line if line.isascii() else escape_line_ends(line))
         if not isinstance(message, RecordMessage):
             self.flush()
-
-    @override
-    def serialize_message(self, message: Message) -> bytearray:
-        """Return a message as a line of JSON."""
-        try:
-            return super().serialize_message(message)
-        except UnicodeEncodeError:  # Half an emoji can only be escaped.
-            return bytearray(f"{serialize_json(message.to_dict())}\n", "ascii")
 
     def flush(self) -> None:
         """Write all lines that were kept.
