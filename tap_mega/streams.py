@@ -27,8 +27,14 @@ from tap_mega.records.rows import Rows, row_schema
 from tap_mega.shared.errors import config_error
 from tap_mega.shared.words import counted
 from tap_mega.state.document import REPLICATION_KEY, STREAM
-from tap_mega.sync.customer import CustomerSync, Job, Tools, raise_failures
-from tap_mega.sync.run import NOTHING_REMOVED, Complete, Leads, Run
+from tap_mega.sync.customer import (
+    NOTHING_REMOVED,
+    CustomerSync,
+    Job,
+    Tools,
+    raise_failures,
+)
+from tap_mega.sync.run import Complete, Leads, Run
 
 if t.TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -93,7 +99,7 @@ class LeadsStream(RESTStream[str | None]):
             del schema["properties"]["custom_fields"]["additionalProperties"]
         else:
             del schema["properties"]["custom_fields"]
-        row_schema(schema, self._field_types, self._excluded_fields)
+        row_schema(schema, self._field_types)
         for name in self.primary_keys:
             schema["properties"][name]["maxLength"] = MAX_KEY_LENGTH
         return schema
@@ -344,8 +350,6 @@ class LeadsStream(RESTStream[str | None]):
             self.logger.warning(REPAIRED, f"{repaired:,}")
         for line in self._rows.warnings():
             self.logger.warning("%s", line)
-        for line in self._rows.infos():
-            self.logger.info("%s", line)
         run.progress.log_metrics(self.name, self.path, self._rows.rescued)
 
     @override

@@ -218,15 +218,16 @@ class TapMega(Tap):
             callback=cls.cb_custom_fields,
             expose_value=False,
         )
-        return MegaCommand(
+        found = MegaCommand(
             name=command.name,
             callback=command.callback,
             context_settings=command.context_settings,
             params=[*command.params, custom_fields],
             help=cls.__doc__,
             logger=cls.logger,
-            stop=cls.stop,
         )
+        found.stop = cls.stop
+        return found
 
     @classmethod
     @override

@@ -221,3 +221,18 @@ def test_a_changed_part_is_in_the_state() -> None:
     rest = {"started_at": now, "position": {"at": now, "id": "y", "offset": 7}}
     changed = part(replication_key_value=now, unfinished=rest)
     assert document.to_json() == state(changed)
+
+
+def test_a_full_refresh_from_the_future_is_given_up_for_all() -> None:
+    """It counts with a clock that was wrong, and no customer can end it alone."""
+    other = SOURCE._replace(customer_id=OTHER)
+    parts = [
+        part(refresh={"started_at": "2026-07-01T12:06:00Z", "is_confirmed": True}),
+        part(other, refresh={"started_at": VALUE}),
+    ]
+    given_state = state(*parts)
+    given_state["bookmarks"]["leads"]["table"] = {"is_closed": False}
+    document, _ = read(given_state, SOURCE, other)
+    assert document.table.is_closed
+    for it in (document[CUSTOMER], document[OTHER]):
+        assert (it.refresh, it.is_due) == (None, True)

@@ -181,7 +181,7 @@ def read_state(
         return fresh, [f"Starting over: the state {WRONG_SHAPE}"]
     names = {source.customer_id for source in sources}
     others = [it for it in parts if it["context"]["customer_id"] not in names]
-    own, warnings = [], []
+    own, warnings, limit = [], [], now + MAX_CLOCK_DIFFERENCE
     for source in sources:
         found = [
             it for it in parts if it["context"]["customer_id"] == source.customer_id
@@ -191,9 +191,11 @@ def read_state(
         if parts and problem and (problem != OTHER_CUSTOMER or len(sources) == 1):
             where = f" for customer {source.customer_id}" if len(sources) > 1 else ""
             warnings.append(f"Starting over{where}: the state {problem}")
-    if table.began and table.began > now + MAX_CLOCK_DIFFERENCE:
-        table = msgspec.structs.replace(table, began=None)
-    return Document(own, others, table), warnings
+    if any(it.refresh and it.refresh.started_at > limit for _, it in own):
+        # The refresh of one customer cannot end without those of the others.
+        own = [(source, it.given_up()) for source, it in own]
+        table = table.closed()
+    return Document(own, others, table.up_to(limit)), warnings
 
 
 def _split(state: t.Any) -> tuple[list[Json], Table]:

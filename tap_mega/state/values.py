@@ -121,8 +121,6 @@ class Part(Value, frozen=True):
             tolerance: How far clocks may differ.
         """
         limit, changes = now + tolerance, dict[str, t.Any]()
-        if self.refresh and self.refresh.started_at > limit:
-            changes |= {"refresh": None, "is_due": True}
         if self.anchor and self.anchor.at > limit:
             changes["anchor"] = None
         if self.bookmark is None or (
@@ -130,6 +128,13 @@ class Part(Value, frozen=True):
         ):
             changes["unfinished"] = None
         return self.but(bookmark=self.bookmark and min(self.bookmark, now), **changes)
+
+    def given_up(self) -> Part:
+        """Return the part without its full refresh, which another one has to repeat.
+
+        A first load is kept.
+        """
+        return self if self.is_loading else self.but(refresh=None, is_due=True)
 
     def moved(self, to: dt.datetime, unfinished: Pass | None) -> Part:
         """Return the part with a bookmark that has moved, but never back."""
@@ -200,6 +205,11 @@ class Table(Value, frozen=True):
         """Return the table with a version that is at least this one."""
         high = max(self.version, self.refresh_version, version)
         return msgspec.structs.replace(self, version=high)
+
+    def up_to(self, limit: dt.datetime) -> Table:
+        """Return the table without a begin that lies in the future."""
+        is_wrong = self.began is not None and self.began > limit
+        return msgspec.structs.replace(self, began=None) if is_wrong else self
 
     def began_at(self, time: dt.datetime) -> Table:
         """Return the table whose first load began at a time."""

@@ -34,6 +34,8 @@ if t.TYPE_CHECKING:
 
 MAX_LISTED_LEADS = 10
 
+NOTHING_REMOVED = "No rows of deleted leads are removed: %s. See docs/deleted-leads.md"
+
 CHANGES_PER_REFRESH_PAGE = 3
 """While changes take all the quota, a refresh gets one page after so many of them."""
 
@@ -206,11 +208,11 @@ class CustomerSync:
     # What they consist of
 
     def _new_changes_reader(self) -> Reader:
-        unfinished = self.part.unfinished
-        return self._new_reader(
-            until=self._settings.end_date,
-            resume=unfinished.position if unfinished else None,
-        )
+        unfinished, start_date = self.part.unfinished, self._settings.start_date
+        resume = unfinished.position if unfinished else None
+        if resume and start_date and resume.at < start_date:
+            resume = None
+        return self._new_reader(until=self._settings.end_date, resume=resume)
 
     def since(self) -> dt.datetime | None:
         """Return the `updated_at` from which changes are read; None for all leads."""
@@ -274,7 +276,8 @@ class CustomerSync:
             if not refresh.read:
                 started_at = min(started_at, refresh.started_at)
                 refresh = msgspec.structs.replace(refresh, started_at=started_at)
-            part = part.but(refresh=refresh, bookmark=part.bookmark or started_at)
+            bookmark = part.bookmark or (refresh.started_at if page.leads else None)
+            part = part.but(refresh=refresh, bookmark=bookmark)
             position = self.refresh.position.resume(page.next_cursor)
             self.changed += len(page.new) if refresh.is_first else 0
             yield Batch(
@@ -304,8 +307,11 @@ class CustomerSync:
 
     def give_up_refresh(self) -> None:
         """Drop a full refresh that has not read all leads of all customers."""
-        self.part = full_refresh.given_up(self.part)
-        if self.doubt:
+        self.part = self.part.given_up()
+        if self.doubt and self.part.bookmark is None:
+            # The table may be empty, too.
+            self.retrier.log.warning(NOTHING_REMOVED, self.doubt)
+        elif self.doubt:
             self._refuse(f"the full refresh is not complete: {self.doubt}")
 
     def complete_refresh(self) -> None:

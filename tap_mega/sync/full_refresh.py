@@ -155,8 +155,8 @@ def prove(part: Part, count: Count, lookback: dt.timedelta) -> Steps[str]:
     of the total cancels. A lead that a cursor skipped shows.
     """
     refresh, missing = t.cast("Refresh", part.refresh), 0
-    if refresh.rejected:
-        return f"{counted(refresh.rejected, 'lead')} could not be read"
+    if problem := _find_gap(part, refresh):
+        return problem
     for _ in range(MAX_PROOFS):
         since = refresh.since(lookback)
         counts = yield from _split_total(count, updated_since=since)
@@ -168,14 +168,19 @@ def prove(part: Part, count: Count, lookback: dt.timedelta) -> Steps[str]:
     return f"{counted(missing, 'lead')} that the API counts were not read"
 
 
+def _find_gap(part: Part, refresh: Refresh) -> str:
+    """Return why a refresh has certainly not read all that the table holds."""
+    if refresh.rejected:
+        return f"{counted(refresh.rejected, 'lead')} could not be read"
+    return "" if refresh.read or part.anchor else "the API sent no lead"
+
+
 def find_removals(part: Part, settings: Settings) -> str:
     """Return why a complete refresh must not remove rows; empty if it may.
 
     A key that sees fewer leads than before must not empty the table.
     """
     refresh = t.cast("Refresh", part.refresh)
-    if not refresh.read and part.anchor is None:
-        return "the API sent no lead"
     rows = part.rows_before(refresh.since(lookback_of(settings)))
     gone = (rows or 0) - refresh.old
     maximum = settings.full_refresh_max_removed_percent
@@ -216,11 +221,3 @@ def is_confirmed(part: Part) -> bool:
     if part.refresh is None:
         return part.anchor is not None
     return part.refresh.is_confirmed
-
-
-def given_up(part: Part) -> Part:
-    """Return the part without its refresh, which another one has to repeat.
-
-    A first load is kept.
-    """
-    return part if part.is_loading else part.but(refresh=None, is_due=True)

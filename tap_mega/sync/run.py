@@ -8,7 +8,7 @@ from tap_mega.shared.timestamps import from_epoch
 from tap_mega.shared.words import counted, format_duration
 from tap_mega.state.document import MAX_CLOCK_DIFFERENCE
 from tap_mega.sync import full_refresh
-from tap_mega.sync.customer import Batch, CustomerSync
+from tap_mega.sync.customer import NOTHING_REMOVED, Batch, CustomerSync
 from tap_mega.sync.progress import Progress
 from tap_mega.sync.scheduler import LimitReachedError, Scheduler
 
@@ -36,9 +36,6 @@ MIN_LOGGED_WAIT_SECONDS = 5
 
 WAIT_LOG_INTERVAL_SECONDS = 60
 """During a long wait, a line says that the run is alive."""
-
-
-NOTHING_REMOVED = "No rows of deleted leads are removed: %s. See docs/deleted-leads.md"
 
 
 class Leads(t.NamedTuple):
