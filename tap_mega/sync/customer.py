@@ -135,7 +135,7 @@ class CustomerSync:
             self._lookback = full_refresh.lookback_of(settings)
         self._bookmark = self.part.bookmark
         self.changes = self._new_changes_reader()
-        self._has_read_changes = False
+        self.has_read_changes = False
         refresh = self.part.refresh
         self.refresh = self._new_reader(
             order=CREATED_AT, resume=refresh.position if refresh else None
@@ -224,7 +224,7 @@ class CustomerSync:
 
     def _read_changes(self) -> Batches:
         """Read the leads that changed since the bookmark, oldest change first."""
-        self._has_read_changes = False
+        self.has_read_changes = False
         unfinished, pages = self.part.unfinished, self.changes.pages(self.since())
         started_at = unfinished and unfinished.started_at
         was_read = bool(self.part.refresh and self.part.refresh.is_read)
@@ -233,7 +233,7 @@ class CustomerSync:
             yield Batch(page, self._after_changes(page, started_at))
             if self.changes.pages_read % CHANGES_PER_REFRESH_PAGE == 0:
                 yield from self._read_refresh_page()
-        self._has_read_changes = True
+        self.has_read_changes = True
         self.part = self.part.but(unfinished=None)
         if self.part.refresh and was_read and unfinished is None:
             refresh = self.part.refresh
@@ -345,7 +345,7 @@ class CustomerSync:
     @property
     def _made_progress(self) -> bool:
         """Whether the next run starts further on than this one."""
-        if self._has_read_changes:
+        if self.has_read_changes:
             return self.refresh.pages_read > 0 or self.part.refresh is None
         return self.changes.new > 0 or self.refresh.pages_read > 0
 
