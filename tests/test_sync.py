@@ -705,9 +705,9 @@ def test_pages_without_a_total_activate_no_version(
     body = '{"leads": [], "next_cursor": null}'
     sandbox.script(Fault("body", 1, times=None, body=body))
     run = full_refresh(tap, sandbox, clock)
-    assert (run.code, run.records) == (1, [])
+    assert (run.code, run.records) == (0, [])
     assert "ACTIVATE_VERSION" not in run.stdout
-    assert "the API does not say how many leads there are" in run.log
+    assert "No rows of deleted leads are removed: the API sent no lead" in run.log
 
 
 def test_a_discovered_catalog_logs_no_warning(

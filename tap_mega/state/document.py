@@ -144,8 +144,6 @@ class Document:
 
     def _to_json(self) -> Json:
         own = [self._part_to_json(it) for it in self._parts]
-        if not self._others and all(it == Part() for it in self._parts.values()):
-            return {}
         stream: Json = {"partitions": [*self._others, *own]}
         if table := _to_json(self.table):
             stream["table"] = table
