@@ -1,6 +1,6 @@
 """The rules for deleted leads: see docs/deleted-leads.md, which says why.
 
-The API tells of no deletion: a deleted lead just stops being listed. So each run
+The API reports no deletion: a deleted lead just stops being listed. So each run
 compares counts, and a full refresh reads all leads when leads are gone. Nothing here
 sends a request, waits or writes.
 """
