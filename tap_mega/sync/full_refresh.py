@@ -31,6 +31,8 @@ MIN_LOOKBACK = dt.timedelta(seconds=60)
 AGE_TOLERANCE = dt.timedelta(minutes=10)
 """A daily job does not start to the second."""
 
+ALL_PERCENT = 100
+
 MAX_CHECKS = 4
 """How often a check counts if its answers differ."""
 
@@ -173,11 +175,14 @@ def find_removals(part: Part, settings: Settings) -> str:
     A key that sees fewer leads than before must not empty the table.
     """
     refresh = t.cast("Refresh", part.refresh)
-    if not refresh.read and part.anchor is None:
-        return "the API sent no lead"
+    maximum = settings.full_refresh_max_removed_percent
+    if not refresh.read and part.anchor is None and maximum < ALL_PERCENT:
+        return (
+            "the API sent no lead. If there is none, set "
+            f"'full_refresh_max_removed_percent' to {ALL_PERCENT} for one run"
+        )
     rows = part.rows_before(refresh.since(lookback_of(settings)))
     gone = (rows or 0) - refresh.old
-    maximum = settings.full_refresh_max_removed_percent
     if not rows or gone * 100 <= maximum * rows:
         return ""
     return (
