@@ -179,11 +179,11 @@ class CustomerSync:
             return
         if part.bookmark:
             yield from self._read_changes()
-        if self.part.refresh or (not part.bookmark and not self._job.reads_all):
+        is_closed = self._document.table.is_closed
+        begins = self._job.reads_all and is_closed
+        if self.part.refresh or not (part.bookmark or begins):
             yield from self.read_all()
-        elif self._document.table.is_closed and not (
-            part.is_due or self._job.reads_all
-        ):
+        elif is_closed and not (part.is_due or begins):
             yield from self._check()
 
     def read_all(self) -> Batches:
