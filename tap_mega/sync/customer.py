@@ -302,7 +302,8 @@ class CustomerSync:
     def begin_refresh(self, now: dt.datetime) -> None:
         """Begin a full refresh, by the time of the API."""
         self.part = self.part.but(refresh=Refresh(now))
-        self.is_finished = False
+        self.refresh = self._new_reader(order=CREATED_AT)
+        self._refreshing = self._read_refresh()
 
     def give_up_refresh(self) -> None:
         """Drop a full refresh that has not read all leads of all customers."""
