@@ -178,11 +178,11 @@ class CustomerSync:
             return
         if part.bookmark:
             yield from self._read_changes()
-        if self.part.refresh or (not part.bookmark and not self._job.reads_all):
+        is_closed = self._document.table.is_closed
+        begins = self._job.reads_all and is_closed
+        if self.part.refresh or not (part.bookmark or begins):
             yield from self.read_all()
-        elif self._document.table.is_closed and not (
-            part.is_due or self._job.reads_all
-        ):
+        elif is_closed and not (part.is_due or begins):
             yield from self._check()
 
     def read_all(self) -> Batches:
@@ -303,7 +303,9 @@ class CustomerSync:
     def begin_refresh(self, now: dt.datetime) -> None:
         """Begin a full refresh, by the time of the API."""
         self.part = self.part.but(refresh=Refresh(now))
-        self.is_finished = False
+        self.refresh = self._new_reader(order=CREATED_AT)
+        self.readers.append(self.refresh)
+        self._refreshing = self._read_refresh()
 
     def give_up_refresh(self) -> None:
         """Drop a full refresh that has not read all leads of all customers."""
