@@ -11,7 +11,7 @@ import typing as t
 import backoff
 from singer_sdk import RESTStream, Stream
 from singer_sdk.helpers.conform import TypeConformanceLevel
-from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage, StateMessage
+from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage
 from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
 from singer_sdk.streams.rest import HTTPRequest, PageContext
 from typing_extensions import override
@@ -27,8 +27,14 @@ from tap_mega.records.rows import Rows, row_schema
 from tap_mega.shared.errors import config_error
 from tap_mega.shared.words import counted
 from tap_mega.state.document import REPLICATION_KEY, STREAM
-from tap_mega.sync.customer import CustomerSync, Job, Tools, raise_failures
-from tap_mega.sync.run import NOTHING_REMOVED, Complete, Leads, Run
+from tap_mega.sync.customer import (
+    NOTHING_REMOVED,
+    CustomerSync,
+    Job,
+    Tools,
+    raise_failures,
+)
+from tap_mega.sync.run import Complete, Leads, Run
 
 if t.TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -93,7 +99,7 @@ class LeadsStream(RESTStream[str | None]):
             del schema["properties"]["custom_fields"]["additionalProperties"]
         else:
             del schema["properties"]["custom_fields"]
-        row_schema(schema, self._field_types, self._excluded_fields)
+        row_schema(schema, self._field_types)
         for name in self.primary_keys:
             schema["properties"][name]["maxLength"] = MAX_KEY_LENGTH
         return schema
@@ -187,7 +193,7 @@ class LeadsStream(RESTStream[str | None]):
                     case Complete():
                         self._activate(event)
                     case _:
-                        self._write_state()
+                        self.tap.state_writer.write_state(self.tap_state)
         self._log_end(run)
         raise_failures(syncs)
 
@@ -323,12 +329,6 @@ class LeadsStream(RESTStream[str | None]):
         """The state, which `Document` owns."""
         return self.tap.state
 
-    def _write_state(self) -> None:
-        """Write the records so far, and the state if it has changed."""
-        self.tap.state_writer.write_state(self.tap_state)
-        if self.tap.message_writer.has_records:  # The SDK does not repeat a state.
-            self.tap.message_writer.write_message(StateMessage(self.tap_state))
-
     @property
     @override
     def emit_activate_version_messages(self) -> bool:
@@ -350,8 +350,6 @@ class LeadsStream(RESTStream[str | None]):
             self.logger.warning(REPAIRED, f"{repaired:,}")
         for line in self._rows.warnings():
             self.logger.warning("%s", line)
-        for line in self._rows.infos():
-            self.logger.info("%s", line)
         run.progress.log_metrics(self.name, self.path, self._rows.rescued)
 
     @override
@@ -414,6 +412,12 @@ class LeadChangesStream(Stream):
     def get_records(self, context: Context | None) -> Iterable[Json]:
         """Return none: `write` writes them."""
         return ()
+
+    @property
+    @override
+    def emit_activate_version_messages(self) -> bool:
+        """False: a loader would remove all earlier versions of the leads."""
+        return False
 
     @property
     @override

@@ -13,11 +13,10 @@ from singer_sdk.helpers.capabilities import PluginCapabilities
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from tap_mega.catalog import check_catalog
 from tap_mega.cli.check import check_credentials
 from tap_mega.cli.command import MegaCommand
 from tap_mega.cli.custom_fields import MAX_PAGES, profile_fields
-from tap_mega.cli.files import ENCODING, InputFile, check_json, read_object
+from tap_mega.cli.files import read_file, read_object
 from tap_mega.cli.logs import setup_errors, silence_libraries
 from tap_mega.config.environment import (
     find_unknown_variables,
@@ -27,7 +26,7 @@ from tap_mega.config.environment import (
 from tap_mega.config.schema import SETTINGS
 from tap_mega.config.settings import Settings
 from tap_mega.config.validation import find_all_errors, find_unknown
-from tap_mega.records.writer import MegaWriter
+from tap_mega.records.writer import MegaStateWriter, MegaWriter
 from tap_mega.shared.clock import Clock
 from tap_mega.shared.errors import config_error
 from tap_mega.shared.stopping import StopFlag
@@ -40,6 +39,7 @@ if t.TYPE_CHECKING:
     from types import FrameType
 
     from singer_sdk import Stream
+    from singer_sdk.helpers._state import StateWriter
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.helpers.types import TapState
     from singer_sdk.plugin_base import _ConfigInput
@@ -51,6 +51,11 @@ ENV = "ENV"
 TEST_HELP = (
     "Check the credentials: request one page of leads per customer, and write no "
     "record. --test=schema writes the schemas, without a request."
+)
+
+CUSTOM_FIELDS_HELP = (
+    f"Read at most {MAX_PAGES} pages of leads per customer, and print which custom "
+    "fields there are, but none of their values."
 )
 
 STREAMS = (LeadsStream.name, LeadChangesStream.name)
@@ -100,10 +105,8 @@ class TapMega(Tap):
             config, errors = read_environment(config, self.config_jsonschema)
             if errors:
                 raise config_error(*errors)
-        for line in (
-            *find_unknown_variables(self.config_jsonschema),
-            *find_useless_rules(config),
-        ):
+        unknown = find_unknown_variables(self.config_jsonschema)
+        for line in (*unknown, *find_useless_rules(config)):
             self.logger.warning("%s", line)
         if isinstance(config.get("filters"), dict):
             config["filters"] = drop_nulls(config["filters"]) or None
@@ -145,19 +148,9 @@ class TapMega(Tap):
 
     @override
     def setup_mapper(self) -> None:
-        """Apply the catalog, which may change it, before the SDK maps its streams.
-
-        The SDK maps no property of a stream that is not selected, but `--test=schema`
-        selects it later.
-        """
-        streams = self.streams.values()
+        """Apply the catalog, which may change it, before the SDK maps its streams."""
+        _ = self.streams
         super().setup_mapper()
-        if self.input_catalog is None:
-            for it in streams:
-                if not it.selected:
-                    self.mapper.register_raw_stream_schema(
-                        it.name, it.schema, it.primary_keys
-                    )
 
     @override
     def load_state(self, state: dict[str, t.Any]) -> None:
@@ -187,6 +180,12 @@ class TapMega(Tap):
         found = self.document.to_json() if "document" in vars(self) else {}
         return t.cast("TapState", found)
 
+    @functools.cached_property
+    @override
+    def state_writer(self) -> StateWriter:
+        """What writes the state, without a copy of it per page."""
+        return t.cast("StateWriter", MegaStateWriter(self.message_writer))
+
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         """Note a stop signal: the run stops by itself."""
@@ -205,50 +204,39 @@ class TapMega(Tap):
         """Return the command, which logs an error as one line."""
         cls.stop = StopFlag()
         command = super().get_singer_command()
-        for param in command.params:
-            if isinstance(param.type, click.File):
-                param.type = InputFile(encoding=ENCODING)
-            if isinstance(param, click.Option) and param.name == "test":
-                param.help = TEST_HELP
-        return MegaCommand(
-            name=command.name,
-            callback=command.callback,
-            context_settings=command.context_settings,
-            params=[*command.params, cls._custom_fields_option()],
-            help=cls.__doc__,
-            logger=cls.logger,
-            stop=cls.stop,
-        )
-
-    @classmethod
-    def _custom_fields_option(cls) -> click.Option:
-        return click.Option(
+        options = {it.name: it for it in command.params if isinstance(it, click.Option)}
+        for name in ("state", "catalog"):
+            # The SDK's type opens the file, and quotes the path in errors.
+            options[name].type, options[name].callback = click.STRING, read_file
+        options["test"].help = TEST_HELP
+        # The SDK takes any other value for `all`, and prints a lead.
+        options["test"].type = click.Choice([it.value for it in CliTestOptionValue])
+        custom_fields = click.Option(
             ["--custom-fields"],
             is_flag=True,
-            help=(
-                f"Read at most {MAX_PAGES} pages of leads per customer, and print "
-                "which custom fields there are, but none of their values."
-            ),
+            help=CUSTOM_FIELDS_HELP,
             callback=cls.cb_custom_fields,
             expose_value=False,
         )
+        found = MegaCommand(
+            name=command.name,
+            callback=command.callback,
+            context_settings=command.context_settings,
+            params=[*command.params, custom_fields],
+            help=cls.__doc__,
+            logger=cls.logger,
+        )
+        found.stop = cls.stop
+        return found
 
     @classmethod
     @override
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
-        """Check the credentials, unless `--test=schema` asks for something else.
-
-        Raises:
-            BadParameter: If the value is another one: the SDK would print a lead.
-        """
-        if value not in {it.value for it in CliTestOptionValue}:
-            msg = "use --test or --test=schema"
-            raise click.BadParameter(msg, ctx, param)
-        if value != CliTestOptionValue.All.value:
-            super().cb_test(ctx, param, value)
-            return
-        check_credentials(cls._make_stream(ctx))
-        ctx.exit()
+        """Check the credentials, unless `--test=schema` asks for something else."""
+        if value == CliTestOptionValue.All.value:
+            check_credentials(cls._make_stream(ctx))
+            ctx.exit()
+        super().cb_test(ctx, param, value)
 
     @classmethod
     def cb_custom_fields(
@@ -263,11 +251,8 @@ class TapMega(Tap):
     @classmethod
     def _make_stream(cls, ctx: click.Context) -> LeadsStream:
         """Return the stream, with the settings of `--config`."""
-        given = ctx.params.get("config")
-        tap = cls(
-            config=given and given.config,
-            parse_env_config=bool(given and given.parse_env),
-        )
+        given = ctx.params["config"]
+        tap = cls(config=given.config, parse_env_config=given.parse_env)
         return t.cast("LeadsStream", tap.streams["leads"])
 
     @classmethod
@@ -285,22 +270,6 @@ class TapMega(Tap):
             if path != ENV:
                 found.config |= read_object(param.opts[0], path)
         return found
-
-    @classmethod
-    @override
-    def invoke(
-        cls,
-        *,
-        state: t.IO[str] | None = None,
-        catalog: t.IO[str] | None = None,
-        **kwargs: t.Any,
-    ) -> None:
-        """Run a sync, with a state and a catalog that are JSON objects."""
-        super().invoke(
-            state=check_json("--state", state),
-            catalog=check_json("--catalog", catalog, check_catalog),
-            **kwargs,
-        )
 
 
 def value_of(state: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -113,7 +113,19 @@ def part_of(state: Json) -> Json:
 
 def bookmark_of(state: Json) -> t.Any:
     """Return the replication key value of the only customer in a state, or None."""
-    return part_of(state).get("replication_key_value")
+    return part_of(state).get("replication_key_value") if state else None
+
+
+def state_of(config: Json, bookmark: object, **more: t.Any) -> Json:
+    """Return a state of the only customer of these settings, with a bookmark."""
+    part = {
+        "context": {"customer_id": config["customer_id"]},
+        "api_url": config["api_url"],
+        "replication_key": "updated_at",
+        "replication_key_value": bookmark,
+        **more,
+    }
+    return {"bookmarks": {"leads": {"partitions": [part]}}}
 
 
 class Written(io.BytesIO):

@@ -18,7 +18,6 @@ import yaml
 from tap_mega.config.schema import CREDENTIALS, SETTINGS, properties_of
 from tap_mega.openapi import DOCUMENT
 from tap_mega.records.conform import COLUMN
-from tap_mega.streams import LeadsStream
 from tap_mega.tap import TapMega
 from testing.sections import replace_section
 
@@ -249,7 +248,6 @@ def plugin(*, defaults: bool = False) -> Json:
     capabilities = {it.value for it in TapMega.capabilities}
     return {
         "capabilities": sorted(capabilities - UNKNOWN_CAPABILITIES),
-        "select": [f"{LeadsStream.name}.*"],  # Meltano selects all streams otherwise.
         "settings_group_validation": [sorted(CREDENTIALS), ["customers"]],
         "settings": [
             meltano_setting(*item, default=defaults)

@@ -61,8 +61,9 @@ def test_it_shows_the_counts_of_each_run(output: str) -> None:
         r"([\d,]+) leads read with (\d+) requests?; .* ([\d,]+) rows", output
     )
     (first, (read, requests, rows)) = found
-    assert first == ("2,345", "24", "2,345")
-    assert (requests, rows) == ("2", "2,348")
+    assert first == ("2,345", "25", "2,345")
+    assert 2 <= int(requests) <= 4
+    assert rows == "2,348"
     assert 140 <= int(read) < 200
 
 

@@ -23,16 +23,12 @@ if t.TYPE_CHECKING:
 
 
 def test_discovery_needs_no_settings(tap: Command) -> None:
-    """`--discover` without a configuration prints the catalog of both streams."""
+    """`--discover` without a configuration prints the catalog."""
     run = tap("--discover")
     catalog = json.loads(run.stdout)
     assert run.code == 0
-    assert [it["tap_stream_id"] for it in catalog["streams"]] == [
-        "lead_changes",
-        "leads",
-    ]
+    assert [it["tap_stream_id"] for it in catalog["streams"]] == ["leads"]
     assert stream_of(catalog)["key_properties"] == ["id"]
-    assert stream_of(catalog, "lead_changes")["key_properties"] == ["id", "updated_at"]
     for stream in catalog["streams"]:
         assert stream["replication_key"] == "updated_at"
         assert stream["replication_method"] == "INCREMENTAL"
@@ -62,13 +58,16 @@ def test_the_schema_matches_the_vendors_document(tap: Command) -> None:
 
 def test_the_schema_test_mode_sends_no_request(tap: Command, sandbox: Sandbox) -> None:
     """`--test=schema` writes the SCHEMA messages and sends no request."""
-    run = tap("--test=schema", config=sandbox.config())
+    config = {**sandbox.config(), "include_lead_changes": True}
+    run = tap("--test=schema", config=config)
     assert [(it["type"], it["stream"]) for it in run.messages] == [
         ("SCHEMA", "lead_changes"),
         ("SCHEMA", "leads"),
     ]
     for message, stream in zip(
-        run.messages, json.loads(tap("--discover").stdout)["streams"], strict=True
+        run.messages,
+        json.loads(tap("--discover", config=config).stdout)["streams"],
+        strict=True,
     ):
         assert message["schema"]["properties"] == stream["schema"]["properties"]
     assert not sandbox.requests
@@ -113,7 +112,8 @@ def test_the_command_is_installed(command: list[str | Path]) -> None:
 def test_the_catalog_of_many_customers_names_them_in_the_key(tap: Command) -> None:
     """`--discover` with `customers` has another key, and sends no request."""
     with Sandbox(leads=5, customers=3) as api:
-        run = tap("--discover", config=api.config())
+        config = {**api.config(), "include_lead_changes": True}
+        run = tap("--discover", config=config)
         assert not api.requests
     assert run.code == 0
     for name, key in (

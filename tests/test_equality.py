@@ -85,7 +85,7 @@ class PlainTap(TapMega):
     @override
     def discover_streams(self) -> list[LeadsStream]:
         """Return the only stream."""
-        return [PlainLeads(self, self.clock)]
+        return [PlainLeads(self)]
 
 
 class NoDecoder:

@@ -134,15 +134,15 @@ def as_stored(lead: dict[str, t.Any]) -> dict[str, t.Any]:
 
 
 def test_the_first_run_loads_everything(synced: Synced) -> None:
-    """The first run loads every lead, with one request per hundred."""
+    """The first run loads every lead: one request per hundred, and one for a count."""
     assert synced.rows[0] == LEADS
-    assert synced.requests[0] == 4
+    assert synced.requests[0] == 5
 
 
 def test_the_second_run_reads_the_changes_only(synced: Synced) -> None:
-    """The second run sends one or two requests, and loads the new lead."""
+    """The second run loads the new lead. Two of its requests may be for counts."""
     assert synced.rows[1] == LEADS + 1
-    assert synced.requests[1] in {1, 2}
+    assert 1 <= synced.requests[1] <= 4
 
 
 def test_the_table_equals_the_source(synced: Synced) -> None:
@@ -170,7 +170,7 @@ def test_the_table_has_its_primary_key(synced: Synced) -> None:
 
 
 def test_no_other_table_is_loaded(synced: Synced) -> None:
-    """`meltano.yml` selects `leads` only: Meltano itself would select all streams."""
+    """The second stream exists only with `include_lead_changes`."""
     tables = synced.table.select(
         "SELECT table_name FROM information_schema.tables WHERE table_schema = %s",
         SCHEMA,

@@ -41,7 +41,7 @@ def serve(sandbox: Sandbox, *fields: Json) -> None:
 def test_each_custom_field_is_a_row(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """It has the types seen, how many leads have one, and how many fit each type."""
+    """It has its column, how many leads have one, and how many fit each type."""
     fields: list[Json] = [
         {"size": 1, "when": "2026-01-31"},
         {"size": 2.5},
@@ -52,14 +52,14 @@ def test_each_custom_field_is_a_row(
     run = tap("--custom-fields", config=sandbox.config(), clock=clock)
     assert (run.code, run.errors) == (0, [])
     assert table(run) == {
-        "slug": ["column", "leads", "types seen", *READERS],
+        "slug": ["column", "leads", *READERS],
         "size": [
             "custom_field_size",
-            *("100 %", "integer, number, string"),
+            "100 %",
             *("100 %", "50 %", "75 %", "25 %", "0 %", "0 %"),
         ],
         "when": [
-            *("custom_field_when", "25 %", "string"),
+            *("custom_field_when", "25 %"),
             *("100 %", "0 %", "0 %", "0 %", "100 %", "100 %"),
         ],
     }
@@ -111,7 +111,8 @@ def test_a_sample_is_read(tap: Command, clock: FakeClock) -> None:
         offsets = [int(it.query.get("offset", 0)) for it in sandbox.requests]
     assert run.code == 0
     assert "of 1,868 leads" in run.stdout
-    assert offsets == 2 * [0, 100, 200, 400, 500, 600, 800, 900, 1000, 1200]
+    pages = [0, 100, 200, 400, 500, 600, 800, 900, 1000, 1200]
+    assert sorted(offsets) == sorted(2 * pages)
     assert clock.sleeps == []
 
 
@@ -137,8 +138,8 @@ def test_the_quota_is_not_waited_for(
     assert "of 200 leads" in run.stdout
     (line,) = run.errors
     assert line == (
-        "The custom fields could be read from 2 pages only: the API answered 429: the "
-        "key has no quota left. Run again at 08:07 UTC, in 7 min"
+        "Not all leads could be read: the API answered 429: the key has no quota left. "
+        "Run again at 08:07 UTC, in 7 min"
     )
 
 

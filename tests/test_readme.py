@@ -104,7 +104,8 @@ def make_project(parent: Path, api_url: str, pip_url: str = "-e ../tap-mega") ->
     (parent / "tap-mega").symlink_to(ROOT)
     run_in(parent, "meltano init project")
     block = PASTED.replace("-e ../tap-mega", pip_url)
-    block = block.replace("    config:", f"    config:\n      api_url: {api_url}", 1)
+    more = f"    config:\n      api_url: {api_url}\n      full_refresh_min_age_days: 0"
+    block = block.replace("    config:", more, 1)
     with (parent / "project" / "meltano.yml").open("a", encoding="utf-8") as file:
         file.write(block)
     return parent / "project"
@@ -300,3 +301,18 @@ def test_what_a_person_makes_is_ignored() -> None:
     patterns = [".env", *page.partition("```\n.env\n")[2].partition("```")[0].split()]
     for name in names:
         assert [it for it in patterns if fnmatch.fnmatch(name.rstrip("/"), it)], name
+
+
+def test_rows_of_deleted_leads_are_marked(own: Own) -> None:
+    """The same job marks the rows of leads that are gone, and of no others."""
+    _, rows = own.rows
+    assert {row["id"] for row in rows if row["_sdc_deleted_at"]} == own.deleted
+
+
+def test_no_other_table_is_loaded(own: Own) -> None:
+    """The second stream exists only with `include_lead_changes`."""
+    found = own.table.select(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = %s",
+        SCHEMA,
+    )
+    assert found == [{"table_name": "leads"}]

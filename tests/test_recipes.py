@@ -123,7 +123,6 @@ def test_a_dropped_field_is_absent(
     assert run.leads == leads
 
 
-@pytest.mark.xfail(reason="to come")
 def test_an_excluded_custom_field_is_absent(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:

@@ -7,7 +7,7 @@ import typing as t
 import pytest
 
 from sandbox import Sandbox
-from tap_mega.records.flatten import filtered_streams, replaced_streams
+from tap_mega.records.flatten import Shape
 from tap_mega.tap import TapMega
 
 if t.TYPE_CHECKING:
@@ -51,14 +51,14 @@ def test_a_map_that_keeps_the_key_keeps_each_lead_once(
 ) -> None:
     """The key may have another name, but is made of the whole key, and only of it."""
     stream = stream_with({"leads": definition}, stream_map_config={"salt": "x"})
-    assert replaced_streams(stream) == ({"leads"} if has_key else set())
+    assert Shape(stream).replaced == ({"leads"} if has_key else set())
 
 
 def test_an_alias_may_be_an_expression() -> None:
     """The SDK evaluates it, so a filter is found by the name of the result."""
     definition = {"__alias__": "'my_' + __stream_name__", "__filter__": "score > 5"}
     stream = stream_with({"leads": {**RENAMED, **definition}})
-    assert replaced_streams(stream) == filtered_streams(stream) == {"my_leads"}
+    assert Shape(stream).replaced == Shape(stream).filtered == {"my_leads"}
 
 
 def test_added_streams_count_by_themselves() -> None:
@@ -70,8 +70,8 @@ def test_added_streams_count_by_themselves() -> None:
     }
     copy = {"__source__": "leads", **RENAMED}
     stream = stream_with({"history": history, "copy": copy})
-    assert replaced_streams(stream) == {"leads", "copy"}
-    assert filtered_streams(stream) == {"history"}
+    assert Shape(stream).replaced == {"leads", "copy"}
+    assert Shape(stream).filtered == {"history"}
 
 
 def test_with_customers_the_whole_key_counts() -> None:
@@ -86,4 +86,4 @@ def test_with_customers_the_whole_key_counts() -> None:
     ):
         settings = {**config, "stream_maps": {"leads": definition}}
         stream = TapMega(config=settings).streams["leads"]
-        assert replaced_streams(stream) == names
+        assert Shape(stream).replaced == names

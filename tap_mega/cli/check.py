@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import typing as t
 
-from singer_sdk.exceptions import FatalAPIError
-
-from tap_mega.cli.trial import Postponed, new_syncs, try_each
+from tap_mega.cli.trial import new_syncs, try_each
 from tap_mega.shared.timestamps import from_epoch
 from tap_mega.shared.words import counted, format_duration
 from tap_mega.sync.customer import next_result, raise_failures
 from tap_mega.sync.progress import why_no_leads
 
 if t.TYPE_CHECKING:
-    from tap_mega.api.page import Page
     from tap_mega.cli.trial import Pages
     from tap_mega.streams import LeadsStream
     from tap_mega.sync.customer import CustomerSync
     from tap_mega.tap import TapMega
 
 ADVICE = "Run --test again later"
+NOT_CHECKED = "The credentials could not be checked"
+VALID = "Customer %s: The credentials are valid, and the token may read leads%s"
 
 
 def check_credentials(stream: LeadsStream) -> None:
-    """Log a line for each customer whose credentials the API does not refuse.
+    """Log a line for each customer whose credentials the API accepts.
 
     Raises:
-        FatalAPIError: If it refuses those of some customers, with a line each.
+        FatalAPIError: If it refuses those of some customers, or has no quota left for
+            them, with a line each.
     """
     syncs = new_syncs(stream, ADVICE)
-    for sync, step in try_each(stream, syncs, _first_page):
-        try:
-            line = _result(sync, step, stream.tap)
-        except FatalAPIError as error:
-            sync.failure = error
-        else:
-            stream.logger.info("Customer %s: %s", sync.customer_id, line)
+    for sync, page in try_each(stream, syncs, _first_page, NOT_CHECKED):
+        what = _first_load(sync, page.took, stream.tap)
+        stream.logger.info(VALID, sync.customer_id, what)
     raise_failures(syncs)
 
 
@@ -43,24 +39,6 @@ def _first_page(sync: CustomerSync) -> Pages:
     page = yield from next_result(sync.changes.pages(sync.since()))
     if page:
         yield page
-
-
-def _result(sync: CustomerSync, step: Page | Postponed, tap: TapMega) -> str:
-    """Return what the first page of a customer tells, or when to check again.
-
-    A 429 says nothing about the credentials: an API may count a request before it
-    checks the token.
-
-    Raises:
-        FatalAPIError: If a failure is the reason for a wait, and not the quota.
-    """
-    if isinstance(step, Postponed):
-        line = step.line("The credentials could not be checked", tap.clock)
-        if step.wait.is_retry:
-            raise FatalAPIError(line)
-        return line
-    what = _first_load(sync, step.took, tap)
-    return f"The credentials are valid, and the token may read leads{what}"
 
 
 def _first_load(sync: CustomerSync, per_request: float, tap: TapMega) -> str:

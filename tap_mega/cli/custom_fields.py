@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import collections
-import decimal
 import json
 import typing as t
 
-from singer_sdk.exceptions import FatalAPIError
-
 from tap_mega.api.retry import RETRY_ADVICE
-from tap_mega.cli.trial import Postponed, new_syncs, try_each
+from tap_mega.cli.trial import new_syncs, try_each
 from tap_mega.records.custom_fields import READERS, column, read_as
 from tap_mega.shared.errors import config_error
 from tap_mega.sync.customer import raise_failures
@@ -26,59 +23,26 @@ MAX_PAGES = 10
 
 EXCLUDED = "Set the setting 'include_custom_fields' to true to read custom fields"
 
+NOT_READ = "Not all leads could be read"
+
 MIN_SHARE = 0.95
 """A type is proposed if so many of the values can be read as that."""
 
 PROPOSALS = ("integer", "number", "boolean", "date", "date-time")
 """Types from narrow to wide. Any value that is not one of them is a `string`."""
 
-JSON_TYPES = {
-    bool: "boolean",
-    int: "integer",
-    decimal.Decimal: "number",
-    float: "number",
-    str: "string",
-    list: "array",
-    dict: "object",
-}
-
-
-class Field:
-    """What was seen of a custom field."""
-
-    def __init__(self) -> None:
-        """Start with nothing seen."""
-        self.values = 0
-        """In how many leads it is not null."""
-        self.types: set[str] = set()
-        self._readable: collections.Counter[str] = collections.Counter()
-
-    def add(self, value: object) -> None:
-        """Count a value."""
-        self.values += 1
-        self.types.add(JSON_TYPES[type(value)])
-        self._readable.update(
-            kind for kind in READERS if read_as(kind, value) is not None
-        )
-
-    def share(self, kind: str) -> float:
-        """Return which share of the values can be read as a type."""
-        return self._readable[kind] / self.values
-
-    def proposal(self) -> str:
-        """Return the type to use: the narrowest one that fits nearly all values."""
-        fits = (kind for kind in PROPOSALS if self.share(kind) >= MIN_SHARE)
-        return next(fits, "string")
-
 
 class Profile:
     """The custom fields of the leads that were read."""
 
-    def __init__(self, excluded: Collection[str] = ()) -> None:
+    def __init__(self, excluded: Collection[str]) -> None:
         """Start with nothing read, and leave out excluded fields."""
         self.leads = 0
         self._excluded = excluded
-        self._fields: dict[str, Field] = {}
+        self._values: collections.Counter[str] = collections.Counter()
+        """In how many leads a field is not null."""
+        self._readable: collections.Counter[tuple[str, str]] = collections.Counter()
+        """How many values of a field can be read as a type."""
 
     def add(self, leads: Sequence[Lead]) -> None:
         """Count the custom fields of leads."""
@@ -87,32 +51,40 @@ class Profile:
             fields = lead.get("custom_fields")
             for slug, value in fields.items() if isinstance(fields, dict) else ():
                 if value is not None and slug not in self._excluded:
-                    self._fields.setdefault(slug, Field()).add(value)
+                    kinds = [it for it in READERS if read_as(it, value) is not None]
+                    self._values[slug] += 1
+                    self._readable.update((slug, kind) for kind in kinds)
 
     def lines(self) -> Iterator[str]:
         """Yield the table, and what to put into the settings."""
-        if not self._fields:
+        if not self._values:
             yield f"None of {self.leads:,} leads has a custom field."
             return
-        fields = dict(sorted(self._fields.items()))
-        head = ["slug", "column", "leads", "types seen", *READERS]
-        yield from _format_table(
-            [head, *(self._row(slug, it) for slug, it in fields.items())]
-        )
+        slugs = sorted(self._values)
+        head = ["slug", "column", "leads", *READERS]
+        yield from _format_table([head, *map(self._row, slugs)])
         yield ""
         yield f"'leads': how many of {self.leads:,} leads, spread evenly, have a value."
         yield "'column': the name of its column, once the settings give it a type."
         yield "'string' to 'date-time': how many of the values can be read so."
         yield f"These types fit at least {_percent(MIN_SHARE)} of the values:"
         yield ""
-        types = {slug: it.proposal() for slug, it in fields.items()}
+        types = {slug: self._proposal(slug) for slug in slugs}
         yield json.dumps({"custom_field_types": types}, indent=2)
 
-    def _row(self, slug: str, field: Field) -> list[str]:
-        shares = (_percent(field.share(kind)) for kind in READERS)
-        leads = _percent(field.values / self.leads)
-        names = (_printable(slug), _printable(column(slug)))
-        return [*names, leads, ", ".join(sorted(field.types)), *shares]
+    def _row(self, slug: str) -> list[str]:
+        """Return the cells of a field. Its slug can hold anything."""
+        shares = [self._values[slug] / self.leads]
+        shares += [self._share(slug, kind) for kind in READERS]
+        return [_printable(slug), column(slug), *map(_percent, shares)]
+
+    def _share(self, slug: str, kind: str) -> float:
+        return self._readable[slug, kind] / self._values[slug]
+
+    def _proposal(self, slug: str) -> str:
+        """Return the type to use: the narrowest one that fits nearly all values."""
+        fits = (it for it in PROPOSALS if self._share(slug, it) >= MIN_SHARE)
+        return next(fits, "string")
 
 
 def profile_fields(stream: LeadsStream) -> Iterator[str]:
@@ -126,13 +98,8 @@ def profile_fields(stream: LeadsStream) -> Iterator[str]:
         raise config_error(EXCLUDED)
     profile = Profile(stream.config.get("exclude_custom_fields") or ())
     syncs = new_syncs(stream, RETRY_ADVICE)
-    for sync, step in try_each(stream, syncs, lambda sync: sync.sample(MAX_PAGES)):
-        if isinstance(step, Postponed):
-            count = sync.changes.pages_read
-            line = f"The custom fields could be read from {count} pages only"
-            sync.failure = FatalAPIError(step.line(line, stream.tap.clock))
-        else:
-            profile.add(step.leads)
+    for _, page in try_each(stream, syncs, lambda it: it.sample(MAX_PAGES), NOT_READ):
+        profile.add(page.leads)
     if profile.leads or not any(sync.failure for sync in syncs):
         yield from profile.lines()
     raise_failures(syncs)

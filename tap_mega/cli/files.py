@@ -8,16 +8,12 @@ import re
 import typing as t
 from pathlib import Path
 
-import click
-from typing_extensions import override
-
 from tap_mega.api.page import refuse
+from tap_mega.catalog import check_catalog
 from tap_mega.shared.errors import config_error
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from singer_sdk.exceptions import ConfigValidationError
+    import click
 
 ENCODING = "utf-8-sig"
 """UTF-8. A byte-order mark, which editors of Windows write, is left out."""
@@ -26,95 +22,52 @@ PATH = re.compile(r"[\w ~./\\:-]+\.[a-zA-Z]{1,5}")
 """What is plainly the path of a file, and neither JSON nor a token."""
 
 
-class InputFile(click.File):
-    """A file that an option names. An error names the option, and maybe the file."""
-
-    @override
-    def convert(
-        self,
-        value: t.Any,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> t.Any:
-        """Open the file."""
-        try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter:
-            option = param.opts[0] if param else "An option"
-            raise unreadable(option, value) from None
-
-
-def unreadable(option: str, path: str) -> ConfigValidationError:
-    """Return the error for a file that cannot be read."""
-    name = _name(path)
-    msg = f"{option} must name a file: the file{name} is missing or cannot be read"
-    return config_error(msg)
-
-
-def read_object(option: str, path: str) -> dict[str, t.Any]:
+def read_object(option: str, path: str, default: str = "") -> dict[str, t.Any]:
     """Return the JSON object that a file holds.
+
+    Args:
+        option: The option that names the file.
+        path: The file. If it may be JSON or a token instead, no error quotes it.
+        default: What an empty file stands for.
 
     Raises:
         ConfigValidationError: If it cannot be read, or is something else.
     """
-    try:
-        return parse_object(option, path, Path(path).read_text(ENCODING))
-    except OSError:
-        raise unreadable(option, path) from None
-    except UnicodeDecodeError as error:
-        raise not_json(option, path, error) from None
-
-
-def parse_object(option: str, path: str, text: str) -> dict[str, t.Any]:
-    """Return the JSON object that is the content of a file.
-
-    Raises:
-        ConfigValidationError: If it is something else.
-    """
-    content, reason = None, None
+    name = f"the file '{path}'" if PATH.fullmatch(path) else "the file"
+    msg = f"{option} must name a file that holds a JSON object"
     try:
         # Without white space at the end, what is cut off is missing in the last line.
-        content = json.loads(text.rstrip(), parse_constant=refuse)
+        text = Path(path).read_text(ENCODING).rstrip()
+        content = json.loads(text or default, parse_constant=refuse)
+    except OSError:
+        msg = f"{option} must name a file: {name} is missing or cannot be read"
     except (ValueError, RecursionError) as error:
-        reason = error
-    if not isinstance(content, dict):
-        raise not_json(option, path, reason)
-    return content
+        msg += _place(error, name)
+    else:
+        if isinstance(content, dict):
+            return content
+    raise config_error(msg) from None
 
 
-def not_json(option: str, path: str, reason: Exception | None) -> ConfigValidationError:
-    """Return the error for a file that is not a JSON object, and where it is not."""
-    msg = f"{option} must name a file that holds a JSON object"
-    line, column = (getattr(reason, name, None) for name in ("lineno", "colno"))
-    if line is None:
-        return config_error(msg)
-    file = f"the file{_name(path)}"
-    return config_error(f"{msg}: {file} is not JSON at line {line}, column {column}")
+def _place(error: Exception, name: str) -> str:
+    """Return where a file is not JSON, if it is text."""
+    if isinstance(error, json.JSONDecodeError):
+        return f": {name} is not JSON at line {error.lineno}, column {error.colno}"
+    return ""
 
 
-def _name(path: str) -> str:
-    """Return the name of a file for a message.
-
-    Whoever gives JSON or a token instead of a path must not find it in the log.
-    """
-    return f" '{path}'" if PATH.fullmatch(path) else ""
-
-
-def check_json(
-    option: str, file: t.IO[str] | None, check: Callable[[object], None] | None = None
+def read_file(
+    _ctx: click.Context, param: click.Parameter, path: str | None
 ) -> t.IO[str] | None:
-    """Return a file again, after checking what it holds; None if that is nothing.
+    """Return the file of an option, as the SDK reads it, after checking it.
 
     Raises:
-        ConfigValidationError: If it is not a JSON object, or if the check fails.
+        ConfigValidationError: If it is not a JSON object, or not a catalog.
     """
-    if file is None:
+    if path is None:
         return None
-    try:
-        text = file.read()
-    except UnicodeDecodeError as error:
-        raise not_json(option, file.name, error) from None
-    content = parse_object(option, file.name, text if text.strip() else "{}")
-    if check:
-        check(content)
-    return io.StringIO(text) if content else None
+    # A state may be empty, as before the first run.
+    content = read_object(param.opts[0], path, "{}" if param.name == "state" else "")
+    if param.name == "catalog":
+        check_catalog(content)
+    return io.StringIO(json.dumps(content))

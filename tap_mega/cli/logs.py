@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 import sys
 import typing as t
-from logging import LogRecord
 
 from singer_sdk.logging import ConsoleFormatter
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LEVEL_VARIABLES = ("TAP_MEGA_LOGLEVEL", "LOGLEVEL")
-CONFIG_VARIABLE = "SINGER_SDK_LOG_CONFIG"
+LEVEL_VARIABLE = "TAP_MEGA_LOGLEVEL"
 
 QUIET_LIBRARIES = {
     "urllib3": logging.ERROR,
@@ -24,9 +21,6 @@ QUIET_LIBRARIES = {
     "singer_sdk.mapper": logging.INFO,
 }
 """Below these levels, libraries log the query, which may hold an e-mail, or a lead."""
-
-UNHELPFUL = ("Skipping parse of env var settings", "Added '%s' as child stream")
-"""How lines of the SDK begin that say nothing to a user."""
 
 
 def silence_libraries() -> None:
@@ -39,25 +33,18 @@ def silence_libraries() -> None:
         for library, level in QUIET_LIBRARIES.items():
             if f"{name}.".startswith(f"{library}."):
                 logging.getLogger(name).addFilter(_at_least(level))
-    logging.getLogger("tap-mega").addFilter(_helps)
+    logging.getLogger("tap-mega").addFilter(_is_true)
 
 
-def _helps(record: LogRecord) -> bool:
-    """Drop lines of the SDK that help nobody.
-
-    The tap does read variables, and its second stream may not be selected.
-    """
-    return not str(record.msg).startswith(UNHELPFUL)
+def _is_true(record: logging.LogRecord) -> bool:
+    """Drop the SDK's line that variables are not read: the tap reads them itself."""
+    return record.msg != "Skipping parse of env var settings..."
 
 
 @functools.cache
-def _at_least(level: int) -> Callable[[LogRecord], bool]:
+def _at_least(level: int) -> Callable[[logging.LogRecord], bool]:
     """Return the same filter each time: a logger does not keep it twice."""
-
-    def keep(record: LogRecord) -> bool:
-        return record.levelno >= level
-
-    return keep
+    return lambda record: record.levelno >= level
 
 
 @contextlib.contextmanager
@@ -67,32 +54,16 @@ def setup_errors() -> Iterator[None]:
     Raises:
         SystemExit: After that line.
     """
-    for variable in LEVEL_VARIABLES:
-        _check_level(variable)
     try:
         yield
-        for handler in logging.root.handlers:
-            handler.format(LogRecord("", logging.INFO, "", 0, "", None, None))
     except Exception as error:  # noqa: BLE001 - a configuration can call anything
-        reason = str(error).partition("\n")[0]
-        _exit(
-            f"{CONFIG_VARIABLE} must name a YAML file that configures Python's "
-            f"logging: {reason}"
+        console = logging.StreamHandler(sys.stderr)
+        console.setFormatter(ConsoleFormatter())
+        logging.basicConfig(handlers=[console], force=True)
+        logging.getLogger("tap-mega").error(  # noqa: TRY400 - without a traceback
+            "The log cannot be set up: %s. Check the variables %s, LOGLEVEL and "
+            "SINGER_SDK_LOG_CONFIG",
+            str(error).partition("\n")[0],
+            LEVEL_VARIABLE,
         )
-
-
-def _check_level(variable: str) -> None:
-    """Check the level that a variable names. One that is empty counts as not set."""
-    levels, value = logging.getLevelNamesMapping(), os.environ.get(variable)
-    if value == "":
-        del os.environ[variable]
-    elif value and value.upper() not in levels:
-        _exit(f"{variable} must be one of {', '.join(levels)}")
-
-
-def _exit(line: str) -> t.NoReturn:
-    console = logging.StreamHandler(sys.stderr)
-    console.setFormatter(ConsoleFormatter())
-    logging.basicConfig(handlers=[console], force=True)
-    logging.getLogger("tap-mega").error("%s", line)
-    sys.exit(1)
+        sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from singer_sdk.exceptions import FatalAPIError
@@ -29,20 +30,6 @@ MAX_WAIT_SECONDS = 5
 """Somebody waits for the result: a longer wait is a result by itself."""
 
 
-class Postponed(t.NamedTuple):
-    """A wait that is too long."""
-
-    wait: Wait
-
-    def line(self, what: str, clock: Clock) -> str:
-        """Return what could not be done because of the wait, and when to run again."""
-        time = from_epoch(clock.time() + self.wait.seconds)
-        return (
-            f"{what}: {self.wait.reason}. Run again at {time:%H:%M} UTC, in "
-            f"{format_duration(self.wait.seconds)}"
-        )
-
-
 class NoLimits:
     """Waits are short, and need no line."""
 
@@ -67,42 +54,43 @@ def try_each(
     stream: LeadsStream,
     syncs: Sequence[CustomerSync],
     pages: Callable[[CustomerSync], Pages],
-) -> Iterator[tuple[CustomerSync, Page | Postponed]]:
+    failure: str,
+) -> Iterator[tuple[CustomerSync, Page]]:
     """Yield the pages of all customers, and keep their failures.
 
     Args:
         stream: The stream, whose settings are valid.
         syncs: The customers.
-        pages: What to request for a customer. A long wait ends it.
+        pages: What to request for a customer.
+        failure: What could not be done, if a long wait ends it.
     """
-    tap = stream.tap
     with stream.sender() as send:
         scheduler: Scheduler[CustomerSync] = Scheduler(
             send,
-            tap.settings.request_timeout,
+            stream.tap.settings.request_timeout,
             limits=NoLimits(),
-            clock=tap.clock,
-            stop=tap.stop,
+            clock=stream.tap.clock,
+            stop=stream.tap.stop,
         )
-        steps = {sync: _without_long_waits(pages(sync)) for sync in syncs}
+        steps = {
+            it: _fail_at_long_wait(pages(it), failure, stream.tap.clock) for it in syncs
+        }
         for sync, step in scheduler.turns(steps):
             if isinstance(step, FatalAPIError):
                 sync.failure = step
             elif step is not None:
-                yield sync, t.cast("Page | Postponed", step)
+                yield sync, step
 
 
-def _without_long_waits(
-    pages: Pages,
-) -> Generator[Request | Wait | Page | Postponed, Answer, None]:
+def _fail_at_long_wait(pages: Pages, failure: str, clock: Clock) -> Pages:
     """Yield what a reader yields, until a long wait."""
     answer: Answer = None
-    while True:
-        try:
+    with contextlib.suppress(StopIteration):
+        while True:
             step = pages.send(answer)
-        except StopIteration:
-            return
-        if isinstance(step, Wait) and step.seconds > MAX_WAIT_SECONDS:
-            yield Postponed(step)
-            return
-        answer = yield step
+            if isinstance(step, Wait) and step.seconds > MAX_WAIT_SECONDS:
+                at = f"{from_epoch(clock.time() + step.seconds):%H:%M} UTC"
+                when = f"{at}, in {format_duration(step.seconds)}"
+                msg = f"{failure}: {step.reason}. Run again at {when}"
+                raise FatalAPIError(msg)
+            answer = yield step

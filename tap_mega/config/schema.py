@@ -13,6 +13,7 @@ if t.TYPE_CHECKING:
 UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 TOKEN = rf"^(?!(mega_\.*|{UUID})$)[\x21-\x7e]+$(?!\n)"
 """Visible ASCII, but neither a placeholder nor a customer ID."""
+TOKEN_TYPE = th.StringType(pattern=TOKEN)
 
 PRINTABLE_ASCII = r"^[\x21-\x7e][\x20-\x7e]*$(?!\n)"
 
@@ -28,280 +29,221 @@ MAX_TRIES = 1000
 FIELD_TYPES = ["string", "integer", "number", "boolean", "date", "date-time"]
 """The types that a column of a custom field can have."""
 
+
+def _setting(
+    name: str, kind: t.Any, description: str, *, title: str = "", **extra: t.Any
+) -> th.Property[t.Any]:
+    """Return a setting. Its title is its name in words, unless it has another one."""
+    title = title or name.replace("_", " ").capitalize()
+    return th.Property(name, kind, description=description, title=title, **extra)
+
+
 SETTINGS: Schema = th.PropertiesList(
-    th.Property(
+    _setting(
         "auth_token",
-        th.StringType(pattern=TOKEN),
-        secret=True,
+        TOKEN_TYPE,
+        "The Personal Access Token that MEGA issued, `mega_…`. It needs the scope "
+        "`public_api:leads:read`.",
         title="Personal Access Token",
-        description=(
-            "The Personal Access Token that MEGA issued, `mega_…`. It needs the scope "
-            "`public_api:leads:read`."
-        ),
+        secret=True,
     ),
-    th.Property(
+    _setting(
         "customer_id",
         th.UUIDType,
+        "The UUID of the customer that the token is locked to.",
         title="Customer ID",
-        description="The UUID of the customer that the token is locked to.",
     ),
-    th.Property(
+    _setting(
         "customers",
         th.ArrayType(
             th.ObjectType(
                 th.Property("customer_id", th.UUIDType, required=True),
-                th.Property(
-                    "auth_token",
-                    th.StringType(pattern=TOKEN),
-                    required=True,
-                    secret=True,
-                ),
+                th.Property("auth_token", TOKEN_TYPE, required=True, secret=True),
                 additional_properties=False,
             ),
         ),
+        "Many customers in one run, instead of `customer_id` and `auth_token`: a list "
+        "of objects, each with these two.",
         secret=True,
-        title="Customers",
-        description=(
-            "Many customers in one run, instead of `customer_id` and `auth_token`: a "
-            "list of objects, each with these two."
-        ),
     ),
-    th.Property(
+    _setting(
         "start_date",
         th.DateTimeType,
-        title="Start date",
-        description=(
-            "The earliest `updated_at` to read when there is no bookmark: a date or a "
-            "date-time, in UTC if it names no zone. By default, all leads are read."
-        ),
+        "The earliest `updated_at` to read when there is no bookmark: a date or a "
+        "date-time, in UTC if it names no zone. By default, all leads are read.",
     ),
-    th.Property(
+    _setting(
         "end_date",
         th.DateTimeType,
-        title="End date",
-        description=(
-            "Read only leads with an `updated_at` before this date or date-time, which "
-            "must be after `start_date`."
-        ),
+        "Read only leads with an `updated_at` before this date or date-time, which "
+        "must be after `start_date`.",
     ),
-    th.Property(
+    _setting(
         "include_custom_fields",
         th.BooleanType,
+        "Whether to read `custom_fields`. To keep only the columns of "
+        "`custom_field_types`, leave this true and deselect the property.",
         default=True,
-        title="Include custom fields",
-        description=(
-            "Whether to read `custom_fields`. To keep only the columns of "
-            "`custom_field_types`, leave this true and deselect the property."
-        ),
     ),
-    th.Property(
+    _setting(
         "custom_field_types",
         th.ObjectType(additional_properties=th.StringType(allowed_values=FIELD_TYPES)),
-        title="Custom field types",
-        description=(
-            "Custom fields that get a column of their own, `custom_field_SLUG`: an "
-            "object of slugs, each with `string`, `integer`, `number`, `boolean`, "
-            "`date` or `date-time`."
-        ),
+        "Custom fields that get a column of their own, `custom_field_SLUG`: an object "
+        "of slugs, each with `string`, `integer`, `number`, `boolean`, `date` or "
+        "`date-time`.",
     ),
-    th.Property(
+    _setting(
         "exclude_custom_fields",
         th.ArrayType(th.StringType(min_length=1)),
-        title="Exclude custom fields",
-        description=(
-            "Custom fields that are never sent, neither in `custom_fields` nor as "
-            "columns: a list of slugs."
-        ),
+        "Custom fields that are never sent, neither in `custom_fields` nor as "
+        "columns: a list of slugs.",
     ),
-    th.Property(
+    _setting(
         "filters",
         th.ObjectType(
-            th.Property(
+            _setting(
                 "status",
                 th.StringType(min_length=1),
-                title="Status",
-                description=(
-                    "Only leads with this status, such as `active`, `won`, `lost`, "
-                    "`nurture` or `archived`."
-                ),
+                "Only leads with this status, such as `active`, `won`, `lost`, "
+                "`nurture` or `archived`.",
             ),
-            th.Property(
+            _setting(
                 "stage_id",
                 th.UUIDType,
+                "Only leads in the pipeline stage with this UUID.",
                 title="Stage ID",
-                description="Only leads in the pipeline stage with this UUID.",
             ),
-            th.Property(
+            _setting(
                 "search",
                 th.StringType(min_length=1),
-                title="Search",
-                description=(
-                    "Only leads whose name, e-mail or phone matches this text. A "
-                    "phone matches in any notation."
-                ),
+                "Only leads whose name, e-mail or phone matches this text. A phone "
+                "matches in any notation.",
             ),
-            th.Property(
+            _setting(
                 "created_since",
                 th.DateTimeType,
-                title="Created since",
-                description="Only leads created at or after this date or date-time.",
+                "Only leads created at or after this date or date-time.",
             ),
-            th.Property(
+            _setting(
                 "lead_line",
                 th.StringType,
+                "Only leads with this lead line: `buyer` or `seller`.",
                 allowed_values=["buyer", "seller"],
-                title="Lead line",
-                description="Only leads with this lead line: `buyer` or `seller`.",
             ),
             additional_properties=False,
         ),
-        title="Filters",
-        description=(
-            "Which leads to read. The API does the filtering. A sync starts over if "
-            "the filters have changed since its bookmark was saved."
-        ),
+        "Which leads to read. The API does the filtering. A sync starts over if the "
+        "filters have changed since its bookmark was saved.",
     ),
-    th.Property(
+    _setting(
         "lookback_seconds",
         th.IntegerType(minimum=0, maximum=MAX_SECONDS),
-        default=60,
+        "How many seconds before the bookmark a sync starts, to catch changes that "
+        "the API stored late.",
         title="Look-back",
-        description=(
-            "How many seconds before the bookmark a sync starts, to catch changes "
-            "that the API stored late."
-        ),
+        default=60,
     ),
-    th.Property(
+    _setting(
         "page_size",
         th.IntegerType(minimum=1, maximum=100),
+        "Leads per request. The API counts requests, so less than 100 is slower.",
         default=100,
-        title="Page size",
-        description=(
-            "Leads per request. The API counts requests, so less than 100 is slower."
-        ),
     ),
-    th.Property(
+    _setting(
         "requests_per_minute",
         th.IntegerType(minimum=0, maximum=1_000_000),
+        "Maximum requests per minute. The default is the API's limit; 0 turns pacing "
+        "off.",
         default=60,
-        title="Requests per minute",
-        description=(
-            "Maximum requests per minute. The default is the API's limit; 0 turns "
-            "pacing off."
-        ),
     ),
-    th.Property(
+    _setting(
         "requests_per_hour",
         th.IntegerType(minimum=0, maximum=1_000_000),
+        "Maximum requests per hour. The default is the API's limit; 0 turns pacing "
+        "off.",
         default=1000,
-        title="Requests per hour",
-        description=(
-            "Maximum requests per hour. The default is the API's limit; 0 turns "
-            "pacing off."
-        ),
     ),
-    th.Property(
+    _setting(
         "max_wait_seconds",
         th.IntegerType(minimum=0, maximum=MAX_SECONDS),
-        default=3900,
+        "Maximum seconds of a single wait for quota. If a longer one is needed, the "
+        "run stops, and the next run resumes there.",
         title="Longest wait",
-        description=(
-            "Maximum seconds of a single wait for quota. If a longer one is needed, "
-            "the run stops, and the next run resumes there."
-        ),
+        default=3900,
     ),
-    th.Property(
+    _setting(
         "max_run_seconds",
         th.IntegerType(minimum=1, maximum=MAX_SECONDS),
+        "Maximum seconds per run. The run stops before the next request, and the next "
+        "run resumes there.",
         title="Longest run",
-        description=(
-            "Maximum seconds per run. The run stops before the next request, and the "
-            "next run resumes there."
-        ),
     ),
-    th.Property(
+    _setting(
         "request_timeout",
         th.NumberType(exclusive_minimum=0, maximum=86400),
+        "Maximum seconds per attempt, until the whole response is there.",
         default=60,
-        title="Request timeout",
-        description="Maximum seconds per attempt, until the whole response is there.",
     ),
-    th.Property(
+    _setting(
         "backoff_max_tries",
         th.IntegerType(minimum=1, maximum=MAX_TRIES),
-        default=10,
+        "Maximum attempts per request. Waiting for quota does not count.",
         title="Maximum tries",
-        description=("Maximum attempts per request. Waiting for quota does not count."),
+        default=10,
     ),
-    th.Property(
+    _setting(
         "api_url",
         th.URIType,
-        default="https://app.gomega.ai",
+        "Where the API is: an https URL, or an http URL of this machine, such as that "
+        "of the sandbox.",
         title="API URL",
-        description=(
-            "Where the API is: an https URL, or an http URL of this machine, such as "
-            "that of the sandbox."
-        ),
+        default="https://app.gomega.ai",
     ),
-    th.Property(
+    _setting(
         "user_agent",
         th.StringType(pattern=PRINTABLE_ASCII),
-        title="User agent",
-        description=(
-            "The User-Agent header of each request. The default is `tap-mega/` and the "
-            "version."
-        ),
+        "The User-Agent header of each request. The default is `tap-mega/` and the "
+        "version.",
     ),
-    th.Property(
+    _setting(
         "emit_activate_version_messages",
         th.BooleanType,
-        default=False,
+        "Whether to find leads that were deleted or merged in MEGA, and let the "
+        "loader remove their rows. No other job may write into the table.",
         title="Emit ACTIVATE_VERSION",
-        description=(
-            "Whether to find leads that were deleted or merged in MEGA, and let the "
-            "loader remove their rows. No other job may write into the table."
-        ),
+        default=False,
     ),
-    th.Property(
+    _setting(
         "full_refresh_min_age_days",
         th.IntegerType(minimum=0, maximum=MAX_DAYS),
-        default=1,
+        "With `emit_activate_version_messages`: after a full refresh has begun, the "
+        "next one begins at least this many days later.",
         title="Shortest time between full refreshes",
-        description=(
-            "With `emit_activate_version_messages`: after a full refresh has begun, "
-            "the next one begins at least this many days later."
-        ),
+        default=1,
     ),
-    th.Property(
+    _setting(
         "full_refresh_max_age_days",
         th.IntegerType(minimum=1, maximum=MAX_DAYS),
-        default=7,
+        "With `emit_activate_version_messages`: after a full refresh has begun, the "
+        "next one begins at most this many days later.",
         title="Longest time between full refreshes",
-        description=(
-            "With `emit_activate_version_messages`: after a full refresh has begun, "
-            "the next one begins at most this many days later."
-        ),
+        default=7,
     ),
-    th.Property(
+    _setting(
         "full_refresh_max_removed_percent",
         th.IntegerType(minimum=0, maximum=100),
-        default=20,
+        "If a full refresh would remove more than this share of the rows, it removes "
+        "none, and the run fails. This protects the table from a token that sees "
+        "fewer leads.",
         title="Most rows that a full refresh removes",
-        description=(
-            "If a full refresh would remove more than this share of the rows, it "
-            "removes none, and the run fails. This protects the table from a token "
-            "that sees fewer leads."
-        ),
+        default=20,
     ),
-    th.Property(
+    _setting(
         "include_lead_changes",
         th.BooleanType,
+        "Whether there is a second stream, `lead_changes`: each version of a lead "
+        "that was read, in a few columns.",
         default=False,
-        title="Include lead changes",
-        description=(
-            "Whether there is a second stream, `lead_changes`: each version of a lead "
-            "that was read, in a few columns."
-        ),
     ),
 ).to_dict()
 

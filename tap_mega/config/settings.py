@@ -42,8 +42,6 @@ class Settings(t.NamedTuple):
     requests_per_minute: int
     requests_per_hour: int
     max_wait_seconds: float
-    max_run_seconds: float
-    """Infinite if it is not set."""
     request_timeout: float
     backoff_max_tries: int
     finds_deleted: bool
@@ -53,35 +51,38 @@ class Settings(t.NamedTuple):
     full_refresh_max_removed_percent: int
     partial: tuple[str, ...]
     """The settings with which a sync does not read all leads."""
+    max_run_seconds: float = math.inf
 
     @classmethod
     def parse(cls, config: Mapping[str, t.Any]) -> Settings:
         """Return the settings of a configuration that is valid."""
-        pairs = config.get("customers") or [config]
+        customers = config.get("customers") or [config]
+        start, end = config.get("start_date"), config.get("end_date")
+        filters = config.get("filters", {})
         partial = [name for name in ("start_date", "end_date") if config.get(name)]
-        partial += [f"filters.{name}" for name in config.get("filters", {})]
+        as_given = {name: config[name] for name in cls._fields if name in config}
         return cls(
-            customers=tuple(
-                Customer(it["customer_id"].lower(), it["auth_token"]) for it in pairs
-            ),
-            has_many=bool(config.get("customers")),
-            api_url=canonical_url(config["api_url"]),
-            start_date=_timestamp(config.get("start_date")),
-            end_date=_timestamp(config.get("end_date")),
-            filters=filter_parameters(config.get("filters", {})),
-            lookback=_duration(seconds=config["lookback_seconds"]),
-            page_size=config["page_size"],
-            requests_per_minute=config["requests_per_minute"],
-            requests_per_hour=config["requests_per_hour"],
-            max_wait_seconds=config["max_wait_seconds"],
-            max_run_seconds=config.get("max_run_seconds", math.inf),
-            request_timeout=float(config["request_timeout"]),
-            backoff_max_tries=config["backoff_max_tries"],
-            finds_deleted=config["emit_activate_version_messages"],
-            full_refresh_min_age=_duration(days=config["full_refresh_min_age_days"]),
-            full_refresh_max_age=_duration(days=config["full_refresh_max_age_days"]),
-            full_refresh_max_removed_percent=config["full_refresh_max_removed_percent"],
-            partial=tuple(partial),
+            **{
+                **as_given,
+                "customers": tuple(
+                    Customer(it["customer_id"].lower(), it["auth_token"])
+                    for it in customers
+                ),
+                "has_many": "customers" in config,
+                "api_url": canonical_url(config["api_url"]),
+                "start_date": parse_timestamp(start) if start else None,
+                "end_date": parse_timestamp(end) if end else None,
+                "filters": filter_parameters(filters),
+                "lookback": dt.timedelta(seconds=config["lookback_seconds"]),
+                "finds_deleted": config["emit_activate_version_messages"],
+                "full_refresh_min_age": dt.timedelta(
+                    days=config["full_refresh_min_age_days"]
+                ),
+                "full_refresh_max_age": dt.timedelta(
+                    days=config["full_refresh_max_age_days"]
+                ),
+                "partial": (*partial, *(f"filters.{name}" for name in filters)),
+            }
         )
 
 
@@ -100,15 +101,3 @@ def filter_parameters(filters: Mapping[str, str]) -> dict[str, str]:
         if value := params.get(name):
             params[name] = format_timestamp(parse_timestamp(value))
     return params
-
-
-def _timestamp(value: str | None) -> dt.datetime | None:
-    return None if value is None else parse_timestamp(value)
-
-
-def _duration(**parts: float) -> dt.timedelta:
-    """Return a duration; the longest one if it would be longer."""
-    try:
-        return dt.timedelta(**parts)
-    except OverflowError:
-        return dt.timedelta.max

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import json
 import re
 import typing as t
 from urllib.parse import urlsplit
@@ -61,6 +60,12 @@ HINTS: dict[str, dict[str, str]] = {
 }
 """What a value must be if it matches a pattern, which says what went wrong."""
 
+BOUNDS = {
+    "exclusiveMinimum": "more than",
+    "minimum": "at least",
+    "maximum": "at most",
+}
+
 
 @FORMATS.checks("date-time", raises=ValueError)
 def _is_timestamp(value: object) -> bool:
@@ -93,14 +98,10 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def _any_of(
-    validator: t.Any, schemas: list[t.Any], instance: t.Any, schema: Schema
-) -> Iterator[ValidationError]:
+def _any_of(validator: t.Any, schemas: list[t.Any], *rest: t.Any) -> t.Any:
     """Ignore the bare text "null" that the SDK puts among the schemas of `__else__`."""
     schemas = [it for it in schemas if it != "null"]
-    yield from JSONSchemaValidator.VALIDATORS["anyOf"](
-        validator, schemas, instance, schema
-    )
+    return JSONSchemaValidator.VALIDATORS["anyOf"](validator, schemas, *rest)
 
 
 Validator = validators.extend(  # type: ignore[no-untyped-call]
@@ -118,11 +119,10 @@ def find_all_errors(
         schema: The JSON schema of the settings.
         streams: The streams that a stream map can apply to.
     """
-    errors = find_errors(config, schema) or list(find_broken_text(config))
-    return errors or [
+    return find_errors(config, schema) or [
         *([NO_BATCH] if BATCH in config else []),
         *find_credential_errors(config, schema),
-        *find_unsafe_maps(config, streams),
+        *find_unknown_streams(config, streams),
         *find_contradictions(config),
     ]
 
@@ -133,77 +133,40 @@ def find_errors(config: dict[str, t.Any], schema: Schema) -> list[str]:
     return sorted(map(_format_error, validator.iter_errors(config)))
 
 
-def find_broken_text(settings: dict[str, t.Any], prefix: str = "") -> Iterator[str]:
-    """Yield a line for each setting whose text no encoding can represent.
-
-    JSON can hold half of an emoji, the escape `d83d`. A request or a file cannot.
-    """
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from find_broken_text(value, f"{prefix}{name}.")
-        text = name if isinstance(value, dict) else [name, value]
-        try:
-            json.dumps(text, ensure_ascii=False, default=str).encode()
-        except UnicodeEncodeError:
-            yield f"The setting {prefix + name!a} must be text without half an emoji"
-
-
 def find_credential_errors(config: dict[str, t.Any], schema: Schema) -> list[str]:
-    """Return a line for each reason why it is not clear which customers to read.
-
-    Args:
-        config: The settings, each of which is valid by itself.
-        schema: The schema of all settings.
-    """
+    """Return a line for each reason why it is not clear which customers to read."""
     given = [name for name in CREDENTIALS if name in config]
     customers = config.get("customers")
     if customers is None:
-        return [_missing(name, schema) for name in CREDENTIALS if name not in config]
+        return [_missing(name, schema) for name in CREDENTIALS if name not in given]
     if given:
         names = "' and '".join(given)
         return [f"The setting 'customers' replaces '{names}': set only one of them"]
     if not customers:
         return ["The setting 'customers' must have at least one customer"]
+    columns = {name: [it[name].lower() for it in customers] for name in CREDENTIALS}
     return [
         f"The setting 'customers' has the same {name} at positions {first} and {second}"
-        for name in CREDENTIALS
-        for first, second in _repeated(it[name].lower() for it in customers)
+        for name, values in columns.items()
+        for second, value in enumerate(values, start=1)
+        if (first := values.index(value) + 1) < second
     ]
 
 
-def _repeated(values: Iterable[str]) -> Iterator[tuple[int, int]]:
-    """Yield the positions of each value that came before, counted from 1."""
-    seen: dict[str, int] = {}
-    for position, value in enumerate(values, start=1):
-        first = seen.setdefault(value, position)
-        if first != position:
-            yield first, position
-
-
-def find_unsafe_maps(config: dict[str, t.Any], streams: Sequence[str]) -> list[str]:
-    """Return a line for each reason why `stream_maps` would not do what it says.
-
-    A stream map may hide e-mail addresses: no lead may leave as if it did not exist.
-
-    Args:
-        config: The settings, which are valid otherwise.
-        streams: The streams that a map can apply to.
-    """
-    maps = config.get("stream_maps") or {}
-    names = "' or '".join(streams)
-    return [
-        f"The setting 'stream_maps' has '{name}', which is not a stream: use '{names}'"
-        for name, mapping in maps.items()
-        if name not in {*streams, "__else__"} and not _has_source(mapping, streams)
-    ]
-
-
-def _has_source(mapping: t.Any, streams: Sequence[str]) -> bool:
-    return isinstance(mapping, dict) and mapping.get("__source__") in streams
+def find_unknown_streams(
+    config: dict[str, t.Any], streams: Sequence[str]
+) -> Iterator[str]:
+    """Yield a line for each stream map that applies to no stream: it may hide data."""
+    for name, mapping in (config.get("stream_maps") or {}).items():
+        source = mapping.get("__source__") if isinstance(mapping, dict) else None
+        if not {name, source} & {*streams, "__else__"}:
+            use = "' or '".join(streams)
+            msg = f"has '{name}', which is not a stream: use '{use}'"
+            yield f"The setting 'stream_maps' {msg}"
 
 
 def find_contradictions(config: dict[str, t.Any]) -> Iterator[str]:
-    """Yield a line for each two settings that contradict each other."""
+    """Yield a line for each valid setting that cannot do what it says."""
     types = config.get("custom_field_types", {})
     if types and not config["include_custom_fields"]:
         yield (
@@ -251,35 +214,23 @@ def unknown_names(
 def kind_of(schema: Schema) -> str:
     """Return the JSON type of a setting, apart from null."""
     types = schema.get("type", "object")
-    kinds = [types] if isinstance(types, str) else types
-    return next(kind for kind in kinds if kind != "null")
+    return types if isinstance(types, str) else next(it for it in types if it != "null")
 
 
 def _format_error(error: ValidationError) -> str:
+    """Name the setting, such as `'filters.status'` or `'customers' (position 2)`."""
     schema = t.cast("Schema", error.schema)
-    path = _path(error)
+    path = f"'{'.'.join(str(it) for it in error.path if isinstance(it, str))}'"
+    for index in [it for it in error.path if isinstance(it, int)][:1]:
+        path += f" (position {index + 1})"
     if error.validator == "required":
         name = error.message.split("'")[1]
-        if not error.path:
-            return _missing(name, schema)
-        title = schema["properties"][name].get("title")
-        inner = ".".join(map(str, [*error.path, name]))
-        if not title:
-            return f"The setting {path} lacks '{name}'"
-        return f"The setting '{inner}' is missing: set it to the {title}"
+        return f"The setting {path} lacks '{name}'"
     if error.validator == "additionalProperties":
         known = list(schema["properties"])
         unknown = ", ".join(sorted(set(t.cast("Schema", error.instance)) - set(known)))
         return f"The setting {path} has no '{unknown}', only {', '.join(known)}"
-    return f"The setting {path} must be {requirement(error)}"
-
-
-def _path(error: ValidationError) -> str:
-    """Return what an error is about: `'filters.status'`, `'customers' (position 2)`."""
-    names = [str(part) for part in error.path if isinstance(part, str)]
-    positions = [part + 1 for part in error.path if isinstance(part, int)]
-    position = f" (position {positions[0]})" if positions else ""
-    return f"'{'.'.join(names)}'{position}"
+    return f"The setting {path} must be {_requirement(error, schema)}"
 
 
 def _missing(name: str, schema: Schema) -> str:
@@ -287,27 +238,19 @@ def _missing(name: str, schema: Schema) -> str:
     return f"The setting '{name}' is missing: set it to the {title}"
 
 
-def requirement(error: ValidationError) -> str:
+def _requirement(error: ValidationError, schema: Schema) -> str:
     """Return what a value must be, in words."""
-    schema = t.cast("Schema", error.schema)
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
     if error.validator in {"format", "pattern"}:
-        name = str(error.validator_value)
-        instance = str(error.instance)
+        name, value = str(error.validator_value), str(error.instance)
         hints = HINTS.get(name, {}).items()
-        found = (it for wrong, it in hints if re.fullmatch(wrong, instance))
+        found = (hint for wrong, hint in hints if re.fullmatch(wrong, value))
         return next(found, REQUIREMENTS[name])
     if error.validator == "minLength":
         return "text that is not empty"
     if error.validator in {"anyOf", "oneOf"}:
         return "of the shape that `tap-mega --about --format=json` shows"
-    return REQUIREMENTS[kind_of(schema)] + _bounds(schema)
-
-
-def _bounds(schema: Schema) -> str:
-    words = {"exclusiveMinimum": "more than", "minimum": "at least"}
-    bounds = [f"{word} {schema[key]}" for key, word in words.items() if key in schema]
-    if "maximum" in schema:
-        bounds.append(f"at most {schema['maximum']}")
-    return f" of {' and '.join(bounds)}" if bounds else ""
+    bounds = [f"{word} {schema[it]}" for it, word in BOUNDS.items() if it in schema]
+    must = REQUIREMENTS[kind_of(schema)]
+    return f"{must} of {' and '.join(bounds)}" if bounds else must

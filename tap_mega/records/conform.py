@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-import sys
 import typing as t
 
 import msgspec
@@ -44,9 +43,6 @@ T_PLACE = len("2026-07-01")
 
 MAX_DEPTH = 32
 """Levels of a rescued value. Parsers have a limit: Python's is about a thousand."""
-
-MORE_CALLS = 100 + 2 * MAX_DEPTH
-"""More than the calls between the parser and `as_json`."""
 
 to_json = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -218,21 +214,7 @@ def storable(value: t.Any, depth: int = MAX_DEPTH) -> t.Any:
     if not isinstance(value, (dict, list)):
         return value
     if not depth:
-        return as_json(value)
+        return to_json(value).decode()
     if isinstance(value, list):
         return [storable(item, depth - 1) for item in value]
     return {name: storable(item, depth - 1) for name, item in value.items()}
-
-
-def as_json(value: object) -> str:
-    """Return a value as text.
-
-    What could be parsed can be written, but up to Python 3.11 the calls so far count
-    towards the limit of levels, and there may be more of them now.
-    """
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(limit + MORE_CALLS)
-    try:
-        return to_json(value).decode()
-    finally:
-        sys.setrecursionlimit(limit)

@@ -10,14 +10,13 @@ import collections
 import datetime as dt
 import decimal
 import hashlib
-import itertools
 import math
 import re
 import typing as t
 
-from tap_mega.config.environment import parse_boolean
+from tap_mega.config.environment import BOOLEANS
 from tap_mega.shared.timestamps import to_utc
-from tap_mega.shared.words import counted, safe_name
+from tap_mega.shared.words import counted
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -34,10 +33,6 @@ MAX_COLUMN_BYTES = 63
 """PostgreSQL cuts longer names. Other databases allow more."""
 DIGEST_LENGTH = 6
 
-MAX_LISTED_SLUGS = 10
-MAX_SLUGS = 100
-"""How many slugs are remembered, to name those that have no column."""
-
 FORMATS = ("date", "date-time")
 """Types that are a format of text in a JSON schema."""
 
@@ -46,14 +41,6 @@ UNREADABLE = (
     "null there. Correct the values in MEGA, or change the type in the setting "
     "'custom_field_types'. If the table exists, drop the column before, and run a full "
     "refresh after that"
-)
-NOT_AN_OBJECT = (
-    "'custom_fields' is not an object in {leads}, so it was left out: the setting "
-    "'exclude_custom_fields' could not be obeyed. The API has changed: update tap-mega"
-)
-WITHOUT_COLUMN = (
-    "Custom fields that have no column: '{slugs}'{rest}. `tap-mega --custom-fields` "
-    "shows their types"
 )
 
 
@@ -68,31 +55,23 @@ class CustomFields:
             excluded: The slugs that are never sent.
         """
         self._columns = [(slug, column(slug), kind) for slug, kind in columns.items()]
-        self._types = columns
         self._excluded = frozenset(excluded)
         self._unreadable: collections.Counter[str] = collections.Counter()
-        self._not_objects = 0
-        self._slugs: set[str] = set()
 
     def read(self, lead: Json) -> Json:
         """Drop the excluded fields of a lead, and return the values of its columns."""
         fields = lead.get("custom_fields")
-        if self._excluded and fields is not None:
-            fields = lead["custom_fields"] = self._without_excluded(fields)
         if not isinstance(fields, dict):
-            fields = {}
-        if self._columns and len(self._slugs) < MAX_SLUGS:
-            self._slugs.update(itertools.islice(fields, MAX_SLUGS))
+            fields = None
+        if self._excluded:  # What is no object may hold them: it is left out.
+            fields = fields and {
+                slug: it for slug, it in fields.items() if slug not in self._excluded
+            }
+            lead["custom_fields"] = fields
         return {
-            name: self._read_field(slug, kind, fields.get(slug))
+            name: self._read_field(slug, kind, (fields or {}).get(slug))
             for slug, name, kind in self._columns
         }
-
-    def _without_excluded(self, fields: t.Any) -> Json | None:
-        if isinstance(fields, dict):
-            return {k: it for k, it in fields.items() if k not in self._excluded}
-        self._not_objects += 1
-        return None
 
     def _read_field(self, slug: str, kind: str, value: t.Any) -> t.Any:
         read = None if value is None else read_as(kind, value)
@@ -101,20 +80,10 @@ class CustomFields:
 
     def warnings(self) -> Iterator[str]:
         """Yield a line for each field with values that could not be stored."""
-        if self._not_objects:
-            yield NOT_AN_OBJECT.format(leads=counted(self._not_objects, "lead"))
         for slug, name, kind in self._columns:
             if count := self._unreadable[slug]:
                 leads = counted(count, "lead")
                 yield UNREADABLE.format(slug=slug, kind=kind, leads=leads, column=name)
-
-    def infos(self) -> Iterator[str]:
-        """Yield a line if there are fields that have no column."""
-        slugs = sorted({safe_name(it) for it in self._slugs - self._types.keys()})
-        if slugs:
-            rest = ", and more" if len(slugs) > MAX_LISTED_SLUGS else ""
-            names = "', '".join(slugs[:MAX_LISTED_SLUGS])
-            yield WITHOUT_COLUMN.format(slugs=names, rest=rest)
 
 
 def column(slug: str) -> str:
@@ -144,7 +113,7 @@ def read_as(kind: str, value: t.Any) -> str | decimal.Decimal | int | None:
     """Return a value in one of the types, or None if it cannot be read as that."""
     try:
         return READERS[kind](value)
-    except (ValueError, TypeError, AttributeError, ArithmeticError):
+    except (ValueError, TypeError, AttributeError, ArithmeticError, KeyError):
         return None
 
 
@@ -179,23 +148,11 @@ def _read_number(value: t.Any) -> decimal.Decimal:
     return number
 
 
-def _read_boolean(value: t.Any) -> bool:
-    return parse_boolean(str(value).strip())
-
-
-def _read_date(value: t.Any) -> str:
-    return dt.date.fromisoformat(value.strip()).isoformat()
-
-
-def _read_date_time(value: t.Any) -> str:
-    return to_utc(value.strip())
-
-
 READERS: dict[str, Callable[[t.Any], str | decimal.Decimal | int]] = {
     "string": _read_string,
     "integer": _read_integer,
     "number": _read_number,
-    "boolean": _read_boolean,
-    "date": _read_date,
-    "date-time": _read_date_time,
+    "boolean": lambda it: BOOLEANS[str(it).strip().lower()],
+    "date": lambda it: dt.date.fromisoformat(it.strip()).isoformat(),
+    "date-time": lambda it: to_utc(it.strip()),
 }

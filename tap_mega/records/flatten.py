@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import typing as t
 
-from singer_sdk.exceptions import MapExpressionError
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
+
+from tap_mega.shared.errors import config_error
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,7 +85,6 @@ class Shape:
         """
         self.filtered = {name for name, it in definitions.items() if "__filter__" in it}
         """The mapped streams that lack the leads that a `__filter__` drops."""
-        self._is_customized = bool(definitions)
         self._columns = {
             it.stream_alias: dict.fromkeys(it.transformed_schema["properties"])
             for it in maps
@@ -97,7 +97,7 @@ class Shape:
         The SDK leaves a null object under its own name, which the schema lacks.
 
         Raises:
-            MapExpressionError: If a stream map makes a value that has no column.
+            ConfigValidationError: If a stream map makes a value that has no column.
         """
         names = self._columns.get(message.stream)
         if names is None:
@@ -107,6 +107,6 @@ class Shape:
             for name, value in message.record.items()
             if name in names or value is not None
         }
-        if self._is_customized and complete.keys() - names.keys():
-            raise MapExpressionError(RESHAPED)
+        if complete.keys() - names.keys():
+            raise config_error(RESHAPED)
         message.record = complete

@@ -32,22 +32,12 @@ LOST = (
 )
 
 
-def columns_of(types: Mapping[str, str], excluded: Collection[str]) -> dict[str, str]:
-    """Return the custom fields that have a column, with their types.
-
-    Args:
-        types: The setting `custom_field_types`.
-        excluded: The setting `exclude_custom_fields`.
-    """
-    return {slug: kind for slug, kind in types.items() if slug not in excluded}
-
-
-def row_schema(lead: Json, types: Mapping[str, str], excluded: Collection[str]) -> Json:
+def row_schema(lead: Json, types: Mapping[str, str]) -> Json:
     """Add the tap's own columns to the schema of a lead, and return it.
 
     `rescued_data` has no fixed parts, like `custom_fields`.
     """
-    add_columns(lead, columns_of(types, excluded))
+    add_columns(lead, types)
     lead["properties"][COLUMN] = {"type": ["object", "null"]}
     return lead
 
@@ -74,8 +64,7 @@ class Rows:
             excluded: The setting `exclude_custom_fields`.
         """
         names = schema["properties"].keys()
-        wanted = columns_of(types, excluded)
-        columns = {column(slug) for slug in wanted}
+        columns = set(map(column, types))
         self._missing = sorted(columns - names)
         self._has_customer = "customer_id" in names
         self._rescues = COLUMN in names and mask["properties", COLUMN]
@@ -84,7 +73,7 @@ class Rows:
         )
         """Whether any row holds a part of the `custom_fields` of its lead."""
         self._custom_fields = CustomFields(
-            {slug: kind for slug, kind in wanted.items() if column(slug) in names},
+            {slug: kind for slug, kind in types.items() if column(slug) in names},
             excluded,
         )
         self._lead = Part(
@@ -92,7 +81,7 @@ class Rows:
             document,
             # A page has no leads without a usable ID.
             lambda place: mask[place] and place != ("properties", "id"),
-            added={COLUMN, *map(column, types)},
+            added={COLUMN, *columns},
         )
         self._has_fields = bool(types or excluded)
         self._names: collections.Counter[str] = collections.Counter()
@@ -129,18 +118,11 @@ class Rows:
         yield from self._custom_fields.warnings()
         if self._names:
             place = RESCUED if self._rescues else LOST
-            yield CHANGED.format(names=format_counts(self._names), place=place)
+            counts = self._names.most_common()
+            names = [f"'{name}' in {counted(n, 'lead')}" for name, n in counts]
+            more = ", and more" if len(names) > MAX_LISTED_NAMES else ""
+            listed = ", ".join(names[:MAX_LISTED_NAMES]) + more
+            yield CHANGED.format(names=listed, place=place)
         if self._missing:
-            names = "', '".join(self._missing)
-            yield f"Left out, because the schema does not have them: '{names}'"
-
-    def infos(self) -> Iterator[str]:
-        """Yield a line for each thing that someone may want to know."""
-        return self._custom_fields.infos()
-
-
-def format_counts(counts: collections.Counter[str]) -> str:
-    """Return names, each with its number of leads, the most frequent ones first."""
-    most = counts.most_common(MAX_LISTED_NAMES)
-    more = ", and more" if len(counts) > MAX_LISTED_NAMES else ""
-    return ", ".join(f"'{name}' in {counted(n, 'lead')}" for name, n in most) + more
+            missing = "', '".join(self._missing)
+            yield f"Left out, because the schema does not have them: '{missing}'"

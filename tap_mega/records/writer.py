@@ -9,8 +9,7 @@ import typing as t
 
 from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.exceptions import FatalSyncError
-from singer_sdk.singerlib import RecordMessage
-from singer_sdk.singerlib.json import serialize_json
+from singer_sdk.singerlib import RecordMessage, StateMessage
 from typing_extensions import override
 
 if t.TYPE_CHECKING:
@@ -37,11 +36,6 @@ class MegaWriter(MsgSpecWriter):
         super().__init__()
         self._lines: list[bytes] = []
 
-    @property
-    def has_records(self) -> bool:
-        """Whether records are waiting to be written."""
-        return bool(self._lines)
-
     @override
     def write_message(self, message: Message) -> None:
         """Write a message to stdout; keep a record until the next other message.
@@ -54,14 +48,6 @@ class MegaWriter(MsgSpecWriter):
         self._lines.append(line if line.isascii() else escape_line_ends(line))
         if not isinstance(message, RecordMessage):
             self.flush()
-
-    @override
-    def serialize_message(self, message: Message) -> bytearray:
-        """Return a message as a line of JSON."""
-        try:
-            return super().serialize_message(message)
-        except UnicodeEncodeError:  # Half an emoji can only be escaped.
-            return bytearray(f"{serialize_json(message.to_dict())}\n", "ascii")
 
     def flush(self) -> None:
         """Write all lines that were kept.
@@ -84,6 +70,23 @@ class MegaWriter(MsgSpecWriter):
         while rest:
             rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.buffer.flush()
+
+
+class MegaStateWriter:
+    """Writes each state once. The SDK's own writer copies them to compare."""
+
+    def __init__(self, writer: MegaWriter) -> None:
+        """Write by a writer of messages."""
+        self._writer = writer
+        self._last: object = None
+
+    def write_state(self, state: t.Any) -> None:
+        """Write the records so far, and the state if it is another object."""
+        if not state or state is self._last:
+            self._writer.flush()
+            return
+        self._last = state
+        self._writer.write_message(StateMessage(state))
 
 
 def flush_stdout() -> None:

@@ -94,7 +94,7 @@ class Document:
             others: Those of customers that this run does not read, as they are.
             table: What they share.
         """
-        self.table = table
+        self._table = table
         self._facts: dict[str, Json] = {}
         self._parts: dict[str, Part] = {}
         for source, part in parts:
@@ -102,6 +102,7 @@ class Document:
             self._parts[source.customer_id] = part
         self._others = list(others)
         self._json: dict[str, Json] = {}
+        self._whole: Json | None = None
 
     def __getitem__(self, customer_id: str) -> Part:
         """Return the part of a customer."""
@@ -109,8 +110,19 @@ class Document:
 
     def __setitem__(self, customer_id: str, part: Part) -> None:
         """Replace the part of a customer."""
-        self._parts[customer_id] = part
-        self._json.pop(customer_id, None)
+        if part != self._parts[customer_id]:
+            self._parts[customer_id] = part
+            self._json.pop(customer_id, None)
+            self._whole = None
+
+    @property
+    def table(self) -> Table:
+        """What all customers share."""
+        return self._table
+
+    @table.setter
+    def table(self, table: Table) -> None:
+        self._table, self._whole = table, None
 
     def forget_deletions(self) -> None:
         """Keep no counts: rows are written now that they would not know of."""
@@ -125,10 +137,13 @@ class Document:
         return len(self._others)
 
     def to_json(self) -> Json:
-        """Return the state: the value of a STATE message."""
+        """Return the state: the same object until it changes."""
+        if self._whole is None:
+            self._whole = self._to_json()
+        return self._whole
+
+    def _to_json(self) -> Json:
         own = [self._part_to_json(it) for it in self._parts]
-        if not self._others and all(it == Part() for it in self._parts.values()):
-            return {}
         stream: Json = {"partitions": [*self._others, *own]}
         if table := _to_json(self.table):
             stream["table"] = table

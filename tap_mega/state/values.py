@@ -165,14 +165,16 @@ class Part(Value, frozen=True):
                 has_more = True
         return self.but(recent=recent, edited=edited, has_more=has_more)
 
-    def anchored(self, at: dt.datetime, rows: int, *, is_due: bool) -> Part:
+    def anchored(
+        self, at: dt.datetime, rows: int, *, is_due: bool, has_more: bool
+    ) -> Part:
         """Return the part with a new anchor, and the leads created since."""
         recent = {key: it for key, it in self.recent.items() if it >= at}
         anchor = Anchor(at, rows)
         return self.but(
             anchor=anchor,
             recent=recent,
-            has_more=self.has_more and bool(recent),
+            has_more=has_more,
             edited=0,
             is_due=is_due,
         )

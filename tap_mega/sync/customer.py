@@ -34,6 +34,8 @@ if t.TYPE_CHECKING:
 
 MAX_LISTED_LEADS = 10
 
+NOTHING_REMOVED = "No rows of deleted leads are removed: %s. See docs/deleted-leads.md"
+
 CHANGES_PER_REFRESH_PAGE = 3
 """While changes take all the quota, a refresh gets one page after so many of them."""
 
@@ -133,12 +135,14 @@ class CustomerSync:
             self._lookback = full_refresh.lookback_of(settings)
         self._bookmark = self.part.bookmark
         self.changes = self._new_changes_reader()
-        self._has_read_changes = False
+        self.has_read_changes = False
         refresh = self.part.refresh
         self.refresh = self._new_reader(
             order=CREATED_AT, resume=refresh.position if refresh else None
         )
         self._refreshing = self._read_refresh()
+        self.readers = [self.changes, self.refresh]
+        """Those of changes, and that of all leads."""
 
     @property
     def part(self) -> Part:
@@ -148,11 +152,6 @@ class CustomerSync:
     @part.setter
     def part(self, part: Part) -> None:
         self._document[self.customer_id] = part
-
-    @property
-    def readers(self) -> tuple[Reader, Reader]:
-        """The readers: of changes, and of all leads."""
-        return self.changes, self.refresh
 
     @property
     def left_out(self) -> int:
@@ -192,6 +191,7 @@ class CustomerSync:
         refresh = self.part.refresh
         if refresh is None or not refresh.is_confirmed:
             self.changes = self._new_changes_reader()
+            self.readers.append(self.changes)
             yield from self._read_changes()
 
     def prove(self) -> Steps[None]:
@@ -208,11 +208,11 @@ class CustomerSync:
     # What they consist of
 
     def _new_changes_reader(self) -> Reader:
-        unfinished = self.part.unfinished
-        return self._new_reader(
-            until=self._settings.end_date,
-            resume=unfinished.position if unfinished else None,
-        )
+        unfinished, start_date = self.part.unfinished, self._settings.start_date
+        resume = unfinished.position if unfinished else None
+        if resume and start_date and resume.at < start_date:
+            resume = None
+        return self._new_reader(until=self._settings.end_date, resume=resume)
 
     def since(self) -> dt.datetime | None:
         """Return the `updated_at` from which changes are read; None for all leads."""
@@ -224,7 +224,7 @@ class CustomerSync:
 
     def _read_changes(self) -> Batches:
         """Read the leads that changed since the bookmark, oldest change first."""
-        self._has_read_changes = False
+        self.has_read_changes = False
         unfinished, pages = self.part.unfinished, self.changes.pages(self.since())
         started_at = unfinished and unfinished.started_at
         was_read = bool(self.part.refresh and self.part.refresh.is_read)
@@ -233,7 +233,7 @@ class CustomerSync:
             yield Batch(page, self._after_changes(page, started_at))
             if self.changes.pages_read % CHANGES_PER_REFRESH_PAGE == 0:
                 yield from self._read_refresh_page()
-        self._has_read_changes = True
+        self.has_read_changes = True
         self.part = self.part.but(unfinished=None)
         if self.part.refresh and was_read and unfinished is None:
             refresh = self.part.refresh
@@ -276,7 +276,8 @@ class CustomerSync:
             if not refresh.read:
                 started_at = min(started_at, refresh.started_at)
                 refresh = msgspec.structs.replace(refresh, started_at=started_at)
-            part = part.but(refresh=refresh, bookmark=part.bookmark or started_at)
+            bookmark = part.bookmark or (refresh.started_at if page.leads else None)
+            part = part.but(refresh=refresh, bookmark=bookmark)
             position = self.refresh.position.resume(page.next_cursor)
             self.changed += len(page.new) if refresh.is_first else 0
             yield Batch(
@@ -303,12 +304,16 @@ class CustomerSync:
         """Begin a full refresh, by the time of the API."""
         self.part = self.part.but(refresh=Refresh(now))
         self.refresh = self._new_reader(order=CREATED_AT)
+        self.readers.append(self.refresh)
         self._refreshing = self._read_refresh()
 
     def give_up_refresh(self) -> None:
         """Drop a full refresh that has not read all leads of all customers."""
         self.part = self.part.given_up()
-        if self.doubt:
+        if self.doubt and self.part.bookmark is None:
+            # The table may be empty, too.
+            self.retrier.log.warning(NOTHING_REMOVED, self.doubt)
+        elif self.doubt:
             self._refuse(f"the full refresh is not complete: {self.doubt}")
 
     def complete_refresh(self) -> None:
@@ -342,7 +347,7 @@ class CustomerSync:
     @property
     def _made_progress(self) -> bool:
         """Whether the next run starts further on than this one."""
-        if self._has_read_changes:
+        if self.has_read_changes:
             return self.refresh.pages_read > 0 or self.part.refresh is None
         return self.changes.new > 0 or self.refresh.pages_read > 0
 

@@ -1,6 +1,6 @@
 """The rules for deleted leads: see docs/deleted-leads.md, which says why.
 
-The API tells of no deletion: a deleted lead just stops being listed. So each run
+The API reports no deletion: a deleted lead just stops being listed. So each run
 compares counts, and a full refresh reads all leads when leads are gone. Nothing here
 sends a request, waits or writes.
 """
@@ -30,8 +30,6 @@ MIN_LOOKBACK = dt.timedelta(seconds=60)
 
 AGE_TOLERANCE = dt.timedelta(minutes=10)
 """A daily job does not start to the second."""
-
-ALL_PERCENT = 100
 
 MAX_CHECKS = 4
 """How often a check counts if its answers differ."""
@@ -94,7 +92,8 @@ def check(part: Part, count: Count, lookback: dt.timedelta) -> Steps[Part]:
         # Of the leads that were edited, any number may be imports with an old date.
         rows = min(max(listed, expected), expected + part.edited)
         if listed in {rows, last}:
-            return part.anchored(at, rows, is_due=rows != listed)
+            # The next pass of changes reads what was created since `at` again.
+            return part.anchored(at, rows, is_due=rows != listed, has_more=False)
         last = listed
     return part
 
@@ -156,17 +155,24 @@ def prove(part: Part, count: Count, lookback: dt.timedelta) -> Steps[str]:
     of the total cancels. A lead that a cursor skipped shows.
     """
     refresh, missing = t.cast("Refresh", part.refresh), 0
-    if refresh.rejected:
-        return f"{counted(refresh.rejected, 'lead')} could not be read"
+    if problem := _find_gap(part, refresh):
+        return problem
     for _ in range(MAX_PROOFS):
         since = refresh.since(lookback)
         counts = yield from _split_total(count, updated_since=since)
-        if counts is None:
+        if counts is None or (refresh.unchanged and not counts[0]):
             return "the API does not say how many leads there are"
         missing = counts[0] - refresh.unchanged
         if missing <= 0:
             return ""
     return f"{counted(missing, 'lead')} that the API counts were not read"
+
+
+def _find_gap(part: Part, refresh: Refresh) -> str:
+    """Return why a refresh has certainly not read all that the table holds."""
+    if refresh.rejected:
+        return f"{counted(refresh.rejected, 'lead')} could not be read"
+    return "" if refresh.read or part.anchor else "the API sent no lead"
 
 
 def find_removals(part: Part, settings: Settings) -> str:
@@ -176,11 +182,6 @@ def find_removals(part: Part, settings: Settings) -> str:
     """
     refresh = t.cast("Refresh", part.refresh)
     maximum = settings.full_refresh_max_removed_percent
-    if not refresh.read and part.anchor is None and maximum < ALL_PERCENT:
-        return (
-            "the API sent no lead. If there is none, set "
-            f"'full_refresh_max_removed_percent' to {ALL_PERCENT} for one run"
-        )
     rows = part.rows_before(refresh.since(lookback_of(settings)))
     gone = (rows or 0) - refresh.old
     if not rows or gone * 100 <= maximum * rows:
@@ -207,8 +208,9 @@ def complete(part: Part, lookback: dt.timedelta) -> Part:
     """Return the part after its refresh: the table has the rows that it has read."""
     if part.refresh is None:
         return part
-    at, rows = part.refresh.since(lookback), part.refresh.old
-    return part.anchored(at, rows, is_due=False).but(refresh=None)
+    at, rows, more = part.refresh.since(lookback), part.refresh.old, part.has_more
+    anchored = part.anchored(at, rows, is_due=False, has_more=more)
+    return anchored.but(refresh=None)
 
 
 def is_confirmed(part: Part) -> bool:

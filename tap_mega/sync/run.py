@@ -8,7 +8,7 @@ from tap_mega.shared.timestamps import from_epoch
 from tap_mega.shared.words import counted, format_duration
 from tap_mega.state.document import MAX_CLOCK_DIFFERENCE
 from tap_mega.sync import full_refresh
-from tap_mega.sync.customer import Batch, CustomerSync
+from tap_mega.sync.customer import NOTHING_REMOVED, Batch, CustomerSync
 from tap_mega.sync.progress import Progress
 from tap_mega.sync.scheduler import LimitReachedError, Scheduler
 
@@ -36,9 +36,6 @@ MIN_LOGGED_WAIT_SECONDS = 5
 
 WAIT_LOG_INTERVAL_SECONDS = 60
 """During a long wait, a line says that the run is alive."""
-
-
-NOTHING_REMOVED = "No rows of deleted leads are removed: %s. See docs/deleted-leads.md"
 
 
 class Leads(t.NamedTuple):
@@ -267,10 +264,8 @@ class Run:
         table, parts = self._document.table, [it.part for it in self._syncs]
         if not self._is_open or not table.is_closed:
             return False
-        if any(it.is_loading for it in parts) or any(
-            it.refresh.pages_read for it in self._syncs
-        ):
-            return False  # A first load has ended in this run: its reader is used up.
+        if any(it.is_loading for it in parts):
+            return False
         now = self._now or from_epoch(self._clock.time())
         return self._job.reads_all or full_refresh.is_needed(
             parts, table, self._settings, now
