@@ -198,7 +198,7 @@ class CustomerSync:
         """Find out whether the full refresh has read all leads."""
         if self.part.refresh:
             self.doubt = yield from full_refresh.prove(
-                self.part, self.retrier.count, self._lookback
+                self.part, self.retrier.count, self._settings
             )
 
     def sample(self, count: int) -> Generator[Request | Wait | Page, Answer, None]:
@@ -290,7 +290,7 @@ class CustomerSync:
         if self.part.anchor is None:
             return
         self.part = yield from full_refresh.check(
-            self.part, self.retrier.count, self._lookback
+            self.part, self.retrier.count, self._settings
         )
         if self.part.is_due:
             self.retrier.log.info(
