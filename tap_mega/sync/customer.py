@@ -176,7 +176,8 @@ class CustomerSync:
         if not finds_deleted:
             yield from self._read_changes()
             return
-        if part.bookmark:
+        # A refresh that has read no lead leaves no bookmark.
+        if part.bookmark or (part.refresh and part.refresh.is_read):
             yield from self._read_changes()
         is_closed = self._document.table.is_closed
         begins = self._job.reads_all and is_closed
@@ -290,7 +291,7 @@ class CustomerSync:
         if self.part.anchor is None:
             return
         self.part = yield from full_refresh.check(
-            self.part, self.retrier.count, self._settings
+            self.part, self.retrier.count, self._lookback
         )
         if self.part.is_due:
             self.retrier.log.info(
