@@ -222,21 +222,26 @@ class DeletedLeads(RuleBasedStateMachine):
     def load(self, result: Result, stored: tuple[int, int] | None) -> None:
         """Load messages, all of them or up to a point, and keep a state."""
         count, age = stored or (len(result.messages), 0)
-        loaded = result.messages[:count]
-        for kind, value in loaded:
-            if kind == "row":
-                assert value[2] is None or value[2] > self.activated
-                for table in self.tables:
-                    table.load(value)
-            elif kind == "activate":
-                self.activate(value, result)
-        states = [self.state, *(value for kind, value in loaded if kind == "state")]
+        states = [self.state]
+        loads: dict[str, Callable[[t.Any], object]] = {
+            "row": self.load_row,
+            "activate": functools.partial(self.activate, result),
+            "state": states.append,
+        }
+        for kind, value in result.messages[:count]:
+            loads[kind](value)
         self.state = states[-1 - age % len(states)]
         if self.state != states[-1]:
             self.activated = 0  # An older state may know of lower versions.
         self.history.append(self.state)
 
-    def activate(self, version: int, result: Result) -> None:
+    def load_row(self, row: tuple[str, Json, int | None]) -> None:
+        """Load a row, whose version is above all that were activated."""
+        assert row[2] is None or row[2] > self.activated
+        for table in self.tables:
+            table.load(row)
+
+    def activate(self, result: Result, version: int) -> None:
         """Remove rows: none of a lead that is live, and was not away meanwhile."""
         self.activated = version
         for table in self.tables:
@@ -253,9 +258,14 @@ class DeletedLeads(RuleBasedStateMachine):
                 assert at >= bookmarks.get(name, "")
                 bookmarks[name] = at
                 assert parse_timestamp(at).timestamp() * 1000 <= self.api.now
-        if result.is_killed or result.failures or result.is_stopped:
-            return
+        if not (result.is_killed or result.failures or result.is_stopped):
+            self.check_end(result)
+
+    def check_end(self, result: Result) -> None:
+        """Leave no full refresh and no pass of changes open without a failure."""
         tables = [table_of(it) for it in result.values("state")]
+        if not all(self.api.leads[it] for it in self.customers):
+            return  # Nothing is removed if a customer has no lead, or seems to.
         opened = [not it.get("is_closed", True) for it in tables]
         assert opened[-1] or not any(opened) or result.values("activate")
         if customers_of(result.state) <= set(self.customers):

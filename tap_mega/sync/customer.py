@@ -176,7 +176,8 @@ class CustomerSync:
         if not finds_deleted:
             yield from self._read_changes()
             return
-        if part.bookmark:
+        # A refresh that has read no lead leaves no bookmark.
+        if part.bookmark or (part.refresh and part.refresh.is_read):
             yield from self._read_changes()
         is_closed = self._document.table.is_closed
         begins = self._job.reads_all and is_closed
@@ -198,7 +199,7 @@ class CustomerSync:
         """Find out whether the full refresh has read all leads."""
         if self.part.refresh:
             self.doubt = yield from full_refresh.prove(
-                self.part, self.retrier.count, self._lookback
+                self.part, self.retrier.count, self._settings
             )
 
     def sample(self, count: int) -> Generator[Request | Wait | Page, Answer, None]:

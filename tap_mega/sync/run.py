@@ -264,10 +264,8 @@ class Run:
         table, parts = self._document.table, [it.part for it in self._syncs]
         if not self._is_open or not table.is_closed:
             return False
-        if any(it.is_loading for it in parts) or any(
-            it.refresh.pages_read for it in self._syncs
-        ):
-            return False  # A first load has ended in this run: its reader is used up.
+        if any(it.is_loading for it in parts):
+            return False
         now = self._now or from_epoch(self._clock.time())
         return self._job.reads_all or full_refresh.is_needed(
             parts, table, self._settings, now
