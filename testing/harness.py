@@ -21,6 +21,7 @@ if t.TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
+    from sandbox import Sandbox
     from tap_mega.shared.clock import Clock
 
     Json: t.TypeAlias = dict[str, t.Any]
@@ -197,6 +198,26 @@ class Command:
         path = self.folder / f"{name}.json"
         path.write_text(content if isinstance(content, str) else json.dumps(content))
         return f"--{name}={path}"
+
+
+class Sync:
+    """Runs the command against a sandbox, on its clock."""
+
+    def __init__(self, tap: Command, sandbox: Sandbox, clock: Clock) -> None:
+        """Keep what each run needs."""
+        self._tap, self._sandbox, self._clock = tap, sandbox, clock
+
+    def __call__(
+        self,
+        *arguments: str,
+        state: object = None,
+        catalog: Json | None = None,
+        **settings: t.Any,
+    ) -> Run:
+        """Run the command with the settings of the sandbox, and with some others."""
+        config = {**self._sandbox.config(), **settings}
+        files: Json = {"config": config, "state": state, "catalog": catalog}
+        return self._tap(*arguments, clock=self._clock, **files)
 
 
 def _exit_code(command: type[TapMega], arguments: list[str]) -> int:

@@ -8,9 +8,9 @@ import typing as t
 import pytest
 
 from demo.postgres import postgres_server
-from sandbox import Sandbox
+from sandbox import NO_LIMITS, Sandbox
 from testing.clock import FakeClock
-from testing.harness import Command
+from testing.harness import Command, Sync
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,19 @@ def sandbox(clock: FakeClock) -> Iterator[Sandbox]:
     """Provide an API with 250 leads, which fill three pages."""
     with Sandbox(leads=250, clock=clock.time) as api:
         yield api
+
+
+@pytest.fixture
+def api(clock: FakeClock) -> Iterator[Sandbox]:
+    """Provide an API with 60 leads, which fill three pages of 20, and no limits."""
+    with Sandbox(leads=60, limits=NO_LIMITS, clock=clock.time) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sync(tap: Command, sandbox: Sandbox, clock: FakeClock) -> Sync:
+    """Provide the command with the settings of that API, on that clock."""
+    return Sync(tap, sandbox, clock)
 
 
 @pytest.fixture(scope="module")

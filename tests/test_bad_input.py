@@ -24,7 +24,7 @@ if t.TYPE_CHECKING:
 
     from sandbox import Sandbox
     from testing.clock import FakeClock
-    from testing.harness import Command
+    from testing.harness import Command, Sync
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -138,10 +138,10 @@ def test_broken_json_has_a_line_and_a_column(
 
 @pytest.mark.parametrize("option", FILE_OPTIONS)
 def test_a_byte_order_mark_is_no_mistake(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, option: str
+    sync: Sync, tap: Command, sandbox: Sandbox, option: str
 ) -> None:
     """Editors of Windows write one at the start of a file."""
-    first = tap(config=sandbox.config(), clock=clock)
+    first = sync()
     contents: Json = {
         "--config": sandbox.config(),
         "--state": first.state,
@@ -151,13 +151,11 @@ def test_a_byte_order_mark_is_no_mistake(
     assert (run.code, run.errors) == (0, [])
 
 
-def test_a_state_that_meltano_prints_is_taken(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_a_state_that_meltano_prints_is_taken(sync: Sync, sandbox: Sandbox) -> None:
     """`meltano state get` prints the state inside of an object."""
-    first = tap(config=sandbox.config(), clock=clock)
+    first = sync()
     state = {"singer_state": first.state}
-    run = tap(config=sandbox.config(), state=state, clock=clock)
+    run = sync(state=state)
     assert (run.code, run.state) == (0, first.state)
     assert "updated_since" in sandbox.requests[-1].query
     assert "WARNING" not in run.log
@@ -194,12 +192,11 @@ def test_several_config_files_are_merged(
     "start", ["2025-06-01t00:00:00z", "2025-06-01", "2025-06-01T02:00:00+02:00"]
 )
 def test_any_iso_date_is_sent_as_the_api_writes_it(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, start: str
+    sync: Sync, sandbox: Sandbox, start: str
 ) -> None:
     """The API takes small letters for another text, and finds no lead."""
     filters = {"created_since": start}
-    config = {**sandbox.config(), "start_date": start, "filters": filters}
-    assert tap(config=config, clock=clock).code == 0
+    assert sync(start_date=start, filters=filters).code == 0
     query = sandbox.requests[0].query
     assert query["updated_since"] == "2025-06-01T00:00:00.000Z"
     assert query["created_since"] == "2025-06-01T00:00:00.000Z"
@@ -216,10 +213,10 @@ def test_any_iso_date_is_sent_as_the_api_writes_it(
     ],
 )
 def test_a_wrong_stream_map_is_one_line(
-    tap: Command, sandbox: Sandbox, maps: Json, words: str
+    sync: Sync, sandbox: Sandbox, maps: Json, words: str
 ) -> None:
     """The SDK finds it before any request. The line quotes no expression."""
-    run = tap(config={**sandbox.config(), "stream_maps": maps})
+    run = sync(stream_maps=maps)
     check_one_line(run, "setting 'stream_maps", words)
     assert "md5" not in run.log
     assert (run.stdout, sandbox.requests) == ("", [])
@@ -236,11 +233,11 @@ def test_a_wrong_stream_map_is_one_line(
     ],
 )
 def test_a_stream_map_that_fails_on_a_lead_names_its_property(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, name: str, expression: str
+    sync: Sync, sandbox: Sandbox, name: str, expression: str
 ) -> None:
     """The line names neither a value of the lead nor the expression: it may be salt."""
     maps = {"leads": {"__alias__": "people", name: expression}}
-    run = tap(config={**sandbox.config(), "stream_maps": maps}, clock=clock)
+    run = sync(stream_maps=maps)
     check_one_line(run, f"for '{name}' of the stream 'people' failed", "'stream_maps'")
     assert expression not in run.errors[0]
     assert not any(
@@ -292,17 +289,17 @@ def test_a_broken_log_configuration_is_one_line(
 
 
 def test_a_missing_log_configuration_is_a_warning(
-    tap: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    sync: Sync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run goes on with the log that it has."""
     monkeypatch.setenv("SINGER_SDK_LOG_CONFIG", "/nowhere/logging.yaml")
-    run = tap("--test", config=sandbox.config())
+    run = sync("--test")
     assert run.code == 0
     assert "Logging config file not found: /nowhere/logging.yaml" in run.log
 
 
 def test_a_log_configuration_cannot_reveal_the_query(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    sync: Sync, tap: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even one that asks for what urllib3 logs of each request."""
     path = tap.folder / "logging.yaml"
@@ -312,8 +309,7 @@ def test_a_log_configuration_cannot_reveal_the_query(
     path.write_text(json.dumps(content))
     monkeypatch.setenv("SINGER_SDK_LOG_CONFIG", str(path))
     monkeypatch.setenv("LOGLEVEL", "DEBUG")
-    config = {**sandbox.config(), "filters": {"search": "needle"}}
-    run = tap(config=config, clock=clock)
+    run = sync(filters={"search": "needle"})
     assert run.code == 0
     assert "needle" not in run.log
 

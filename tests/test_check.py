@@ -10,7 +10,7 @@ from sandbox import Fault, Sandbox
 
 if t.TYPE_CHECKING:
     from testing.clock import FakeClock
-    from testing.harness import Command, Run
+    from testing.harness import Command, Run, Sync
 
 
 def lines(run: Run) -> list[str]:
@@ -19,10 +19,10 @@ def lines(run: Run) -> list[str]:
 
 
 def test_right_credentials_are_one_line_and_one_request(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, sandbox: Sandbox
 ) -> None:
     """It says how many leads there are, and how long a first load takes."""
-    run = tap("--test", config={**sandbox.config(), "page_size": 1}, clock=clock)
+    run = sync("--test", page_size=1)
     assert (run.code, run.stdout) == (0, "")
     assert len(sandbox.requests) == 1
     assert lines(run)[-1] == (
@@ -34,11 +34,11 @@ def test_right_credentials_are_one_line_and_one_request(
 
 
 def test_a_quota_that_is_spent_is_not_waited_for(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """The log says when to run the check again."""
     sandbox.script(Fault("error", 1, None, status=429, retry_after=420))
-    run = tap("--test", config=sandbox.config(), clock=clock)
+    run = sync("--test")
     assert (run.code, clock.sleeps) == (1, [])
     (line,) = run.errors
     assert line == (
@@ -48,11 +48,11 @@ def test_a_quota_that_is_spent_is_not_waited_for(
 
 
 def test_it_gives_up_after_three_tries(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """`--test` sends at most three requests."""
     sandbox.script(Fault("error", times=None))
-    run = tap("--test", config=sandbox.config(), clock=clock)
+    run = sync("--test")
     assert run.code == 1
     assert len(sandbox.requests) == 3
     assert sum(clock.sleeps) < 6
@@ -64,11 +64,11 @@ def test_it_gives_up_after_three_tries(
 
 
 def test_a_slow_api_takes_longer_than_the_quota(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """The first page says how long the others may take."""
     sandbox.script(Fault(times=None, before=lambda: clock.sleep(30)))
-    run = tap("--test", config={**sandbox.config(), "page_size": 25}, clock=clock)
+    run = sync("--test", page_size=25)
     assert "reads 250 leads with 10 requests, in about 5 min" in run.log
 
 
@@ -89,11 +89,11 @@ def test_filters_that_nothing_matches_are_named(
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_credentials_that_are_refused_are_one_line(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, status: int
+    sync: Sync, sandbox: Sandbox, status: int
 ) -> None:
     """It says which setting to check."""
     sandbox.script(Fault("error", status=status))
-    run = tap("--test", config=sandbox.config(), clock=clock)
+    run = sync("--test")
     assert run.code == 1
     assert len(run.errors) == 1
     assert f"the API answered {status}" in run.errors[0]
@@ -133,9 +133,9 @@ def test_the_help_says_what_it_does(tap: Command) -> None:
     assert "Check the credentials: request one page of leads per customer" in words
 
 
-def test_another_value_is_refused(tap: Command, sandbox: Sandbox) -> None:
+def test_another_value_is_refused(sync: Sync, sandbox: Sandbox) -> None:
     """A typo in `--test=schema` prints no lead."""
-    run = tap("--test=shema", config=sandbox.config())
+    run = sync("--test=shema")
     assert (run.code, run.stdout, len(run.errors)) == (1, "", 1)
     assert "'all', 'schema'" in run.errors[0]
     assert sandbox.requests == []

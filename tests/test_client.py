@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sandbox import Sandbox
-    from testing.harness import Command
+    from testing.harness import Sync
     from testing.raw_server import Steps
 
 PAGE = b'{"leads": [], "total": 0, "next_cursor": null}'
@@ -202,11 +202,11 @@ def test_a_connection_that_fails_tells_neither_time_nor_headers() -> None:
 
 @pytest.mark.parametrize("status", [400, 500])
 def test_no_message_of_the_api_comes_into_the_log(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, status: int
+    sync: Sync, sandbox: Sandbox, status: int
 ) -> None:
     """It may hold the token, what is searched for, or how to reach a lead."""
     sandbox.script(Fault("quote", times=None, status=status))
-    run = tap(config={**sandbox.config(), "filters": {"search": "x"}}, clock=clock)
+    run = sync(filters={"search": "x"})
     assert run.code == 1
     assert f"the API answered {status} (" in run.errors[0]
     assert "cannot process" not in run.log

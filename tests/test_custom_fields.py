@@ -27,7 +27,7 @@ if t.TYPE_CHECKING:
 
     from sandbox import Sandbox
     from testing.clock import FakeClock
-    from testing.harness import Command
+    from testing.harness import Command, Sync
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -129,13 +129,10 @@ def test_a_number_keeps_its_value(value: float) -> None:
         assert type(value)(read) == value  # type: ignore[arg-type]
 
 
-def test_columns_are_added_to_schema_and_records(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_columns_are_added_to_schema_and_records(sync: Sync, sandbox: Sandbox) -> None:
     """The columns appear next to `custom_fields`, which does not change."""
     types = {"budget": "number", "pre_approved": "boolean", "unknown": "date"}
-    config = {**sandbox.config(), "custom_field_types": types}
-    run = tap(config=config, clock=clock)
+    run = sync(custom_field_types=types)
     assert run.code == 0
     properties = run.schema["schema"]["properties"]
     assert properties["custom_field_budget"] == {"type": ["number", "null"]}
@@ -157,15 +154,9 @@ def test_columns_are_added_to_schema_and_records(
         assert read["custom_field_unknown"] is None
 
 
-def test_unreadable_values_are_counted(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_unreadable_values_are_counted(sync: Sync, sandbox: Sandbox) -> None:
     """One warning per field gives the number of unreadable values, but no value."""
-    config = {
-        **sandbox.config(),
-        "custom_field_types": {"budget": "number", "bedrooms": "integer"},
-    }
-    run = tap(config=config, clock=clock)
+    run = sync(custom_field_types={"budget": "number", "bedrooms": "integer"})
     budgets = [lead["custom_fields"].get("budget") for lead in sandbox.leads.all()]
     count = budgets.count("1,2 Mio €")
     assert count > 1
@@ -205,16 +196,12 @@ def test_each_slug_has_a_column_that_databases_take(found: set[str]) -> None:
     assert all(re.fullmatch(r"custom_field_[a-z0-9_]{0,50}", it) for it in columns)
 
 
-def test_excluded_fields_never_leave(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_excluded_fields_never_leave(sync: Sync, sandbox: Sandbox) -> None:
     """They are neither in `custom_fields` nor in a column, and no line names them."""
-    config = {
-        **sandbox.config(),
-        "custom_field_types": {"bedrooms": "integer"},
-        "exclude_custom_fields": ["budget", "area", "unknown"],
-    }
-    run = tap(config=config, clock=clock)
+    run = sync(
+        custom_field_types={"bedrooms": "integer"},
+        exclude_custom_fields=["budget", "area", "unknown"],
+    )
     leads = sandbox.leads.all()
     for record, lead in zip(run.leads, leads, strict=True):
         fields = lead["custom_fields"]
@@ -224,29 +211,27 @@ def test_excluded_fields_never_leave(
 
 
 def test_fields_that_cannot_be_excluded_never_leave(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, sandbox: Sandbox
 ) -> None:
     """If `custom_fields` is no object, all of it is left out."""
     lead = {**sandbox.leads.all()[0], "custom_fields": [{"slug": "budget"}]}
     page = {"leads": [lead], "next_cursor": None, "total": 1}
     sandbox.script(Fault("body", body=json.dumps(page)))
-    config = {**sandbox.config(), "exclude_custom_fields": ["budget"]}
-    run = tap(config=config, clock=clock)
+    run = sync(exclude_custom_fields=["budget"])
     (record,) = run.records
     assert record == {**lead, "custom_fields": None, "rescued_data": None}
 
 
 @pytest.mark.parametrize("given", [{}, {"custom_fields": None}], ids=["absent", "null"])
 def test_missing_custom_fields_become_null(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, given: Json
+    sync: Sync, sandbox: Sandbox, given: Json
 ) -> None:
     """The columns are null in leads whose `custom_fields` is absent or null."""
     lead = sandbox.leads.all()[0]
     del lead["custom_fields"]
     page = {"leads": [{**lead, **given}], "next_cursor": None, "total": 1}
     sandbox.script(Fault("body", body=json.dumps(page)))
-    config = {**sandbox.config(), "custom_field_types": {"budget": "number"}}
-    run = tap(config=config, clock=clock)
+    run = sync(custom_field_types={"budget": "number"})
     assert run.leads == [{**lead, **given, "custom_field_budget": None}]
     assert "The custom field" not in run.log
 
@@ -268,19 +253,18 @@ def test_columns_are_filled_without_custom_fields(
 
 
 def test_a_catalog_without_the_columns_logs_a_warning(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, tap: Command, sandbox: Sandbox
 ) -> None:
     """A catalog that predates the setting omits the columns, and the log says so."""
     catalog = json.loads(tap("--discover").stdout)
-    config = {**sandbox.config(), "custom_field_types": {"bedrooms": "integer"}}
-    run = tap(config=config, catalog=catalog, clock=clock)
+    run = sync(catalog=catalog, custom_field_types={"bedrooms": "integer"})
     assert "the schema does not have them: 'custom_field_bedrooms'" in run.log
     assert run.leads == sandbox.leads.all()
 
 
 @pytest.mark.slow
 def test_a_type_can_be_changed_as_the_page_says(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, database_url: str, tmp_path: Path
+    sync: Sync, database_url: str, tmp_path: Path
 ) -> None:
     """A changed type stops the loader; without the old column, all rows are filled."""
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -290,11 +274,7 @@ def test_a_type_can_be_changed_as_the_page_says(
     with temporary_schema(database_url, "mega_types") as table:
         place = Place(tmp_path, database_url, table)
         number, text = (
-            tap(
-                config={**sandbox.config(), "custom_field_types": {"budget": kind}},
-                clock=clock,
-            )
-            for kind in ("number", "string")
+            sync(custom_field_types={"budget": kind}) for kind in ("number", "string")
         )
         loader.load(number.stdout, place)
         with pytest.raises(AssertionError, match="Altering columns is not supported"):
@@ -309,8 +289,8 @@ def test_a_type_can_be_changed_as_the_page_says(
 
 
 def test_without_the_setting_no_column_is_filled(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    sync: Sync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without `custom_field_types`, the tap does not process custom fields."""
     monkeypatch.delattr(custom_fields, "read_as")
-    assert tap(config=sandbox.config(), clock=clock).code == 0
+    assert sync().code == 0

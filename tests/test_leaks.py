@@ -21,7 +21,7 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
     from testing.clock import FakeClock
-    from testing.harness import Command
+    from testing.harness import Command, Sync
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -52,9 +52,8 @@ def traces(lead: Json) -> set[str]:
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
 def test_no_token_and_no_lead_is_in_the_log(
-    tap: Command,
+    sync: Sync,
     sandbox: Sandbox,
-    clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
     case: tuple[Fault, ...],
     level: str,
@@ -62,7 +61,7 @@ def test_no_token_and_no_lead_is_in_the_log(
     """The log has no token and no lead for any fault, even at level DEBUG."""
     monkeypatch.setenv("LOGLEVEL", level)
     sandbox.script(*case)
-    run = tap(config={**sandbox.config(), "page_size": 20}, clock=clock)
+    run = sync(page_size=20)
     assert "tap-mega" in run.log
     assert sandbox.token[5:30] not in run.log
     assert sandbox.token not in run.stdout
@@ -107,17 +106,15 @@ EXPRESSIONS = [
 @pytest.mark.parametrize("expression", EXPRESSIONS, ids=str)
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
 def test_a_failing_stream_map_does_not_quote_the_lead(
-    tap: Command,
+    sync: Sync,
     sandbox: Sandbox,
-    clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
     expression: dict[str, str],
     level: str,
 ) -> None:
     """One line names the setting, without the message that would quote the lead."""
     monkeypatch.setenv("LOGLEVEL", level)
-    config = {**sandbox.config(), "stream_maps": {"leads": expression}}
-    run = tap(config=config, clock=clock)
+    run = sync(stream_maps={"leads": expression})
     assert (run.code == 0) == ("__filter__" in expression)
     assert all("'stream_maps'" in line for line in run.errors)
     assert len(run.errors) == run.code
@@ -182,7 +179,7 @@ def test_many_taps_in_a_process_add_one_filter() -> None:
 
 
 def test_an_unexpected_error_is_a_line_without_its_message(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    sync: Sync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The line gives the type and the place, and says what to check and to report."""
 
@@ -190,7 +187,7 @@ def test_an_unexpected_error_is_a_line_without_its_message(
         raise LookupError(SECRET_SEARCH)
 
     monkeypatch.setattr(Progress, "line", fail)
-    run = tap(config=sandbox.config(), clock=clock)
+    run = sync()
     (line,) = run.errors
     number = fail.__code__.co_firstlineno + 1
     assert run.code == 1
@@ -202,28 +199,24 @@ def test_an_unexpected_error_is_a_line_without_its_message(
 
 
 def test_a_proxy_does_not_get_local_requests(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    sync: Sync, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests by plain HTTP to a loopback host bypass a configured proxy."""
     with Sandbox(leads=1, clock=clock.time) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        run = tap(config=sandbox.config(), clock=clock)
+        run = sync()
         assert run.code == 0
         assert len(run.records) == 250
         assert not proxy.requests
 
 
 def test_a_netrc_does_not_replace_the_token(
-    tap: Command,
-    sandbox: Sandbox,
-    clock: FakeClock,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    sync: Sync, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The tap does not send the credentials that a `.netrc` has for the host."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password something\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    assert tap(config=sandbox.config(), clock=clock).code == 0
+    assert sync().code == 0
     assert sandbox.requests[0].headers["authorization"] == f"Bearer {sandbox.token}"

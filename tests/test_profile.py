@@ -12,7 +12,7 @@ from tap_mega.records.custom_fields import READERS
 
 if t.TYPE_CHECKING:
     from testing.clock import FakeClock
-    from testing.harness import Command, Run
+    from testing.harness import Command, Run, Sync
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -38,9 +38,7 @@ def serve(sandbox: Sandbox, *fields: Json) -> None:
     sandbox.script(Fault("body", body=json.dumps(page)))
 
 
-def test_each_custom_field_is_a_row(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_each_custom_field_is_a_row(sync: Sync, sandbox: Sandbox) -> None:
     """It has its column, how many leads have one, and how many fit each type."""
     fields: list[Json] = [
         {"size": 1, "when": "2026-01-31"},
@@ -49,7 +47,7 @@ def test_each_custom_field_is_a_row(
         {"size": "large"},
     ]
     serve(sandbox, *fields)
-    run = tap("--custom-fields", config=sandbox.config(), clock=clock)
+    run = sync("--custom-fields")
     assert (run.code, run.errors) == (0, [])
     assert table(run) == {
         "slug": ["column", "leads", *READERS],
@@ -67,39 +65,34 @@ def test_each_custom_field_is_a_row(
     assert setting(run) == {"custom_field_types": {"size": "string", "when": "date"}}
 
 
-def test_a_type_is_proposed_for_few_exceptions(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_a_type_is_proposed_for_few_exceptions(sync: Sync, sandbox: Sandbox) -> None:
     """19 of 20 are enough. So the setting can be used as it is."""
     fields: list[Json] = [{"n": 7, "share": 0.5, "yes": "no"} for _ in range(19)]
     serve(sandbox, *fields, {"n": "seven", "share": "half", "yes": "maybe"})
-    types = setting(tap("--custom-fields", config=sandbox.config(), clock=clock))
+    types = setting(sync("--custom-fields"))
     assert types["custom_field_types"] == {
         "n": "integer",
         "share": "number",
         "yes": "boolean",
     }
-    assert tap(config={**sandbox.config(), **types}, clock=clock).code == 0
+    assert sync(**types).code == 0
 
 
-def test_no_value_is_printed(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
+def test_no_value_is_printed(sync: Sync, sandbox: Sandbox) -> None:
     """Neither on stdout nor in the log. Slugs are printed in one line each."""
     secret = "ada@example.com"  # noqa: S105 - it is an example
     serve(sandbox, {"mail": secret, "list": [secret], "two\nlines\x1b[31m": {"a": 1}})
-    run = tap("--custom-fields", config=sandbox.config(), clock=clock)
+    run = sync("--custom-fields")
     assert run.code == 0
     assert secret not in run.stdout + run.log
     assert "\x1b" not in run.stdout
     assert {"list", "mail", "two?lines?[31m"} < set(table(run))
 
 
-def test_excluded_fields_are_left_out(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_excluded_fields_are_left_out(sync: Sync, sandbox: Sandbox) -> None:
     """Neither a row nor a type is shown for what is never sent."""
     serve(sandbox, {"size": 1, "notes": "x"})
-    config = {**sandbox.config(), "exclude_custom_fields": ["notes"]}
-    run = tap("--custom-fields", config=config, clock=clock)
+    run = sync("--custom-fields", exclude_custom_fields=["notes"])
     assert set(table(run)) == {"slug", "size"}
     assert setting(run) == {"custom_field_types": {"size": "integer"}}
 
@@ -129,11 +122,11 @@ def test_few_leads_are_all_read(
 
 
 def test_the_quota_is_not_waited_for(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """What was read until then is printed, and one line says when to run again."""
     sandbox.script(Fault("error", 3, status=429, retry_after=420))
-    run = tap("--custom-fields", config=sandbox.config(), clock=clock)
+    run = sync("--custom-fields")
     assert (run.code, clock.sleeps) == (1, [])
     assert "of 200 leads" in run.stdout
     (line,) = run.errors
@@ -154,10 +147,9 @@ def test_a_customer_that_fails_stops_no_other(tap: Command, clock: FakeClock) ->
 
 
 def test_without_custom_fields_there_is_nothing_to_show(
-    tap: Command, sandbox: Sandbox
+    sync: Sync, sandbox: Sandbox
 ) -> None:
     """One line names the setting, and no request is sent."""
-    config = {**sandbox.config(), "include_custom_fields": False}
-    run = tap("--custom-fields", config=config)
+    run = sync("--custom-fields", include_custom_fields=False)
     assert (run.code, run.stdout, sandbox.requests) == (1, "", [])
     assert "'include_custom_fields'" in run.errors[0]

@@ -15,26 +15,16 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from sandbox import NO_LIMITS, Fault, Sandbox
+from sandbox import Fault, Sandbox
 from sandbox.__main__ import main
 from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
 from sandbox.fault_kinds import KINDS
 from testing.harness import own_process_settings
 from tests.test_sandbox import TIMEOUT_SECONDS, get, send
-from tests.test_sandbox_faults import connect
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from testing.clock import FakeClock
-
-
-@pytest.fixture
-def api(clock: FakeClock) -> Iterator[Sandbox]:
-    """A sandbox with 60 leads and no rate limits."""
-    with Sandbox(leads=60, limits=NO_LIMITS, clock=clock.time) as sandbox:
-        yield sandbox
 
 
 # The server
@@ -87,27 +77,6 @@ def test_responses_are_compressed_if_the_client_accepts_gzip(
     response = get(api, {"Accept-Encoding": accept_encoding})
     assert response.headers.get("Content-Encoding") == content_encoding
     assert len(response.json()["leads"]) == 20
-
-
-def test_a_connection_serves_many_requests(api: Sandbox) -> None:
-    """The server keeps it open."""
-    connection = connect(api)
-    connection.connect()
-    socket = connection.sock
-    for _ in range(10):
-        connection.request("GET", "/elsewhere")
-        assert connection.getresponse().read()
-        assert connection.sock is socket
-    connection.close()
-
-
-def test_a_port_in_use_is_an_error(api: Sandbox) -> None:
-    """The sandbox raises OSError and leaves no thread running."""
-    threads = threading.active_count()
-    port = int(api.url.rpartition(":")[2])
-    with pytest.raises(OSError, match="address already in use"):
-        Sandbox(leads=0, port=port).__enter__()
-    assert threading.active_count() == threads
 
 
 # The control routes and the command
@@ -200,15 +169,16 @@ def test_the_command_prints_variables(
 
 
 def test_the_command_reports_a_port_in_use(api: Sandbox) -> None:
-    """The message names the option --port."""
-    port, message = api.url.rpartition(":")[2], "port {}: .*--port"
-    before = signal.getsignal(signal.SIGINT)
+    """The message names the option --port, and no thread is left."""
+    port, before = api.url.rpartition(":")[2], signal.getsignal(signal.SIGINT)
+    threads = threading.active_count()
     with (
         own_process_settings(),  # The command sets signal handlers.
-        pytest.raises(SystemExit, match=message.format(port)),
+        pytest.raises(SystemExit, match=f"port {port}: .*--port"),
     ):
         main(["--port", port, "--leads", "0"])
     assert signal.getsignal(signal.SIGINT) is before
+    assert threading.active_count() == threads
 
 
 @pytest.mark.parametrize(
