@@ -120,11 +120,7 @@ def messages(run: Run) -> list[str]:
 
 
 ODD_LEADS: list[Json] = [
-    KEY | {"qualified": 2},
-    KEY | {"qualified": 0},
-    KEY | {"qualified": "no"},
-    KEY | {"qualified": []},
-    KEY | {"qualified": None},
+    *(KEY | {"qualified": it} for it in (2, 0, "no", [], None)),
     KEY | {"owner": {"id": "1", "unknown": 5}},
     KEY | {"unknown": {"a": 1}},
     KEY | {"owner": None, "current_stage": None},

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import logging.config
 import socket
 import typing as t
 
 import pytest
-from singer_sdk import mapper
 
 from sandbox import Fault, Sandbox
 from tap_mega.cli.logs import silence_libraries
-from tap_mega.sync.progress import Progress
-from testing.harness import own_process_settings
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from testing.clock import FakeClock
@@ -31,7 +26,7 @@ CASES: dict[str, tuple[Fault, ...]] = {
     "no-fault": (),
     "error": (Fault("error", 2, None),),
     "html": (Fault("html", 2, None, status=502),),
-    "quote": (Fault("quote", 1, status=401),),
+    **{f"quote-{it}": (Fault("quote", 1, 9, status=it),) for it in (400, 401, 500)},
     "reset": (Fault("reset", 2, None),),
     "truncated": (Fault("truncate", 1, None),),
     "invalid-page": (Fault("body", 1, None, body='{"leads": [{"id": "needle"}]}'),),
@@ -94,108 +89,12 @@ def test_a_search_term_is_not_in_the_log(
     assert SECRET_SEARCH not in run.log
 
 
-EXPRESSIONS = [
-    {"x": "int(contact_name)"},
-    {"x": "float(contact_email)"},
-    {"x": "md5(contact_email)"},
-    {"x": "custom_fields['budget']"},
-    {"__filter__": "contact_email"},
-]
-
-
-@pytest.mark.parametrize("expression", EXPRESSIONS, ids=str)
-@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
-def test_a_failing_stream_map_does_not_quote_the_lead(
-    sync: Sync,
-    sandbox: Sandbox,
-    monkeypatch: pytest.MonkeyPatch,
-    expression: dict[str, str],
-    level: str,
-) -> None:
-    """One line names the setting, without the message that would quote the lead."""
-    monkeypatch.setenv("LOGLEVEL", level)
-    run = sync(stream_maps={"leads": expression})
-    assert (run.code == 0) == ("__filter__" in expression)
-    assert all("'stream_maps'" in line for line in run.errors)
-    assert len(run.errors) == run.code
-    assert "Traceback" not in run.log
-    for lead in sandbox.leads.all():
-        assert not [trace for trace in traces(lead) if trace in run.log]
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """What is logged; the configuration of the other tests comes back at the end."""
-    with own_process_settings():
-        yield io.StringIO()
-
-
-def configure(stream: io.StringIO, *loggers: str) -> None:
-    """Set a configuration that has these loggers log everything."""
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "handlers": {"x": {"class": "logging.StreamHandler", "stream": stream}},
-            "loggers": {name: {"level": 1, "handlers": ["x"]} for name in loggers},
-            "root": {"level": 1, "handlers": ["x"]},
-        }
-    )
-
-
-def library_loggers() -> list[str]:
-    """Return the loggers of urllib3 and requests."""
-    names = list(logging.root.manager.loggerDict)
-    return [it for it in names if it.startswith(("urllib3", "requests"))]
-
-
-@pytest.mark.parametrize("order", ["before", "after"])
-def test_no_log_configuration_brings_the_query_back(
-    log: io.StringIO, order: str
-) -> None:
-    """Neither one that is set before the tap starts, nor one that is set later."""
-    names = [*library_loggers(), mapper.logger.name]
-    assert set(names) >= {"urllib3.connectionpool", "urllib3.connection", "requests"}
-    if order == "before":
-        configure(log, *names)
-    silence_libraries()
-    if order == "after":
-        configure(log, *names)
-    for name in names:
-        logging.getLogger(name).debug("needle")
-    for name in names[:-1]:
-        logging.getLogger(name).warning("needle")
-    assert log.getvalue() == ""
-    mapper.logger.info("a stream map")
-    assert "a stream map" in log.getvalue()
-
-
 def test_many_taps_in_a_process_add_one_filter() -> None:
     """Each tap asks for it."""
     silence_libraries()
     before = logging.getLogger("urllib3.connectionpool").filters[:]
     silence_libraries()
     assert logging.getLogger("urllib3.connectionpool").filters == before
-
-
-def test_an_unexpected_error_is_a_line_without_its_message(
-    sync: Sync, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The line gives the type and the place, and says what to check and to report."""
-
-    def fail(_: object) -> None:
-        raise LookupError(SECRET_SEARCH)
-
-    monkeypatch.setattr(Progress, "line", fail)
-    run = sync()
-    (line,) = run.errors
-    number = fail.__code__.co_firstlineno + 1
-    assert run.code == 1
-    assert f"Unexpected LookupError at tests/test_leaks.py:{number}. Check" in line
-    assert "'stream_maps'" in line
-    assert "report this line as a bug" in line
-    assert SECRET_SEARCH not in run.log
-    assert "Traceback" not in run.log
 
 
 def test_a_proxy_does_not_get_local_requests(

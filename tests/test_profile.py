@@ -9,6 +9,7 @@ import pytest
 
 from sandbox import Fault, Sandbox
 from tap_mega.records.custom_fields import READERS
+from testing.harness import serve
 
 if t.TYPE_CHECKING:
     from testing.clock import FakeClock
@@ -24,42 +25,35 @@ def table(run: Run) -> dict[str, list[str]]:
     return {row[0]: [cell.strip() for cell in row[1:] if cell] for row in rows}
 
 
+def percents(*numbers: int) -> list[str]:
+    """Return numbers as they are printed."""
+    return [f"{it} %" for it in numbers]
+
+
 def setting(run: Run) -> Json:
     """Return the setting that was printed."""
     found: Json = json.loads(run.stdout[run.stdout.index("{") :])
     return found
 
 
-def serve(sandbox: Sandbox, *fields: Json) -> None:
+def serve_fields(sandbox: Sandbox, *fields: Json) -> None:
     """Let the API answer with leads that have these custom fields."""
     lead = sandbox.leads.all()[0]
     leads = [{**lead, "id": str(n), "custom_fields": it} for n, it in enumerate(fields)]
-    page = {"leads": leads, "next_cursor": None, "total": len(leads)}
-    sandbox.script(Fault("body", body=json.dumps(page)))
+    serve(sandbox, *leads)
 
 
 def test_each_custom_field_is_a_row(sync: Sync, sandbox: Sandbox) -> None:
     """It has its column, how many leads have one, and how many fit each type."""
-    fields: list[Json] = [
-        {"size": 1, "when": "2026-01-31"},
-        {"size": 2.5},
-        {"size": "3", "none": None},
-        {"size": "large"},
-    ]
-    serve(sandbox, *fields)
+    first = {"size": 1, "when": "2026-01-31"}
+    others: list[Json] = [{"size": 2.5}, {"size": "3", "none": None}, {"size": "large"}]
+    serve_fields(sandbox, first, *others)
     run = sync("--custom-fields")
     assert (run.code, run.errors) == (0, [])
     assert table(run) == {
         "slug": ["column", "leads", *READERS],
-        "size": [
-            "custom_field_size",
-            "100 %",
-            *("100 %", "50 %", "75 %", "25 %", "0 %", "0 %"),
-        ],
-        "when": [
-            *("custom_field_when", "25 %"),
-            *("100 %", "0 %", "0 %", "0 %", "100 %", "100 %"),
-        ],
+        "size": ["custom_field_size", *percents(100, 100, 50, 75, 25, 0, 0)],
+        "when": ["custom_field_when", *percents(25, 100, 0, 0, 0, 100, 100)],
     }
     assert "of 4 leads" in run.stdout
     assert setting(run) == {"custom_field_types": {"size": "string", "when": "date"}}
@@ -67,21 +61,20 @@ def test_each_custom_field_is_a_row(sync: Sync, sandbox: Sandbox) -> None:
 
 def test_a_type_is_proposed_for_few_exceptions(sync: Sync, sandbox: Sandbox) -> None:
     """19 of 20 are enough. So the setting can be used as it is."""
-    fields: list[Json] = [{"n": 7, "share": 0.5, "yes": "no"} for _ in range(19)]
-    serve(sandbox, *fields, {"n": "seven", "share": "half", "yes": "maybe"})
+    fields: list[Json] = 19 * [{"n": 7, "share": 0.5, "yes": "no"}]
+    serve_fields(sandbox, *fields, {"n": "seven", "share": "half", "yes": "maybe"})
     types = setting(sync("--custom-fields"))
-    assert types["custom_field_types"] == {
-        "n": "integer",
-        "share": "number",
-        "yes": "boolean",
-    }
+    expected = {"n": "integer", "share": "number", "yes": "boolean"}
+    assert types["custom_field_types"] == expected
     assert sync(**types).code == 0
 
 
 def test_no_value_is_printed(sync: Sync, sandbox: Sandbox) -> None:
     """Neither on stdout nor in the log. Slugs are printed in one line each."""
     secret = "ada@example.com"  # noqa: S105 - it is an example
-    serve(sandbox, {"mail": secret, "list": [secret], "two\nlines\x1b[31m": {"a": 1}})
+    serve_fields(
+        sandbox, {"mail": secret, "list": [secret], "two\nlines\x1b[31m": {"a": 1}}
+    )
     run = sync("--custom-fields")
     assert run.code == 0
     assert secret not in run.stdout + run.log
@@ -91,7 +84,7 @@ def test_no_value_is_printed(sync: Sync, sandbox: Sandbox) -> None:
 
 def test_excluded_fields_are_left_out(sync: Sync, sandbox: Sandbox) -> None:
     """Neither a row nor a type is shown for what is never sent."""
-    serve(sandbox, {"size": 1, "notes": "x"})
+    serve_fields(sandbox, {"size": 1, "notes": "x"})
     run = sync("--custom-fields", exclude_custom_fields=["notes"])
     assert set(table(run)) == {"slug", "size"}
     assert setting(run) == {"custom_field_types": {"size": "integer"}}

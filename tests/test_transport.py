@@ -83,10 +83,10 @@ def failure(url: str, timeout: float = PATIENCE_SECONDS) -> str:
     return str(caught.value)
 
 
-def join_request_threads() -> None:
+def join_threads(name: str = "request") -> None:
     """Wait until no request is under way; fail if one does not end."""
     for thread in threading.enumerate():
-        if thread.name == "request":
+        if thread.name == name:
             thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive()
 
@@ -171,7 +171,7 @@ def check_giving_up(url: str, server: RawServer, requests: int = 1) -> None:
     exchange = sender.start()
     assert server.wait_for(requests, PATIENCE_SECONDS)
     exchange.give_up()
-    join_request_threads()
+    join_threads()
     assert sender.inbox.empty()
 
 
@@ -222,7 +222,7 @@ def test_nothing_is_sent_after_a_slow_name_server(
         sender = Sender(server.url)
         sender.start().give_up()
         found.set()
-        join_request_threads()
+        join_threads()
         assert sender.inbox.empty()
         assert not server.requests
 
@@ -479,9 +479,9 @@ def test_a_sync_ends_at_an_unknown_authority(sync: Sync, authority: trustme.CA) 
     with RawServer(once(OK), context) as server:
         run = sync(api_url=server.url)
         assert (server.connections, server.requests) == (1, [])
-    (line,) = run.errors
+        (line,) = run.errors
+        assert f"The certificate of {server.url} is not" in line
     assert run.code == 1
-    assert f"The certificate of {server.url} is not" in line
     assert "unable to get local issuer certificate" in line
     assert "REQUESTS_CA_BUNDLE" in line
 
@@ -576,7 +576,8 @@ def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
         for number in (1, 2):
             sender.start()
             assert sender.next().body == b"{}"
-            join_request_threads()
+            join_threads()
+            join_threads("connection")  # It is closed.
             assert server.connections == number
         sender.transport.close()
 
