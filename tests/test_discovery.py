@@ -99,18 +99,15 @@ def test_the_command_is_installed(command: list[str | Path]) -> None:
 def test_the_catalog_of_many_customers_names_them_in_the_key(tap: Command) -> None:
     """`--discover` with `customers` has another key, and sends no request."""
     with Sandbox(leads=5, customers=3) as api:
-        config = {**api.config(), "include_lead_changes": True}
-        run = tap("--discover", config=config)
+        run = tap("--discover", config={**api.config(), "include_lead_changes": True})
         assert not api.requests
-    assert run.code == 0
-    for name, key in (
-        ("leads", ["customer_id", "id"]),
-        ("lead_changes", ["customer_id", "id", "updated_at"]),
-    ):
+    keys = {"leads": ["customer_id", "id"]}
+    keys["lead_changes"] = [*keys["leads"], "updated_at"]
+    for name, key in keys.items():
         stream = stream_of(json.loads(run.stdout), name)
-        assert stream["key_properties"] == key
+        found = (stream["key_properties"], stream["replication_key"])
+        assert found == (key, "updated_at")
         assert stream["schema"]["properties"]["customer_id"]["type"] == "string"
-        assert stream["replication_key"] == "updated_at"
 
 
 @pytest.mark.parametrize("options", [[], ["--format=json"], ["--format=markdown"]])

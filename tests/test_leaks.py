@@ -16,7 +16,7 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
     from testing.clock import FakeClock
-    from testing.harness import Command, Sync
+    from testing.harness import Sync
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -68,23 +68,15 @@ def test_no_token_and_no_lead_is_in_the_log(
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
 @pytest.mark.parametrize("reachable", [True, False])
 def test_a_search_term_is_not_in_the_log(
-    tap: Command,
-    sandbox: Sandbox,
-    clock: FakeClock,
-    monkeypatch: pytest.MonkeyPatch,
-    level: str,
-    *,
-    reachable: bool,
+    sync: Sync, monkeypatch: pytest.MonkeyPatch, level: str, *, reachable: bool
 ) -> None:
     """No library logs the query, because `search` may be the e-mail of a lead."""
     monkeypatch.setenv("LOGLEVEL", level)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    config = {**sandbox.config(), "filters": {"search": SECRET_SEARCH}}
-    if not reachable:
-        config["api_url"] = dead
-    run = tap(config=config, clock=clock)
+    other: Json = {} if reachable else {"api_url": dead}
+    run = sync(filters={"search": SECRET_SEARCH}, **other)
     assert run.code == (0 if reachable else 1)
     assert SECRET_SEARCH not in run.log
 
