@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import typing as t
 
@@ -42,6 +43,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def tap(tmp_path: Path) -> Command:
     """Provide the command."""
     return Command(tmp_path)
+
+
+@pytest.fixture
+def catalog(tap: Command) -> dict[str, t.Any]:
+    """Return the catalog that the tap discovers without settings."""
+    return t.cast("dict[str, t.Any]", json.loads(tap("--discover").stdout))
 
 
 @pytest.fixture

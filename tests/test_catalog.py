@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import typing as t
 
 import pytest
@@ -13,18 +12,12 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandbox import Sandbox
-    from testing.harness import Command, Run, Sync
+    from testing.harness import Run, Sync
 
     Json: t.TypeAlias = dict[str, t.Any]
 
 KEPT = ("id", "updated_at")
 WARNINGS = (" | WARNING ", " | ERROR ")
-
-
-@pytest.fixture
-def catalog(tap: Command) -> Json:
-    """Return the catalog that the tap discovers."""
-    return t.cast("Json", json.loads(tap("--discover").stdout))
 
 
 def entry_of(catalog: Json, *breadcrumb: str) -> Json:

@@ -248,7 +248,8 @@ def test_a_type_can_be_changed_as_the_page_says(
 ) -> None:
     """A changed type stops the loader; without the old column, all rows are filled."""
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    drop = page.split("```sql\n")[-1].split("```")[0].replace("mega.leads", "leads")
+    (drop,) = re.findall(r"`(ALTER TABLE mega.leads DROP COLUMN) …`", page)
+    drop = f"{drop.replace('mega.leads', 'leads')} custom_field_budget"
     (loader,) = (it for it in LOADERS if it.name == "target-postgres")
     loader.install()
     with temporary_schema(database_url, "mega_types") as table:
