@@ -16,7 +16,7 @@ from typing_extensions import override
 from tap_mega.tap import TapMega
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from _typeshed import ReadableBuffer
@@ -25,6 +25,8 @@ if t.TYPE_CHECKING:
 
     Json: t.TypeAlias = dict[str, t.Any]
 
+Sync: t.TypeAlias = "Callable[..., Run]"
+"""Runs a sync of the fixture `sandbox`."""
 FLATTENING: dict[str, t.Any] = {"flattening_enabled": True, "flattening_max_depth": 1}
 """The settings that flatten all objects of a lead."""
 

@@ -16,6 +16,8 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from testing.harness import Json, Run, Sync
+
 FOREIGN = ("TAP_MEGA_", "MELTANO", "TARGET_", "PG", "HTTP", "ALL_PROXY", "NO_PROXY")
 """Prefixes of variables that could connect a test to another system."""
 SLOW_FIXTURES = {"costs", "database_url", "environment", "loaded", "synced", "wheel"}
@@ -55,6 +57,19 @@ def sandbox(clock: FakeClock) -> Iterator[Sandbox]:
     """Provide an API with 250 leads, which fill three pages."""
     with Sandbox(leads=250, clock=clock.time) as api:
         yield api
+
+
+@pytest.fixture
+def sync(tap: Command, sandbox: Sandbox, clock: FakeClock) -> Sync:
+    """Provide a sync of that API: keyword arguments are settings."""
+
+    def run(
+        state: object = None, catalog: Json | None = None, **settings: t.Any
+    ) -> Run:
+        config = {**sandbox.config(), **settings}
+        return tap(config=config, state=state, catalog=catalog, clock=clock)
+
+    return run
 
 
 @pytest.fixture(scope="module")

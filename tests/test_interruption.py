@@ -266,20 +266,3 @@ def test_a_kill_at_any_time_loses_nothing(
         assert read == every
         repeated = len(killed.records) + len(rest.records) - len(every)
         assert repeated <= page_size + max(lookback, 5)
-
-
-def test_a_killed_process_is_resumed(
-    tmp_path: Path, api: Sandbox, tap: Command
-) -> None:
-    """After SIGKILL in the middle of a page, the next run reads all other leads."""
-    with started(tmp_path, api) as process:
-        wait_until_blocked(process)
-        process.kill()
-        assert process.stdout
-        text = process.stdout.read().decode()
-    whole_lines = text[: text.rfind("\n") + 1]
-    killed = Run(-9, whole_lines, "")
-    rest = tap(config=api.config(), state=killed.states[-1] if killed.states else None)
-    read = {lead["id"] for lead in killed.records + rest.records}
-    assert 0 < len(killed.records) < 250
-    assert read == {lead["id"] for lead in api.leads.all()}
