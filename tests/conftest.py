@@ -8,15 +8,13 @@ import typing as t
 import pytest
 
 from demo.postgres import postgres_server
-from sandbox import Sandbox
+from sandbox import NO_LIMITS, Sandbox
 from testing.clock import FakeClock
-from testing.harness import Command
+from testing.harness import Command, Sync
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from testing.harness import Json, Run, Sync
 
 FOREIGN = ("TAP_MEGA_", "MELTANO", "TARGET_", "PG", "HTTP", "ALL_PROXY", "NO_PROXY")
 """Prefixes of variables that could connect a test to another system."""
@@ -60,16 +58,16 @@ def sandbox(clock: FakeClock) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
+def api(clock: FakeClock) -> Iterator[Sandbox]:
+    """Provide an API with 60 leads, which fill three pages of 20, and no limits."""
+    with Sandbox(leads=60, limits=NO_LIMITS, clock=clock.time) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
 def sync(tap: Command, sandbox: Sandbox, clock: FakeClock) -> Sync:
-    """Provide a sync of that API: keyword arguments are settings."""
-
-    def run(
-        state: object = None, catalog: Json | None = None, **settings: t.Any
-    ) -> Run:
-        config = {**sandbox.config(), **settings}
-        return tap(config=config, state=state, catalog=catalog, clock=clock)
-
-    return run
+    """Provide the command with the settings of that API, on that clock."""
+    return Sync(tap, sandbox, clock)
 
 
 @pytest.fixture(scope="module")

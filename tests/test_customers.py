@@ -7,10 +7,10 @@ import typing as t
 
 import pytest
 
-from sandbox import Fault, Limits, Sandbox
+from sandbox import Fault, Sandbox
 from testing.clock import FakeClock
 from testing.harness import full_table
-from testing.least_times import HOUR, MINUTE, least_seconds_sliding
+from testing.least_times import least_seconds_sliding
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -294,20 +294,6 @@ def test_rows_are_removed_for_all_customers_or_for_none(
 
 
 # Pace and progress
-
-
-def test_a_share_of_a_key_takes_no_longer_than_its_share(tap: Command) -> None:
-    """With a limit below the API's own, its `RateLimit-Reset` is believed."""
-    start = 1_800_000_000 + 40 * MINUTE + 17
-    clock = FakeClock(start)
-    with Sandbox(leads=2300, clock=clock.time, limits=Limits(window="fixed")) as api:
-        config = {**api.config(), "page_size": 1, "requests_per_hour": 900}
-        run = tap(config=config, clock=clock)
-        assert run.code == 0
-        assert {it.status for it in api.requests} == {200}
-        hours = [int(it.time // HOUR) for it in api.requests]
-        assert max(hours.count(hour) for hour in hours) == 900
-        assert (clock.now - start) / MINUTE < 88.5
 
 
 def test_progress_speaks_of_all_customers(

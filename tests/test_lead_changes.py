@@ -75,7 +75,7 @@ def warnings_of(run: Run) -> list[str]:
 @pytest.fixture
 def sync(sync: Sync) -> Sync:
     """Provide a run that writes the stream."""
-    return functools.partial(sync, **WANTED)
+    return t.cast("Sync", functools.partial(sync, **WANTED))
 
 
 @pytest.fixture

@@ -53,12 +53,6 @@ def test_two_jobs_share_the_leads_without_gap_or_overlap(
     assert bookmark_of(again.state) == bookmark_of(old.state)
 
 
-def test_an_end_date_before_all_leads_reads_nothing(sync: Sync) -> None:
-    """An empty result is not an error, and sets no bookmark."""
-    run = sync(end_date="2001-01-01")
-    assert (run.code, run.records, run.bookmark) == (0, [], None)
-
-
 @pytest.mark.parametrize("end", ["2026-01-01", "2025-12-31T23:59:59Z"])
 def test_the_end_date_must_be_after_the_start_date(
     tap: Command, sandbox: Sandbox, end: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import socket
 import typing as t
@@ -10,7 +9,6 @@ import typing as t
 import pytest
 
 from demo.pipeline import CommandError, Pipeline, temporary_schema
-from demo.postgres import postgres_server
 from sandbox import Sandbox
 from tests.loaders import in_utc
 
@@ -33,8 +31,7 @@ WHERE indisprimary AND indrelid = 'leads'::regclass
 """
 
 
-@dataclasses.dataclass
-class Synced:
+class Synced(t.NamedTuple):
     """Hold the result of two runs, with changed leads in between."""
 
     pipeline: Pipeline
@@ -49,10 +46,9 @@ class Synced:
 
 
 @pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
+def database_url(database_url: str) -> str:
     """Provide the URL of a database whose sessions are in New York."""
-    with postgres_server() as url:
-        yield f"{url}{'&' if '?' in url else '?'}{NEW_YORK}"
+    return f"{database_url}{'&' if '?' in database_url else '?'}{NEW_YORK}"
 
 
 @pytest.fixture(scope="module")

@@ -295,11 +295,23 @@ def test_the_maximum_wait_does_not_limit_retries(sandbox: Sandbox, sync: Sync) -
     assert run.leads == sandbox.leads.all()
 
 
-def test_a_lower_limit_is_kept(tap: Command, clock: FakeClock) -> None:
-    """A limit below the API's is kept, even if it equals another limit of the API."""
-    with Sandbox(leads=200, clock=clock.time, limits=Limits(window="fixed")) as sandbox:
-        pace = {"requests_per_minute": 10, "requests_per_hour": 60}
-        run = tap(config={**sandbox.config(), **pace, "page_size": 1}, clock=clock)
-        assert len(run.records) == 200
-        hours = [request.time // HOUR for request in sandbox.requests]
-        assert max(hours.count(hour) for hour in hours) == 60
+@pytest.mark.parametrize(
+    ("pace", "per_hour", "leads", "minutes"),
+    [
+        ({"requests_per_minute": 10, "requests_per_hour": 60}, 60, 200, 142),
+        ({"requests_per_hour": 900}, 900, 2300, 88.5),
+    ],
+)
+def test_a_lower_limit_is_kept(
+    tap: Command, pace: dict[str, int], per_hour: int, leads: int, minutes: float
+) -> None:
+    """Even if it equals another limit of the API, whose reset is believed."""
+    start = START + 40 * MINUTE + 17
+    clock = FakeClock(start)
+    with Sandbox(leads=leads, clock=clock.time, limits=Limits(window="fixed")) as api:
+        run = tap(config={**api.config(), **pace, "page_size": 1}, clock=clock)
+        assert (run.code, len(run.records)) == (0, leads)
+        assert {it.status for it in api.requests} == {200}
+        hours = [it.time // HOUR for it in api.requests]
+        assert max(hours.count(hour) for hour in hours) == per_hour
+        assert (clock.now - start) / MINUTE < minutes

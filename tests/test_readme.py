@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import re
 import shutil
@@ -58,8 +57,7 @@ OWN_PROJECT = section("In a Meltano project of your own")
 DOTENV, COMMANDS = blocks(OWN_PROJECT, "sh")
 
 
-@dataclasses.dataclass
-class Own:
+class Own(t.NamedTuple):
     """A Meltano project of one's own, beside a clone."""
 
     folder: Path

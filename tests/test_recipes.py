@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import hashlib
 import json
 import re
@@ -15,7 +14,6 @@ import pytest
 import yaml
 
 from demo.pipeline import Pipeline, read_project, temporary_schema
-from demo.postgres import postgres_server
 from sandbox import NO_LIMITS, Fault, Sandbox
 from testing.harness import stream_of
 from tests.tables import ROOT
@@ -266,8 +264,7 @@ def test_a_renamed_stream_keeps_its_bookmark(
     assert len(second.records) < 10
 
 
-@dataclasses.dataclass
-class Loaded:
+class Loaded(t.NamedTuple):
     """Hold what a run with all recipes of `meltano.yml` loaded into PostgreSQL."""
 
     leads: list[Json]
@@ -278,18 +275,22 @@ class Loaded:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+def loaded(
+    database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Loaded]:
     """Run `meltano run` with the page's `meltano.yml`."""
     with (
         Sandbox(leads=345, limits=NO_LIMITS) as sandbox,
-        postgres_server() as url,
-        temporary_schema(url, SCHEMA) as table,
+        temporary_schema(database_url, SCHEMA) as table,
     ):
         folder, project = map(tmp_path_factory.mktemp, ("meltano", "project"))
         write_project(project / "meltano.yml")
-        config = {**sandbox.config(), "stream_map_config": json.dumps(recipe_salt())}
-        pipeline = Pipeline(folder, config, url, SCHEMA, project)
-        Pipeline(tmp_path_factory.mktemp("meltano"), {}, url, SCHEMA).install()
+        config = {
+            **sandbox.config(),
+            "stream_map_config": json.dumps(SALTED["stream_map_config"]),
+        }
+        pipeline = Pipeline(folder, config, database_url, SCHEMA, project)
+        Pipeline(tmp_path_factory.mktemp("meltano"), {}, database_url, SCHEMA).install()
         pipeline.run()
         columns = table.select(
             "SELECT column_name, data_type FROM information_schema.columns "
@@ -301,11 +302,6 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
             table.select("SELECT * FROM crm_leads ORDER BY updated_at, id"),
             {it["column_name"]: it["data_type"] for it in columns},
         )
-
-
-def recipe_salt() -> Json:
-    """Return the value of the variable for the salt."""
-    return SALTED["stream_map_config"]
 
 
 def write_project(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Wrong totals, many leads with one timestamp, unreadable leads, endless pages."""
+"""Wrong totals, many leads with one timestamp, and unreadable leads."""
 
 from __future__ import annotations
 
@@ -332,17 +332,3 @@ def test_an_api_that_rounds_loses_no_lead(tap: Command, clock: FakeClock) -> Non
         sandbox.script(Fault("refuse_cursor", at=2), rounds)
         run = tap(config={**sandbox.config(), "page_size": 20}, clock=clock)
         assert ids(run.records) == ids(sandbox.leads.all())
-
-
-# Endless responses
-
-
-@pytest.mark.parametrize("kind", ["empty_page", "same_page"])
-def test_pages_without_a_new_lead_end(sandbox: Sandbox, sync: Sync, kind: str) -> None:
-    """Ever new cursors with nothing behind them are an error after fifty pages."""
-    sandbox.script(Fault(kind, times=None))
-    sandbox.limits = NO_LIMITS
-    run = sync(requests_per_minute=0)
-    assert run.code == 1
-    assert len(run.errors) == 1
-    assert len(sandbox.requests) <= 51
