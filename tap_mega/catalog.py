@@ -24,8 +24,6 @@ if t.TYPE_CHECKING:
     from singer_sdk import Stream
     from singer_sdk.singerlib import CatalogEntry, MetadataMapping
 
-    Json: t.TypeAlias = dict[str, t.Any]
-
 METHODS = (REPLICATION_INCREMENTAL, REPLICATION_FULL_TABLE)
 
 CUSTOM_FIELDS = ("properties", "custom_fields")
@@ -60,11 +58,15 @@ def complete_stream(stream: Stream, catalog: Catalog, replication_key: str) -> N
         ConfigValidationError: If the stream cannot do what its entry says.
     """
     if entry := catalog.get_stream(stream.name):
-        key = stream.primary_keys
+        key, own = stream.primary_keys, stream.schema["properties"]
         _raise_first(_find_contradictions(entry, key, replication_key))
+        if not entry.metadata:  # Then the SDK selects everything.
+            entry.metadata.root.selected = True
+        entry.key_properties = list(key)
+        entry.schema.properties = entry.schema.properties or {}
         required = list(dict.fromkeys([*key, replication_key]))
-        own = stream.schema["properties"]
-        _complete_entry(entry, key, {name: own[name] for name in required})
+        for name in required:
+            entry.schema.properties[name] = Schema.from_dict(own[name])
         excluded = stream.config.get("exclude_custom_fields") or ()
         for line in (
             *_find_useless_rules(entry.metadata, excluded),
@@ -78,18 +80,6 @@ def _raise_first(problems: Iterator[str]) -> None:
     if problem := next(problems, None):
         msg = f"In the catalog, {problem}: {ADVICE}"
         raise config_error(msg)
-
-
-def _complete_entry(
-    entry: CatalogEntry, key: Sequence[str], required: dict[str, Json]
-) -> None:
-    """Set what an entry must say of the key, and of properties by their schemas."""
-    if not entry.metadata:  # Then the SDK selects everything.
-        entry.metadata.root.selected = True
-    entry.key_properties = list(key)
-    entry.schema.properties = entry.schema.properties or {}
-    for name, own in required.items():
-        entry.schema.properties[name] = Schema.from_dict(own)
 
 
 def _find_no_booleans(entry: CatalogEntry) -> Iterator[str]:

@@ -251,11 +251,8 @@ class TapMega(Tap):
     @classmethod
     def _make_stream(cls, ctx: click.Context) -> LeadsStream:
         """Return the stream, with the settings of `--config`."""
-        given = ctx.params.get("config")
-        tap = cls(
-            config=given and given.config,
-            parse_env_config=bool(given and given.parse_env),
-        )
+        given = ctx.params["config"]
+        tap = cls(config=given.config, parse_env_config=given.parse_env)
         return t.cast("LeadsStream", tap.streams["leads"])
 
     @classmethod

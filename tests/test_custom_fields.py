@@ -177,7 +177,7 @@ def test_unreadable_values_are_counted(
 LONG = "how_many_bedrooms_do_you_need_in_your_next_new_home"
 NAMES = [
     ("budget", "custom_field_budget"),
-    ("2nd_budget", "custom_field_2nd_budget"),
+    ("2_budgets", "custom_field_2_budgets"),
     (LONG[:50], f"custom_field_{LONG[:50]}"),
     (LONG, f"custom_field_{LONG[:43]}_9a4fab"),
     ("Budget", "custom_field_budget_1c6225"),

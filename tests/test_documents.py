@@ -244,3 +244,11 @@ def test_each_guarantee_names_its_tests() -> None:
     assert len(promises) == 8
     assert all("](../tests/test_" in promise for promise in promises)
     assert len(page.split()) <= 900
+
+
+def test_the_documents_are_short() -> None:
+    """A user can read all of them: README, the pages and CONTRIBUTING together."""
+    pages = [it for it in PAGES if it.parent.name == "docs"]
+    pages += [tables.README, tables.ROOT / "CONTRIBUTING.md"]
+    words = sum(len(it.read_text(encoding="utf-8").split()) for it in pages)
+    assert words <= 15_500

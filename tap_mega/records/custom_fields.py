@@ -148,23 +148,11 @@ def _read_number(value: t.Any) -> decimal.Decimal:
     return number
 
 
-def _read_boolean(value: t.Any) -> bool:
-    return BOOLEANS[str(value).strip().lower()]
-
-
-def _read_date(value: t.Any) -> str:
-    return dt.date.fromisoformat(value.strip()).isoformat()
-
-
-def _read_date_time(value: t.Any) -> str:
-    return to_utc(value.strip())
-
-
 READERS: dict[str, Callable[[t.Any], str | decimal.Decimal | int]] = {
     "string": _read_string,
     "integer": _read_integer,
     "number": _read_number,
-    "boolean": _read_boolean,
-    "date": _read_date,
-    "date-time": _read_date_time,
+    "boolean": lambda it: BOOLEANS[str(it).strip().lower()],
+    "date": lambda it: dt.date.fromisoformat(it.strip()).isoformat(),
+    "date-time": lambda it: to_utc(it.strip()),
 }

@@ -118,14 +118,11 @@ class Rows:
         yield from self._custom_fields.warnings()
         if self._names:
             place = RESCUED if self._rescues else LOST
-            yield CHANGED.format(names=format_counts(self._names), place=place)
+            counts = self._names.most_common()
+            names = [f"'{name}' in {counted(n, 'lead')}" for name, n in counts]
+            more = ", and more" if len(names) > MAX_LISTED_NAMES else ""
+            listed = ", ".join(names[:MAX_LISTED_NAMES]) + more
+            yield CHANGED.format(names=listed, place=place)
         if self._missing:
-            names = "', '".join(self._missing)
-            yield f"Left out, because the schema does not have them: '{names}'"
-
-
-def format_counts(counts: collections.Counter[str]) -> str:
-    """Return names, each with its number of leads, the most frequent ones first."""
-    most = counts.most_common(MAX_LISTED_NAMES)
-    more = ", and more" if len(counts) > MAX_LISTED_NAMES else ""
-    return ", ".join(f"'{name}' in {counted(n, 'lead')}" for name, n in most) + more
+            missing = "', '".join(self._missing)
+            yield f"Left out, because the schema does not have them: '{missing}'"

@@ -18,10 +18,6 @@ NAME = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
 """A name that a log may show."""
 
 
-NAME = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
-"""A name that a log may show."""
-
-
 def safe_name(name: str) -> str:
     """Return a name that the API sends, or `…` if it may be data, such as an e-mail."""
     return name if NAME.fullmatch(name) else "…"

@@ -135,7 +135,7 @@ class CustomerSync:
             self._lookback = full_refresh.lookback_of(settings)
         self._bookmark = self.part.bookmark
         self.changes = self._new_changes_reader()
-        self._has_read_changes = False
+        self.has_read_changes = False
         refresh = self.part.refresh
         self.refresh = self._new_reader(
             order=CREATED_AT, resume=refresh.position if refresh else None
@@ -178,11 +178,11 @@ class CustomerSync:
             return
         if part.bookmark:
             yield from self._read_changes()
-        if self.part.refresh or (not part.bookmark and not self._job.reads_all):
+        is_closed = self._document.table.is_closed
+        begins = self._job.reads_all and is_closed
+        if self.part.refresh or not (part.bookmark or begins):
             yield from self.read_all()
-        elif self._document.table.is_closed and not (
-            part.is_due or self._job.reads_all
-        ):
+        elif is_closed and not (part.is_due or begins):
             yield from self._check()
 
     def read_all(self) -> Batches:
@@ -224,7 +224,7 @@ class CustomerSync:
 
     def _read_changes(self) -> Batches:
         """Read the leads that changed since the bookmark, oldest change first."""
-        self._has_read_changes = False
+        self.has_read_changes = False
         unfinished, pages = self.part.unfinished, self.changes.pages(self.since())
         started_at = unfinished and unfinished.started_at
         was_read = bool(self.part.refresh and self.part.refresh.is_read)
@@ -233,7 +233,7 @@ class CustomerSync:
             yield Batch(page, self._after_changes(page, started_at))
             if self.changes.pages_read % CHANGES_PER_REFRESH_PAGE == 0:
                 yield from self._read_refresh_page()
-        self._has_read_changes = True
+        self.has_read_changes = True
         self.part = self.part.but(unfinished=None)
         if self.part.refresh and was_read and unfinished is None:
             refresh = self.part.refresh
@@ -303,7 +303,9 @@ class CustomerSync:
     def begin_refresh(self, now: dt.datetime) -> None:
         """Begin a full refresh, by the time of the API."""
         self.part = self.part.but(refresh=Refresh(now))
-        self.is_finished = False
+        self.refresh = self._new_reader(order=CREATED_AT)
+        self.readers.append(self.refresh)
+        self._refreshing = self._read_refresh()
 
     def give_up_refresh(self) -> None:
         """Drop a full refresh that has not read all leads of all customers."""
@@ -345,7 +347,7 @@ class CustomerSync:
     @property
     def _made_progress(self) -> bool:
         """Whether the next run starts further on than this one."""
-        if self._has_read_changes:
+        if self.has_read_changes:
             return self.refresh.pages_read > 0 or self.part.refresh is None
         return self.changes.new > 0 or self.refresh.pages_read > 0
 

@@ -1,6 +1,6 @@
 """The rules for deleted leads: see docs/deleted-leads.md, which says why.
 
-The API tells of no deletion: a deleted lead just stops being listed. So each run
+The API reports no deletion: a deleted lead just stops being listed. So each run
 compares counts, and a full refresh reads all leads when leads are gone. Nothing here
 sends a request, waits or writes.
 """
@@ -181,9 +181,9 @@ def find_removals(part: Part, settings: Settings) -> str:
     A key that sees fewer leads than before must not empty the table.
     """
     refresh = t.cast("Refresh", part.refresh)
+    maximum = settings.full_refresh_max_removed_percent
     rows = part.rows_before(refresh.since(lookback_of(settings)))
     gone = (rows or 0) - refresh.old
-    maximum = settings.full_refresh_max_removed_percent
     if not rows or gone * 100 <= maximum * rows:
         return ""
     return (

@@ -118,7 +118,7 @@ class Progress:
         behind = [
             now - sync.part.bookmark.timestamp() if sync.part.bookmark else 0
             for sync in self._syncs
-            if sync.part.unfinished or sync.failure
+            if not sync.has_read_changes
         ]
         return max(behind, default=0)
 

@@ -189,12 +189,7 @@ class Run:
             [CustomerSync], Generator[Request | Wait | Batch, Answer, None]
         ],
     ) -> Iterator[Event]:
-        """Yield the events of all customers by turns.
-
-        Each run begins with another customer: a limit may be near.
-        """
-        start = int(self._clock.time()) % len(self._syncs)
-        syncs = [*self._syncs[start:], *self._syncs[:start]]
+        """Yield the events of all customers by turns."""
         scheduler: Scheduler[CustomerSync] = Scheduler(
             self._send,
             self._settings.request_timeout,
@@ -203,7 +198,9 @@ class Run:
             stop=self._stop,
         )
         try:
-            for sync, step in scheduler.turns({it: steps(it) for it in syncs}):
+            for sync, step in scheduler.turns(
+                {it: steps(it) for it in self._ordered()}
+            ):
                 if isinstance(step, Batch):
                     self._note_answer(step.page)
                     version = self._document.table.version
@@ -223,6 +220,16 @@ class Run:
         except LimitReachedError as error:
             self._is_stopped = True
             self._stop_all(str(error))
+
+    def _ordered(self) -> list[CustomerSync]:
+        """Return the customers, none of which has finished the phase that begins.
+
+        Each run begins with another one: a limit may be near.
+        """
+        for sync in self._syncs:
+            sync.is_finished = False
+        start = int(self._clock.time()) % len(self._syncs)
+        return [*self._syncs[start:], *self._syncs[:start]]
 
     def _note_answer(self, page: Page) -> None:
         """Take the time of the API, and raise the version of records by it, once."""
@@ -257,8 +264,10 @@ class Run:
         table, parts = self._document.table, [it.part for it in self._syncs]
         if not self._is_open or not table.is_closed:
             return False
-        if any(it.is_loading for it in parts):
-            return False
+        if any(it.is_loading for it in parts) or any(
+            it.refresh.pages_read for it in self._syncs
+        ):
+            return False  # A first load has ended in this run: its reader is used up.
         now = self._now or from_epoch(self._clock.time())
         return self._job.reads_all or full_refresh.is_needed(
             parts, table, self._settings, now
