@@ -35,8 +35,8 @@ COLUMNS = (
     *("owner_id", "score", "qualified"),
 )
 HOUR = 3600
-WANTED = {"include_lead_changes": True}
-EMIT = {"emit_activate_version_messages": True}
+WANTED: Json = {"include_lead_changes": True}
+EMIT: Json = {"emit_activate_version_messages": True}
 WARNINGS = (" | WARNING ", " | ERROR ")
 
 
@@ -92,7 +92,7 @@ def test_the_stream_exists_only_if_the_settings_want_it(
     tap: Command, sync: Sync, *, is_wanted: bool
 ) -> None:
     """Then it needs no catalog, and its records change no STATE."""
-    wanted = {"include_lead_changes": is_wanted}
+    wanted: Json = {"include_lead_changes": is_wanted}
     discovered = json.loads(tap("--discover", config=wanted).stdout)
     names = {it["tap_stream_id"] for it in discovered["streams"]}
     run = sync(**wanted)

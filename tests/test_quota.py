@@ -75,8 +75,7 @@ def test_pacing_can_be_turned_off(
 ) -> None:
     """If both limits are 0, no request waits."""
     sandbox.limits = Limits(per_minute=0, per_hour=0)
-    off = {"page_size": 1, "requests_per_minute": 0, "requests_per_hour": 0}
-    assert sync(**off).code == 0
+    assert sync(page_size=1, requests_per_minute=0, requests_per_hour=0).code == 0
     assert len(sandbox.requests) == 250
     assert clock.sleeps == []
 

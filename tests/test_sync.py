@@ -275,9 +275,11 @@ def test_flattened_records_have_every_column(
 ) -> None:
     """Even if an object is null. A stream map adds its column."""
     sandbox.leads.add(1, current_stage=None, owner=None, custom_fields={})
-    flattening = {"flattening_enabled": True, "flattening_max_depth": depth}
-    maps = {"leads": {"source": "'mega'"}}
-    run = sync(**flattening, stream_maps=maps)
+    run = sync(
+        flattening_enabled=True,
+        flattening_max_depth=depth,
+        stream_maps={"leads": {"source": "'mega'"}},
+    )
     names = run.schema["schema"]["properties"].keys()
     assert len(run.records) == 251
     assert all(record.keys() == names for record in run.records)
