@@ -176,11 +176,13 @@ class CustomerSync:
         if not finds_deleted:
             yield from self._read_changes()
             return
-        if part.bookmark:
+        # A customer without leads has no bookmark, but its first load is complete.
+        is_known = part.bookmark or part.anchor
+        if is_known:
             yield from self._read_changes()
         is_closed = self._document.table.is_closed
         begins = self._job.reads_all and is_closed
-        if self.part.refresh or not (part.bookmark or begins):
+        if self.part.refresh or not (is_known or begins):
             yield from self.read_all()
         elif is_closed and not (part.is_due or begins):
             yield from self._check()
