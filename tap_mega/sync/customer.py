@@ -176,12 +176,14 @@ class CustomerSync:
         if not finds_deleted:
             yield from self._read_changes()
             return
-        # A refresh that has read no lead leaves no bookmark.
-        if part.bookmark or (part.refresh and part.refresh.is_read):
+        # A customer without leads has no bookmark, but its load may be complete.
+        is_read = part.refresh and part.refresh.is_read
+        is_known = part.bookmark or part.anchor or is_read
+        if is_known:
             yield from self._read_changes()
         is_closed = self._document.table.is_closed
         begins = self._job.reads_all and is_closed
-        if self.part.refresh or not (part.bookmark or begins):
+        if self.part.refresh or not (is_known or begins):
             yield from self.read_all()
         elif is_closed and not (part.is_due or begins):
             yield from self._check()
