@@ -69,8 +69,9 @@ SETTINGS: Schema = th.PropertiesList(
     _setting(
         "start_date",
         th.DateTimeType,
-        "The earliest `updated_at` to read when there is no bookmark: a date or a "
-        "date-time, in UTC if it names no zone. By default, all leads are read.",
+        "The earliest `updated_at` to read: a date or a date-time, in UTC if it names "
+        "no zone. If the bookmark is later, the sync starts there. By default, all "
+        "leads are read.",
     ),
     _setting(
         "end_date",
@@ -139,7 +140,7 @@ SETTINGS: Schema = th.PropertiesList(
         "lookback_seconds",
         th.IntegerType(minimum=0, maximum=MAX_SECONDS),
         "How many seconds before the bookmark a sync starts, to catch changes that "
-        "the API stored late.",
+        "the API stored late. With `emit_activate_version_messages`, at least 60.",
         title="Look-back",
         default=60,
     ),
@@ -181,7 +182,7 @@ SETTINGS: Schema = th.PropertiesList(
     _setting(
         "request_timeout",
         th.NumberType(exclusive_minimum=0, maximum=86400),
-        "Maximum seconds per attempt, until the whole response is there.",
+        "Maximum seconds per attempt, until the whole response has arrived.",
         default=60,
     ),
     _setting(
@@ -194,7 +195,7 @@ SETTINGS: Schema = th.PropertiesList(
     _setting(
         "api_url",
         th.URIType,
-        "Where the API is: an https URL, or an http URL of this machine, such as that "
+        "The URL of the API: an https URL, or an http URL of this machine, such as that "
         "of the sandbox.",
         title="API URL",
         default="https://app.gomega.ai",
@@ -232,16 +233,16 @@ SETTINGS: Schema = th.PropertiesList(
     _setting(
         "full_refresh_max_removed_percent",
         th.IntegerType(minimum=0, maximum=100),
-        "If a full refresh would remove more than this share of the rows, it removes "
-        "none, and the run fails. This protects the table from a token that sees "
-        "fewer leads.",
+        "If a full refresh would remove more than this share of a customer's rows, it "
+        "removes none, and the run fails. This protects the table from a token that "
+        "sees fewer leads.",
         title="Most rows that a full refresh removes",
         default=20,
     ),
     _setting(
         "include_lead_changes",
         th.BooleanType,
-        "Whether there is a second stream, `lead_changes`: each version of a lead "
+        "Whether to write a second stream, `lead_changes`: each version of a lead "
         "that was read, in a few columns.",
         default=False,
     ),
