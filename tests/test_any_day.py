@@ -43,14 +43,11 @@ DAY = 86_400
 MAX_LEADS = 60  # of each customer
 MAX_CHANGES = 12
 """How often leads change during a run. If it were always, no run would ever end."""
-
 DATES = (
     *("2026-01-01T00:00:00.000Z", "2026-01-01T00:00:00.400Z", "2026-01-01T00:00:01Z"),
     "2130-01-01T00:00:00.000Z",
 )
 """Long before the look-back, and within a second: see STEP_BACK. One is to come."""
-
-
 customers = st.integers(0, 2)
 quotas = [NO_LIMITS, NO_LIMITS, Limits(per_minute=3), Limits(per_minute=5)]
 
