@@ -35,15 +35,6 @@ def warnings_of(run: Run) -> list[str]:
     return [it for it in run.log.splitlines() if any(word in it for word in WARNINGS)]
 
 
-def test_a_good_catalog_logs_no_warning(sync: Sync, catalog: Json) -> None:
-    """The catalog of --discover works as it is, and with properties deselected."""
-    entry_of(catalog, "properties", "contact_email")["selected"] = False
-    run = sync(catalog=catalog)
-    assert (run.code, len(run.records)) == (0, 250)
-    assert warnings_of(run) == []
-    assert "contact_email" not in run.records[0]
-
-
 def test_an_automatic_property_cannot_be_deselected(sync: Sync, catalog: Json) -> None:
     """Meltano deselects everything first: that hides no key, and is no mistake."""
     for metadata in stream_of(catalog)["metadata"]:

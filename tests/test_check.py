@@ -96,13 +96,6 @@ def test_each_customer_is_one_request_and_one_line(
         assert run.log.count("credentials are valid") == 2
 
 
-def test_all_that_is_missing_is_named(tap: Command) -> None:
-    """Both settings, at once."""
-    run = tap("--test", config={})
-    assert run.code == 1
-    assert [it.split("'")[1] for it in run.errors] == ["auth_token", "customer_id"]
-
-
 def test_another_value_is_refused(sync: Sync, sandbox: Sandbox) -> None:
     """A typo in `--test=schema` prints no lead."""
     run = sync("--test=shema")
