@@ -19,7 +19,7 @@ import pytest
 from typing_extensions import override
 
 from sandbox import Fault, Sandbox
-from testing.harness import Command, Run
+from testing.harness import Command, Run, cut
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -254,9 +254,8 @@ def test_a_kill_at_any_time_loses_nothing(
     whole = tap(config=config, clock=clock)
     every = {lead["id"]: lead for lead in sandbox.leads.all()}
     lookback = len(tap(config=config, state=whole.state, clock=clock).records)
-    for length in range(0, len(whole.stdout), len(whole.stdout) // 40):
-        lines = whole.stdout[:length].splitlines(keepends=True)
-        killed = Run(-9, "".join(it for it in lines if it.endswith("\n")), "")
+    for share in range(41):
+        killed = cut(whole, share / 40)
         state = killed.states[-1] if killed.states else None
         rest = tap(config=config, state=state, clock=clock)
         read = {lead["id"]: lead for lead in killed.leads + rest.leads}

@@ -15,12 +15,7 @@ from hypothesis import strategies as st
 
 from sandbox import NO_LIMITS, Fault, Sandbox
 from testing.clock import FakeClock
-from testing.harness import (
-    Command,
-    as_record,
-    selecting,
-    stream_of,
-)
+from testing.harness import Command, as_record, selecting, serve, stream_of
 from tests.tables import VENDOR
 
 if t.TYPE_CHECKING:
@@ -355,8 +350,7 @@ def test_odd_parts_of_a_lead_are_null(sandbox: Sandbox, sync: Sync) -> None:
         "owner": "someone",
         "current_stage": None,
     }
-    body = json.dumps({"leads": [lead], "next_cursor": None, "total": 1})
-    sandbox.script(Fault("body", times=None, body=body))
+    serve(sandbox, lead)
     (record,) = sync().records_of(CHANGES)
     expected = {name: lead.get(name) for name in COLUMNS}
     expected["customer_id"] = sandbox.customer_id

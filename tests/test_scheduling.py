@@ -29,12 +29,8 @@ from tests.loaders import in_utc
 
 if t.TYPE_CHECKING:
     from demo.pipeline import Table
-    from testing.clock import FakeClock
-    from testing.harness import Command, Json, Run
+    from testing.harness import Json
 
-HOUR = 3600
-PER_MINUTE, PER_HOUR = 12, 200
-"""A fifth of the API's limits: an hour's quota is spent in as many minutes."""
 SCHEMA = "mega_scheduling"
 
 
@@ -42,30 +38,6 @@ def blocks(name: str, language: str) -> list[str]:
     """Return the code blocks of a page in a language."""
     page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.parametrize(
-    ("wait", "every", "leads", "most"), [(300, HOUR, 460, 3), (0, 61, 50, 5)]
-)
-def test_short_waits_complete_a_load(
-    tap: Command, clock: FakeClock, wait: int, every: int, leads: int, most: int
-) -> None:
-    """Runs end with exit code 0 within 40 minutes, and waste no request."""
-    limits = Limits(PER_MINUTE, PER_HOUR)
-    pace = {"requests_per_minute": PER_MINUTE, "requests_per_hour": PER_HOUR}
-    with Sandbox(leads=leads, clock=clock.time, limits=limits) as sandbox:
-        config = {**sandbox.config(), **pace, "page_size": 1, "max_wait_seconds": wait}
-        runs: list[Run] = []
-        while not runs or "max_wait_seconds" in runs[-1].log:
-            start = clock.now
-            state = runs[-1].state if runs else None
-            runs.append(tap(config=config, state=state, clock=clock))
-            assert (runs[-1].code, clock.now - start < 40 * 60) == (0, True)
-            clock.now = max(clock.now, start + every)
-        read = [lead["id"] for run in runs for lead in run.records]
-        assert set(read) == {lead["id"] for lead in sandbox.leads.all()}
-    assert len(runs) <= most
-    assert len(read) < leads + 10  # the look-back
 
 
 def test_the_code_names_jobs_that_exist() -> None:

@@ -21,6 +21,7 @@ from testing.harness import (
     bookmark_of,
     full_table,
     part_of,
+    serve,
     state_of,
     stream_of,
 )
@@ -511,10 +512,9 @@ def test_a_catalog_without_the_stream_logs_a_warning(
 
 def test_each_lead_says_whose_it_is(sandbox: Sandbox, sync: Sync) -> None:
     """A lead without `customer_id` is one of the customer that was read."""
-    lead = {"id": "a", "updated_at": "2026-07-01T00:00:00Z"}
+    lead: Json = {"id": "a", "updated_at": "2026-07-01T00:00:00Z"}
     leads = [lead, {**lead, "customer_id": None}, {**lead, "customer_id": "other"}]
-    page = {"leads": leads, "next_cursor": None, "total": 3}
-    sandbox.script(Fault("body", body=json.dumps(page)))
+    serve(sandbox, *leads)
     run = sync()
     owners = [record["customer_id"] for record in run.records]
     assert owners == [sandbox.customer_id, sandbox.customer_id, "other"]

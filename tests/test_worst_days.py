@@ -9,7 +9,7 @@ import typing as t
 import pytest
 
 from sandbox import NO_LIMITS, Fault, Limits, Sandbox
-from testing.harness import Run, bookmark_of, full_table, part_of
+from testing.harness import Run, bookmark_of, full_table, part_of, serve
 
 if t.TYPE_CHECKING:
     from testing.clock import FakeClock
@@ -271,8 +271,7 @@ def test_text_that_no_database_takes_is_repaired(
 ) -> None:
     """Half an emoji becomes U+FFFD, NUL is dropped, and one warning counts them."""
     lead = {**sandbox.leads.all()[0], **sent}
-    page = json.dumps({"leads": [lead], "next_cursor": None, "total": 1})
-    sandbox.script(Fault("body", body=page))
+    serve(sandbox, lead)
     run = sync()
     assert (run.code, run.leads) == (0, [{**lead, **stored}])
     (warning,) = [line for line in run.log.splitlines() if "WARNING" in line]
