@@ -42,7 +42,7 @@ def test_a_quota_that_is_spent_is_not_waited_for(
     assert (run.code, clock.sleeps) == (1, [])
     (line,) = run.errors
     assert line == (
-        "The credentials could not be checked: the API answered 429: the key has no "
+        "The credentials could not be checked: the API answered 429: the token has no "
         "quota left. Run again at 08:07 UTC, in 7 min"
     )
 
