@@ -11,8 +11,10 @@ import signal
 import sys
 import typing as t
 
+from singer_sdk.singerlib.json import serialize_json
 from typing_extensions import override
 
+from sandbox import Fault, Sandbox
 from tap_mega.tap import TapMega
 
 if t.TYPE_CHECKING:
@@ -98,6 +100,12 @@ class Run:
             for line in self.log.splitlines()
             if " | ERROR " in line
         ]
+
+
+def serve(sandbox: Sandbox, *leads: Json) -> None:
+    """Let the API answer each request with a page of these leads, the last one."""
+    page = {"leads": leads, "next_cursor": None, "total": len(leads)}
+    sandbox.script(Fault("body", times=None, body=serialize_json(page)))
 
 
 def as_record(lead: Json) -> Json:
@@ -197,6 +205,26 @@ class Command:
         path = self.folder / f"{name}.json"
         path.write_text(content if isinstance(content, str) else json.dumps(content))
         return f"--{name}={path}"
+
+
+class Sync:
+    """Runs the command against a sandbox, on its clock."""
+
+    def __init__(self, tap: Command, sandbox: Sandbox, clock: Clock) -> None:
+        """Keep what each run needs."""
+        self._tap, self._sandbox, self._clock = tap, sandbox, clock
+
+    def __call__(
+        self,
+        *arguments: str,
+        state: object = None,
+        catalog: Json | None = None,
+        **settings: t.Any,
+    ) -> Run:
+        """Run the command with the settings of the sandbox, and with some others."""
+        config = {**self._sandbox.config(), **settings}
+        files: Json = {"config": config, "state": state, "catalog": catalog}
+        return self._tap(*arguments, clock=self._clock, **files)
 
 
 def _exit_code(command: type[TapMega], arguments: list[str]) -> int:

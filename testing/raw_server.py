@@ -111,7 +111,9 @@ class RawServer:
                 return
             self.connections += 1
             self._open.add(connection)
-            thread = threading.Thread(target=self._serve, args=(connection,))
+            thread = threading.Thread(
+                target=self._serve, args=(connection,), name="connection"
+            )
             self._threads.append(thread)
             thread.start()
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import typing as t
 
 import pytest
 
 from demo.postgres import postgres_server
-from sandbox import Sandbox
+from sandbox import NO_LIMITS, Sandbox
 from testing.clock import FakeClock
-from testing.harness import Command
+from testing.harness import Command, Sync
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,12 @@ def tap(tmp_path: Path) -> Command:
 
 
 @pytest.fixture
+def catalog(tap: Command) -> dict[str, t.Any]:
+    """Return the catalog that the tap discovers without settings."""
+    return t.cast("dict[str, t.Any]", json.loads(tap("--discover").stdout))
+
+
+@pytest.fixture
 def clock() -> FakeClock:
     """Provide a clock that makes no test wait."""
     return FakeClock()
@@ -55,6 +62,19 @@ def sandbox(clock: FakeClock) -> Iterator[Sandbox]:
     """Provide an API with 250 leads, which fill three pages."""
     with Sandbox(leads=250, clock=clock.time) as api:
         yield api
+
+
+@pytest.fixture
+def api(clock: FakeClock) -> Iterator[Sandbox]:
+    """Provide an API with 60 leads, which fill three pages of 20, and no limits."""
+    with Sandbox(leads=60, limits=NO_LIMITS, clock=clock.time) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sync(tap: Command, sandbox: Sandbox, clock: FakeClock) -> Sync:
+    """Provide the command with the settings of that API, on that clock."""
+    return Sync(tap, sandbox, clock)
 
 
 @pytest.fixture(scope="module")

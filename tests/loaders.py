@@ -170,15 +170,14 @@ def in_duckdb(lead: Json) -> Json:
 
 def read_duckdb(place: Place) -> list[Json]:
     """Return the rows of the table with parsed JSON columns."""
-    python = HOME / "target-duckdb" / "bin" / "python"
-    run = subprocess.run(
-        [python, "-c", READ_DUCKDB, place.folder / "leads.duckdb"],
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    rows: list[Json] = json.loads(run.stdout)
-    return [with_objects(row, (*PARTS, "custom_fields")) for row in rows]
+    return read_with("target-duckdb", READ_DUCKDB, place.folder / "leads.duckdb")
+
+
+def read_with(name: str, code: str, *arguments: Path | str) -> list[Json]:
+    """Return the rows that code prints in the environment of a loader."""
+    python = HOME / name / "bin" / "python"
+    text = subprocess.check_output([python, "-c", code, *arguments], encoding="utf-8")
+    return [with_objects(row, (*PARTS, "custom_fields")) for row in json.loads(text)]
 
 
 def with_objects(row: Json, names: tuple[str, ...]) -> Json:
@@ -193,15 +192,8 @@ def in_snowflake(lead: Json) -> Json:
 
 def read_snowflake(place: Place) -> list[Json]:
     """Return the rows of the table with parsed VARIANT columns."""
-    python = HOME / "target-snowflake" / "bin" / "python"
-    run = subprocess.run(
-        [python, "-c", READ_SNOWFLAKE, place.folder, json.dumps(SNOWFLAKE)],
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    rows: list[Json] = json.loads(run.stdout)
-    return [with_objects(row, (*PARTS, "custom_fields")) for row in rows]
+    settings = json.dumps(SNOWFLAKE)
+    return read_with("target-snowflake", READ_SNOWFLAKE, place.folder, settings)
 
 
 def read_jsonl(place: Place) -> list[Json]:

@@ -22,7 +22,7 @@ from tap_mega.tap import TapMega
 from testing.sections import replace_section
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -321,15 +321,15 @@ def hub() -> str:
     return HUB_HEAD + dump(definition, sort_keys=True)
 
 
-def write() -> None:
-    """Write all that is generated."""
-    README.write_text(readme(), encoding="utf-8")
-    SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
-    DBT_COLUMNS.write_text(dbt_columns(), encoding="utf-8")
-    MELTANO.write_text(meltano(), encoding="utf-8")
-    HUB.write_text(hub(), encoding="utf-8")
-    DOTENV.write_text(dotenv(), encoding="utf-8")
-
+GENERATED: dict[Path, Callable[[], str]] = {
+    README: readme,
+    SETTINGS_PAGE: settings_page,
+    DBT_COLUMNS: dbt_columns,
+    MELTANO: meltano,
+    HUB: hub,
+    DOTENV: dotenv,
+}
 
 if __name__ == "__main__":
-    write()
+    for path, generate in GENERATED.items():
+        path.write_text(generate(), encoding="utf-8")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import typing as t
 
-import pytest
-
 from sandbox import Fault, Sandbox
 
 if t.TYPE_CHECKING:
     from testing.clock import FakeClock
-    from testing.harness import Command, Run
+    from testing.harness import Command, Run, Sync
 
 
 def lines(run: Run) -> list[str]:
@@ -19,10 +17,10 @@ def lines(run: Run) -> list[str]:
 
 
 def test_right_credentials_are_one_line_and_one_request(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, sandbox: Sandbox
 ) -> None:
     """It says how many leads there are, and how long a first load takes."""
-    run = tap("--test", config={**sandbox.config(), "page_size": 1}, clock=clock)
+    run = sync("--test", page_size=1)
     assert (run.code, run.stdout) == (0, "")
     assert len(sandbox.requests) == 1
     assert lines(run)[-1] == (
@@ -34,41 +32,35 @@ def test_right_credentials_are_one_line_and_one_request(
 
 
 def test_a_quota_that_is_spent_is_not_waited_for(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """The log says when to run the check again."""
     sandbox.script(Fault("error", 1, None, status=429, retry_after=420))
-    run = tap("--test", config=sandbox.config(), clock=clock)
+    run = sync("--test")
     assert (run.code, clock.sleeps) == (1, [])
     (line,) = run.errors
-    assert line == (
-        "The credentials could not be checked: the API answered 429: the token has no "
-        "quota left. Run again at 08:07 UTC, in 7 min"
-    )
+    assert line.startswith("The credentials could not be checked: the API answered 429")
+    assert line.endswith("Run again at 08:07 UTC, in 7 min")
 
 
 def test_it_gives_up_after_three_tries(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """`--test` sends at most three requests."""
     sandbox.script(Fault("error", times=None))
-    run = tap("--test", config=sandbox.config(), clock=clock)
-    assert run.code == 1
-    assert len(sandbox.requests) == 3
+    run = sync("--test")
+    assert (run.code, len(sandbox.requests)) == (1, 3)
     assert sum(clock.sleeps) < 6
-    (line,) = run.errors
-    assert line == (
-        "Gave up after 3 tries: the API answered 503 (api_error). "
-        "Run --test again later"
-    )
+    message = "Gave up after 3 tries: the API answered 503 (api_error)"
+    assert run.errors == [f"{message}. Run --test again later"]
 
 
 def test_a_slow_api_takes_longer_than_the_quota(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """The first page says how long the others may take."""
     sandbox.script(Fault(times=None, before=lambda: clock.sleep(30)))
-    run = tap("--test", config={**sandbox.config(), "page_size": 25}, clock=clock)
+    run = sync("--test", page_size=25)
     assert "reads 250 leads with 10 requests, in about 5 min" in run.log
 
 
@@ -87,37 +79,21 @@ def test_filters_that_nothing_matches_are_named(
     assert "of no lead" not in run.log
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_credentials_that_are_refused_are_one_line(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, status: int
-) -> None:
-    """It says which setting to check."""
-    sandbox.script(Fault("error", status=status))
-    run = tap("--test", config=sandbox.config(), clock=clock)
-    assert run.code == 1
-    assert len(run.errors) == 1
-    assert f"the API answered {status}" in run.errors[0]
-    assert "the setting" in run.errors[0]
-
-
 def test_each_customer_is_one_request_and_one_line(
     tap: Command, clock: FakeClock
 ) -> None:
-    """All failures are listed, and the others are fine."""
+    """All failures are listed, each with its setting, and the others are fine."""
     with Sandbox(customers=4, leads=5, clock=clock.time) as sandbox:
-        sandbox.script(
-            Fault("error", customer=1, status=401),
-            Fault("error", customer=3, status=403),
-        )
+        statuses = {1: 401, 3: 403}
+        faults = (Fault("error", customer=k, status=v) for k, v in statuses.items())
+        sandbox.script(*faults)
         run = tap("--test", config=sandbox.config(), clock=clock)
-        names = [it.customer_id for it in sandbox.customers]
-        assert run.code == 1
-        assert [it.split(":")[0] for it in run.errors] == [
-            f"Customer {names[1]}",
-            f"Customer {names[3]}",
-        ]
-        assert len([it for it in lines(run) if "credentials are valid" in it]) == 2
-        assert len(sandbox.requests) == 4
+        assert (run.code, len(sandbox.requests)) == (1, 4)
+        for line, (number, status) in zip(run.errors, statuses.items(), strict=True):
+            assert line.startswith(f"Customer {sandbox.customers[number].customer_id}:")
+            assert f"the API answered {status}" in line
+            assert "the setting" in line
+        assert run.log.count("credentials are valid") == 2
 
 
 def test_all_that_is_missing_is_named(tap: Command) -> None:
@@ -127,15 +103,9 @@ def test_all_that_is_missing_is_named(tap: Command) -> None:
     assert [it.split("'")[1] for it in run.errors] == ["auth_token", "customer_id"]
 
 
-def test_the_help_says_what_it_does(tap: Command) -> None:
-    """Not what the option of the SDK does, which writes records."""
-    words = " ".join(tap("--help").stdout.split())
-    assert "Check the credentials: request one page of leads per customer" in words
-
-
-def test_another_value_is_refused(tap: Command, sandbox: Sandbox) -> None:
+def test_another_value_is_refused(sync: Sync, sandbox: Sandbox) -> None:
     """A typo in `--test=schema` prints no lead."""
-    run = tap("--test=shema", config=sandbox.config())
+    run = sync("--test=shema")
     assert (run.code, run.stdout, len(run.errors)) == (1, "", 1)
     assert "'all', 'schema'" in run.errors[0]
     assert sandbox.requests == []

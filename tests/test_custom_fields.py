@@ -16,10 +16,9 @@ from jsonschema import Draft202012Validator, FormatChecker
 from singer_sdk.singerlib.json import serialize_json
 
 from demo.pipeline import ROOT, temporary_schema, with_scheme
-from sandbox import Fault
 from tap_mega.config.schema import FIELD_TYPES
 from tap_mega.records import custom_fields
-from testing.harness import stream_of
+from testing.harness import serve, stream_of
 from tests.loaders import LOADERS, Place
 
 if t.TYPE_CHECKING:
@@ -27,58 +26,45 @@ if t.TYPE_CHECKING:
 
     from sandbox import Sandbox
     from testing.clock import FakeClock
-    from testing.harness import Command
+    from testing.harness import Command, Sync
 
     Json: t.TypeAlias = dict[str, t.Any]
 
 DECIMAL = decimal.Decimal
+READ: dict[str, list[tuple[t.Any, t.Any]]] = {
+    "string": [
+        *((it, it) for it in ("São Conrado", "")),
+        *((750000, "750000"), (DECIMAL("1.250"), "1.250"), (True, "true")),
+    ],
+    "integer": [
+        *((it, 3) for it in (3, "3", DECIMAL("3.0"))),
+        *((" -3 ", -3), (2**63 - 1, 2**63 - 1)),
+    ],
+    "number": [
+        *((750000, 750000), ("500000", 500000)),
+        *((DECIMAL("1.25"), 1.25), ("-1.5e3", -1500)),
+    ],
+    "boolean": [
+        *((it, True) for it in (True, "Yes")),
+        *((it, False) for it in (False, "false", 0)),
+    ],
+    "date": [("2026-01-31", "2026-01-31")],
+    "date-time": [
+        ("2026-01-31T08:00:00+02:00", "2026-01-31T06:00:00Z"),
+        ("2026-01-31", "2026-01-31T00:00:00Z"),
+    ],
+}
+UNREADABLE: dict[str, tuple[t.Any, ...]] = {
+    "string": ([1], {"a": 1}),
+    "integer": (DECIMAL("3.5"), 2**63, "1e999999999", "three", True, []),
+    "number": ("1,2 Mio €", "500,000", "", "NaN", "-Infinity", "1e400", False),
+    "boolean": (2, "maybe"),
+    "date": ("2026-02-30", "31.01.2026", "2026-01-31T08:00:00Z", 20260131),
+    "date-time": ("tomorrow", 1767225600),
+}
 CONVERSIONS: list[tuple[str, t.Any, t.Any]] = [
-    ("string", "São Conrado", "São Conrado"),
-    ("string", "", ""),
-    ("string", 750000, "750000"),
-    ("string", DECIMAL("1.250"), "1.250"),
-    ("string", True, "true"),
-    ("string", [1], None),
-    ("string", {"a": 1}, None),
-    ("integer", 3, 3),
-    ("integer", "3", 3),
-    ("integer", " -3 ", -3),
-    ("integer", DECIMAL("3.0"), 3),
-    ("integer", DECIMAL("3.5"), None),
-    ("integer", 2**63 - 1, 2**63 - 1),
-    ("integer", 2**63, None),
-    ("integer", "1e999999999", None),
-    ("integer", "three", None),
-    ("integer", True, None),
-    ("integer", [], None),
-    ("number", 750000, 750000),
-    ("number", "500000", 500000),
-    ("number", DECIMAL("1.25"), 1.25),
-    ("number", "-1.5e3", -1500),
-    ("number", "1,2 Mio €", None),
-    ("number", "500,000", None),
-    ("number", "", None),
-    ("number", "NaN", None),
-    ("number", "-Infinity", None),
-    ("number", "1e400", None),
-    ("number", False, None),
-    ("boolean", True, True),
-    ("boolean", False, False),
-    ("boolean", "Yes", True),
-    ("boolean", "false", False),
-    ("boolean", 0, False),
-    ("boolean", 2, None),
-    ("boolean", "maybe", None),
-    ("date", "2026-01-31", "2026-01-31"),
-    ("date", "2026-02-30", None),
-    ("date", "31.01.2026", None),
-    ("date", "2026-01-31T08:00:00Z", None),
-    ("date", 20260131, None),
-    ("date-time", "2026-01-31T08:00:00+02:00", "2026-01-31T06:00:00Z"),
-    ("date-time", "2026-01-31", "2026-01-31T00:00:00Z"),
-    ("date-time", "tomorrow", None),
-    ("date-time", 1767225600, None),
-    *((kind, None, None) for kind in FIELD_TYPES),
+    *((kind, *pair) for kind, pairs in READ.items() for pair in pairs),
+    *((kind, it, None) for kind in FIELD_TYPES for it in (None, *UNREADABLE[kind])),
 ]
 
 scalars = st.one_of(
@@ -129,43 +115,31 @@ def test_a_number_keeps_its_value(value: float) -> None:
         assert type(value)(read) == value  # type: ignore[arg-type]
 
 
-def test_columns_are_added_to_schema_and_records(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_columns_are_added_to_schema_and_records(sync: Sync, sandbox: Sandbox) -> None:
     """The columns appear next to `custom_fields`, which does not change."""
     types = {"budget": "number", "pre_approved": "boolean", "unknown": "date"}
-    config = {**sandbox.config(), "custom_field_types": types}
-    run = tap(config=config, clock=clock)
+    run = sync(custom_field_types=types)
     assert run.code == 0
     properties = run.schema["schema"]["properties"]
-    assert properties["custom_field_budget"] == {"type": ["number", "null"]}
-    assert properties["custom_field_pre_approved"] == {"type": ["boolean", "null"]}
-    assert properties["custom_field_unknown"] == {
-        "type": ["string", "null"],
-        "format": "date",
-    }
-    columns = [f"custom_field_{slug}" for slug in types]
+    assert [properties[f"custom_field_{slug}"] for slug in types] == [
+        *({"type": [it, "null"]} for it in ("number", "boolean")),
+        {"type": ["string", "null"], "format": "date"},
+    ]
     for record, lead in zip(run.leads, sandbox.leads.all(), strict=True):
-        read = {name: record.pop(name) for name in columns}
-        assert record == lead
-        written = lead["custom_fields"].get("budget")
+        fields = lead["custom_fields"]
+        written = fields.get("budget")
         budget = None if written == "1,2 Mio €" else written
-        assert read["custom_field_budget"] == (budget and float(budget))
-        assert read["custom_field_pre_approved"] is lead["custom_fields"].get(
-            "pre_approved"
-        )
-        assert read["custom_field_unknown"] is None
+        assert record == {
+            **lead,
+            "custom_field_budget": budget and float(budget),
+            "custom_field_pre_approved": fields.get("pre_approved"),
+            "custom_field_unknown": None,
+        }
 
 
-def test_unreadable_values_are_counted(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_unreadable_values_are_counted(sync: Sync, sandbox: Sandbox) -> None:
     """One warning per field gives the number of unreadable values, but no value."""
-    config = {
-        **sandbox.config(),
-        "custom_field_types": {"budget": "number", "bedrooms": "integer"},
-    }
-    run = tap(config=config, clock=clock)
+    run = sync(custom_field_types={"budget": "number", "bedrooms": "integer"})
     budgets = [lead["custom_fields"].get("budget") for lead in sandbox.leads.all()]
     count = budgets.count("1,2 Mio €")
     assert count > 1
@@ -205,16 +179,12 @@ def test_each_slug_has_a_column_that_databases_take(found: set[str]) -> None:
     assert all(re.fullmatch(r"custom_field_[a-z0-9_]{0,50}", it) for it in columns)
 
 
-def test_excluded_fields_never_leave(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_excluded_fields_never_leave(sync: Sync, sandbox: Sandbox) -> None:
     """They are neither in `custom_fields` nor in a column, and no line names them."""
-    config = {
-        **sandbox.config(),
-        "custom_field_types": {"bedrooms": "integer"},
-        "exclude_custom_fields": ["budget", "area", "unknown"],
-    }
-    run = tap(config=config, clock=clock)
+    run = sync(
+        custom_field_types={"bedrooms": "integer"},
+        exclude_custom_fields=["budget", "area", "unknown"],
+    )
     leads = sandbox.leads.all()
     for record, lead in zip(run.leads, leads, strict=True):
         fields = lead["custom_fields"]
@@ -224,29 +194,24 @@ def test_excluded_fields_never_leave(
 
 
 def test_fields_that_cannot_be_excluded_never_leave(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, sandbox: Sandbox
 ) -> None:
     """If `custom_fields` is no object, all of it is left out."""
     lead = {**sandbox.leads.all()[0], "custom_fields": [{"slug": "budget"}]}
-    page = {"leads": [lead], "next_cursor": None, "total": 1}
-    sandbox.script(Fault("body", body=json.dumps(page)))
-    config = {**sandbox.config(), "exclude_custom_fields": ["budget"]}
-    run = tap(config=config, clock=clock)
-    (record,) = run.records
-    assert record == {**lead, "custom_fields": None, "rescued_data": None}
+    serve(sandbox, lead)
+    run = sync(exclude_custom_fields=["budget"])
+    assert run.records == [{**lead, "custom_fields": None, "rescued_data": None}]
 
 
 @pytest.mark.parametrize("given", [{}, {"custom_fields": None}], ids=["absent", "null"])
 def test_missing_custom_fields_become_null(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, given: Json
+    sync: Sync, sandbox: Sandbox, given: Json
 ) -> None:
     """The columns are null in leads whose `custom_fields` is absent or null."""
     lead = sandbox.leads.all()[0]
     del lead["custom_fields"]
-    page = {"leads": [{**lead, **given}], "next_cursor": None, "total": 1}
-    sandbox.script(Fault("body", body=json.dumps(page)))
-    config = {**sandbox.config(), "custom_field_types": {"budget": "number"}}
-    run = tap(config=config, clock=clock)
+    serve(sandbox, {**lead, **given})
+    run = sync(custom_field_types={"budget": "number"})
     assert run.leads == [{**lead, **given, "custom_field_budget": None}]
     assert "The custom field" not in run.log
 
@@ -268,33 +233,29 @@ def test_columns_are_filled_without_custom_fields(
 
 
 def test_a_catalog_without_the_columns_logs_a_warning(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, tap: Command, sandbox: Sandbox
 ) -> None:
     """A catalog that predates the setting omits the columns, and the log says so."""
     catalog = json.loads(tap("--discover").stdout)
-    config = {**sandbox.config(), "custom_field_types": {"bedrooms": "integer"}}
-    run = tap(config=config, catalog=catalog, clock=clock)
+    run = sync(catalog=catalog, custom_field_types={"bedrooms": "integer"})
     assert "the schema does not have them: 'custom_field_bedrooms'" in run.log
     assert run.leads == sandbox.leads.all()
 
 
 @pytest.mark.slow
 def test_a_type_can_be_changed_as_the_page_says(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, database_url: str, tmp_path: Path
+    sync: Sync, database_url: str, tmp_path: Path
 ) -> None:
     """A changed type stops the loader; without the old column, all rows are filled."""
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    drop = page.split("```sql\n")[-1].split("```")[0].replace("mega.leads", "leads")
+    (drop,) = re.findall(r"`(ALTER TABLE mega.leads DROP COLUMN) …`", page)
+    drop = f"{drop.replace('mega.leads', 'leads')} custom_field_budget"
     (loader,) = (it for it in LOADERS if it.name == "target-postgres")
     loader.install()
     with temporary_schema(database_url, "mega_types") as table:
         place = Place(tmp_path, database_url, table)
         number, text = (
-            tap(
-                config={**sandbox.config(), "custom_field_types": {"budget": kind}},
-                clock=clock,
-            )
-            for kind in ("number", "string")
+            sync(custom_field_types={"budget": kind}) for kind in ("number", "string")
         )
         loader.load(number.stdout, place)
         with pytest.raises(AssertionError, match="Altering columns is not supported"):
@@ -306,11 +267,3 @@ def test_a_type_can_be_changed_as_the_page_says(
         rows = {row["id"]: row["custom_field_budget"] for row in loader.read(place)}
     assert rows == {it["id"]: it["custom_field_budget"] for it in text.records}
     assert any(rows.values())
-
-
-def test_without_the_setting_no_column_is_filled(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without `custom_field_types`, the tap does not process custom fields."""
-    monkeypatch.delattr(custom_fields, "read_as")
-    assert tap(config=sandbox.config(), clock=clock).code == 0

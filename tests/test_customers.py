@@ -7,15 +7,15 @@ import typing as t
 
 import pytest
 
-from sandbox import Fault, Limits, Sandbox
+from sandbox import Fault, Sandbox
 from testing.clock import FakeClock
 from testing.harness import full_table
-from testing.least_times import HOUR, MINUTE, least_seconds_sliding
+from testing.least_times import least_seconds_sliding
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from testing.harness import Command, Run
+    from testing.harness import Command, Run, Sync
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -28,10 +28,10 @@ PAIRS = [
 
 
 @pytest.fixture
-def three(clock: FakeClock) -> Iterator[Sandbox]:
+def sandbox(clock: FakeClock) -> Iterator[Sandbox]:
     """An API with three customers: 250, 5 and 120 leads."""
-    with Sandbox(customers=3, leads=[250, 5, 120], clock=clock.time) as sandbox:
-        yield sandbox
+    with Sandbox(customers=3, leads=[250, 5, 120], clock=clock.time) as api:
+        yield api
 
 
 def listed(sandbox: Sandbox) -> set[tuple[str, str]]:
@@ -94,22 +94,22 @@ WRONG: dict[str, tuple[Json, str]] = {
 
 @pytest.mark.parametrize(("settings", "line"), WRONG.values(), ids=WRONG)
 def test_an_invalid_list_is_one_line(
-    tap: Command, three: Sandbox, settings: Json, line: str
+    tap: Command, sandbox: Sandbox, settings: Json, line: str
 ) -> None:
     """It names `customers` and the position, and never a token."""
-    run = tap(config={**three.config(), **settings})
+    run = tap(config={**sandbox.config(), **settings})
     assert run.code == 1
     assert len(run.errors) == 1
     assert line in run.errors[0]
     assert not [token for token in TOKENS if token in run.log]
-    assert not three.requests
+    assert not sandbox.requests
 
 
 def test_the_list_comes_from_the_environment(
-    tap: Command, three: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`TAP_MEGA_CUSTOMERS` is JSON."""
-    config = three.config()
+    config = sandbox.config()
     monkeypatch.setenv("TAP_MEGA_CUSTOMERS", json.dumps(config["customers"]))
     monkeypatch.setenv("TAP_MEGA_API_URL", str(config["api_url"]))
     run = tap("--config=ENV", clock=clock)
@@ -120,17 +120,15 @@ def test_the_list_comes_from_the_environment(
 # Turns
 
 
-def test_all_leads_of_all_customers_are_read(
-    tap: Command, three: Sandbox, clock: FakeClock
-) -> None:
+def test_all_leads_of_all_customers_are_read(sandbox: Sandbox, sync: Sync) -> None:
     """Each page is one request, with the key of its customer and no other."""
-    run = tap(config=three.config(), clock=clock)
+    run = sync()
     assert run.code == 0
-    assert set(keys(run)) == listed(three)
+    assert set(keys(run)) == listed(sandbox)
     assert len(run.records) == 375
-    tokens = {it.customer_id: it.auth_token for it in three.customers}
-    assert len(three.requests) == 3 + 1 + 2
-    for request in three.requests:
+    tokens = {it.customer_id: it.auth_token for it in sandbox.customers}
+    assert len(sandbox.requests) == 3 + 1 + 2
+    for request in sandbox.requests:
         token = tokens[request.headers["x-customer-id"]]
         assert request.headers["authorization"] == f"Bearer {token}"
 
@@ -152,20 +150,20 @@ def test_many_customers_take_as_long_as_the_slowest(tap: Command) -> None:
 
 
 def test_a_run_ends_only_if_all_that_is_left_has_to_wait(
-    tap: Command, three: Sandbox, clock: FakeClock
+    sandbox: Sandbox, sync: Sync
 ) -> None:
     """`max_wait_seconds` stops no customer while another one can be read."""
-    three.script(Fault("error", 2, None, customer=0, status=429, retry_after=7200))
-    run = tap(config=three.config(), clock=clock)
+    sandbox.script(Fault("error", 2, None, customer=0, status=429, retry_after=7200))
+    run = sync()
     assert run.code == 0
-    names = [it.customer_id for it in three.customers]
+    names = [it.customer_id for it in sandbox.customers]
     read = [names.index(name) for name, _ in keys(run)]
     assert [read.count(number) for number in range(3)] == [100, 5, 120]
     assert "About 150 leads are left for the next run" in run.log
     assert "unfinished" in parts(run.state)[names[0]]
-    three.script()
-    rest = tap(config=three.config(), state=run.state, clock=clock)
-    assert set(keys(run) + keys(rest)) == listed(three)
+    sandbox.script()
+    rest = sync(state=run.state)
+    assert set(keys(run) + keys(rest)) == listed(sandbox)
 
 
 # Failures
@@ -180,40 +178,38 @@ FAILURES: dict[str, tuple[Fault, str]] = {
 
 @pytest.mark.parametrize(("fault", "words"), FAILURES.values(), ids=FAILURES)
 def test_one_bad_customer_hurts_no_other(
-    tap: Command, three: Sandbox, clock: FakeClock, fault: Fault, words: str
+    sandbox: Sandbox, sync: Sync, fault: Fault, words: str
 ) -> None:
     """The others are read to their end; one line names the one that failed."""
-    three.script(fault)
-    bad = three.customers[t.cast("int", fault.customer)].customer_id
-    run = tap(config=three.config(), clock=clock)
+    sandbox.script(fault)
+    bad = sandbox.customers[t.cast("int", fault.customer)].customer_id
+    run = sync()
     assert run.code == 1
     assert len(run.errors) == 1
     assert run.errors[0].startswith(f"Customer {bad}: ")
     assert "; 2 of 3 customers are done, 1 failed" in run.log
     assert words in run.errors[0]
-    good = {key for key in listed(three) if key[0] != bad}
+    good = {key for key in listed(sandbox) if key[0] != bad}
     assert good <= set(keys(run))
-    before = len(three.requests)
-    three.script()
-    rest = tap(config=three.config(), state=run.state, clock=clock)
+    before = len(sandbox.requests)
+    sandbox.script()
+    rest = sync(state=run.state)
     assert rest.code == 0
-    assert set(keys(run) + keys(rest)) == listed(three)
-    assert len(three.requests) - before <= 3 + 2
-    repeated = len(run.records) + len(rest.records) - len(listed(three))
+    assert set(keys(run) + keys(rest)) == listed(sandbox)
+    assert len(sandbox.requests) - before <= 3 + 2
+    repeated = len(run.records) + len(rest.records) - len(listed(sandbox))
     assert repeated < 20
 
 
-def test_each_failure_has_its_line(
-    tap: Command, three: Sandbox, clock: FakeClock
-) -> None:
+def test_each_failure_has_its_line(sandbox: Sandbox, sync: Sync) -> None:
     """All are listed at the end, and nothing else is an error."""
-    three.script(
+    sandbox.script(
         Fault("error", 1, None, customer=0, status=401),
         Fault("error", 1, None, customer=2, status=403),
     )
-    run = tap(config=three.config(), clock=clock)
+    run = sync()
     assert run.code == 1
-    names = [three.customers[number].customer_id for number in (0, 2)]
+    names = [sandbox.customers[number].customer_id for number in (0, 2)]
     assert [it.split(":")[0] for it in run.errors] == [f"Customer {it}" for it in names]
 
 
@@ -221,10 +217,10 @@ def test_each_failure_has_its_line(
 
 
 def test_a_customer_that_is_added_is_read_from_its_beginning(
-    tap: Command, three: Sandbox, clock: FakeClock
+    tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """A customer that was removed and added again keeps its bookmark."""
-    config = three.config()
+    config = sandbox.config()
     first, second, third = config["customers"]
     one = tap(config={**config, "customers": [first, second]}, clock=clock)
     two = tap(config={**config, "customers": [third]}, state=one.state, clock=clock)
@@ -235,32 +231,30 @@ def test_a_customer_that_is_added_is_read_from_its_beginning(
     assert "WARNING" not in all_three.log
 
 
-def test_a_state_goes_out_with_each_page(
-    tap: Command, three: Sandbox, clock: FakeClock
-) -> None:
+def test_a_state_goes_out_with_each_page(sandbox: Sandbox, sync: Sync) -> None:
     """Killed after any line, the next run reads what is missing and little else."""
-    whole = tap(config=three.config(), clock=clock)
+    whole = sync()
     lines = whole.stdout.splitlines(keepends=True)
     for length in range(0, len(lines), 40):
         text = [json.loads(line) for line in lines[:length]]
         states = [it["value"] for it in text if it["type"] == "STATE"]
         state = states[-1] if states else None
-        rest = tap(config=three.config(), state=state, clock=clock)
+        rest = sync(state=state)
         read = {
             (it["record"]["customer_id"], it["record"]["id"])
             for it in text
             if it["type"] == "RECORD"
         }
-        assert read | set(keys(rest)) == listed(three)
+        assert read | set(keys(rest)) == listed(sandbox)
         assert len(read) + len(rest.records) - 375 <= 100 + 15
 
 
 def test_a_state_of_one_customer_is_used_by_many(
-    tap: Command, three: Sandbox, clock: FakeClock
+    tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """The shape of the state is the same, whether there is one customer or many."""
-    config = three.config()
-    one = {**config["customers"][0], "api_url": three.url}
+    config = sandbox.config()
+    one = {**config["customers"][0], "api_url": sandbox.url}
     first = tap(config=one, clock=clock)
     many = tap(config=config, state=first.state, clock=clock)
     assert len(many.records) < 125 + 10
@@ -270,27 +264,27 @@ def test_a_state_of_one_customer_is_used_by_many(
 
 
 def test_the_key_names_the_customer(
-    tap: Command, three: Sandbox, clock: FakeClock
+    tap: Command, sandbox: Sandbox, clock: FakeClock, sync: Sync
 ) -> None:
     """Two customers may share an `id`: nothing says that it is unique across them."""
-    (shared,) = three.customers[0].leads.add(1)
-    three.customers[1].leads.add(1, id=shared)
-    run = tap(config=three.config(), clock=clock)
+    (shared,) = sandbox.customers[0].leads.add(1)
+    sandbox.customers[1].leads.add(1, id=shared)
+    run = sync()
     assert run.schema["key_properties"] == ["customer_id", "id"]
     assert len([it for it in run.records if it["id"] == shared]) == 2
     assert len(set(keys(run))) == len(run.records) == 377
-    one = {**three.config()["customers"][0], "api_url": three.url}
+    one = {**sandbox.config()["customers"][0], "api_url": sandbox.url}
     assert tap(config=one, clock=clock).schema["key_properties"] == ["id"]
 
 
 @pytest.mark.parametrize("bad", [None, 0, 2])
 def test_rows_are_removed_for_all_customers_or_for_none(
-    tap: Command, three: Sandbox, clock: FakeClock, bad: int | None
+    tap: Command, sandbox: Sandbox, clock: FakeClock, bad: int | None
 ) -> None:
     """ACTIVATE_VERSION speaks for the whole table."""
     if bad is not None:
-        three.script(Fault("error", 2, None, customer=bad, status=403))
-    config = {**three.config(), "emit_activate_version_messages": True}
+        sandbox.script(Fault("error", 2, None, customer=bad, status=403))
+    config = {**sandbox.config(), "emit_activate_version_messages": True}
     catalog = full_table(tap, config=config)
     run = tap(config=config, catalog=catalog, clock=clock)
     assert ("ACTIVATE_VERSION" in run.stdout) == (bad is None)
@@ -302,26 +296,12 @@ def test_rows_are_removed_for_all_customers_or_for_none(
 # Pace and progress
 
 
-def test_a_share_of_a_key_takes_no_longer_than_its_share(tap: Command) -> None:
-    """With a limit below the API's own, its `RateLimit-Reset` is believed."""
-    start = 1_800_000_000 + 40 * MINUTE + 17
-    clock = FakeClock(start)
-    with Sandbox(leads=2300, clock=clock.time, limits=Limits(window="fixed")) as api:
-        config = {**api.config(), "page_size": 1, "requests_per_hour": 900}
-        run = tap(config=config, clock=clock)
-        assert run.code == 0
-        assert {it.status for it in api.requests} == {200}
-        hours = [int(it.time // HOUR) for it in api.requests]
-        assert max(hours.count(hour) for hour in hours) == 900
-        assert (clock.now - start) / MINUTE < 88.5
-
-
 def test_progress_speaks_of_all_customers(
-    tap: Command, three: Sandbox, clock: FakeClock
+    sandbox: Sandbox, clock: FakeClock, sync: Sync
 ) -> None:
     """One line for all, about every ten seconds, and one at the end."""
-    three.script(Fault(times=None, before=lambda: clock.sleep(6)))
-    run = tap(config=three.config(), clock=clock)
+    sandbox.script(Fault(times=None, before=lambda: clock.sleep(6)))
+    run = sync()
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if " Read " in it]
     assert 2 <= len(lines) <= 3 + 1
     assert "; 0 of 3 customers are done, about " in lines[0]
@@ -329,12 +309,10 @@ def test_progress_speaks_of_all_customers(
     assert lines[-1].endswith("; 3 of 3 customers are done")
 
 
-def test_a_wait_says_how_many_customers_wait(
-    tap: Command, three: Sandbox, clock: FakeClock
-) -> None:
+def test_a_wait_says_how_many_customers_wait(sandbox: Sandbox, sync: Sync) -> None:
     """One line a minute for all of them, and until when."""
-    three.script(Fault("error", 2, 1, customer=0, status=429, retry_after=600))
-    run = tap(config=three.config(), clock=clock)
+    sandbox.script(Fault("error", 2, 1, customer=0, status=429, retry_after=600))
+    run = sync()
     assert run.code == 0
     waits = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
     assert len(waits) == 10

@@ -119,12 +119,9 @@ def messages(run: Run) -> list[str]:
     return [repr({k: v for k, v in it.items() if k != "time_extracted"}) for it in read]
 
 
+ODD: tuple[t.Any, ...] = (2, 0, "no", [], None)
 ODD_LEADS: list[Json] = [
-    KEY | {"qualified": 2},
-    KEY | {"qualified": 0},
-    KEY | {"qualified": "no"},
-    KEY | {"qualified": []},
-    KEY | {"qualified": None},
+    *({**KEY, "qualified": it} for it in ODD),
     KEY | {"owner": {"id": "1", "unknown": 5}},
     KEY | {"unknown": {"a": 1}},
     KEY | {"owner": None, "current_stage": None},

@@ -53,16 +53,8 @@ values = st.recursive(
 )
 expressions = st.sampled_from(
     [
-        "id",
-        "_",
-        "1 +",
-        "",
-        "self",
-        "record",
-        "sha256(id)",
-        "int(id)",
-        "import os",
-        "x.y",
+        *("id", "_", "1 +", "", "self", "record", "sha256(id)", "int(id)"),
+        *("import os", "x.y"),
     ]
 )
 maps = st.fixed_dictionaries(

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import logging.config
 import socket
 import typing as t
 
 import pytest
-from singer_sdk import mapper
 
 from sandbox import Fault, Sandbox
 from tap_mega.cli.logs import silence_libraries
-from tap_mega.sync.progress import Progress
-from testing.harness import own_process_settings
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from testing.clock import FakeClock
-    from testing.harness import Command
+    from testing.harness import Sync
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -31,7 +26,7 @@ CASES: dict[str, tuple[Fault, ...]] = {
     "no-fault": (),
     "error": (Fault("error", 2, None),),
     "html": (Fault("html", 2, None, status=502),),
-    "quote": (Fault("quote", 1, status=401),),
+    **{f"quote-{it}": (Fault("quote", 1, 9, status=it),) for it in (400, 401, 500)},
     "reset": (Fault("reset", 2, None),),
     "truncated": (Fault("truncate", 1, None),),
     "invalid-page": (Fault("body", 1, None, body='{"leads": [{"id": "needle"}]}'),),
@@ -52,9 +47,8 @@ def traces(lead: Json) -> set[str]:
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
 def test_no_token_and_no_lead_is_in_the_log(
-    tap: Command,
+    sync: Sync,
     sandbox: Sandbox,
-    clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
     case: tuple[Fault, ...],
     level: str,
@@ -62,7 +56,7 @@ def test_no_token_and_no_lead_is_in_the_log(
     """The log has no token and no lead for any fault, even at level DEBUG."""
     monkeypatch.setenv("LOGLEVEL", level)
     sandbox.script(*case)
-    run = tap(config={**sandbox.config(), "page_size": 20}, clock=clock)
+    run = sync(page_size=20)
     assert "tap-mega" in run.log
     assert sandbox.token[5:30] not in run.log
     assert sandbox.token not in run.stdout
@@ -74,103 +68,17 @@ def test_no_token_and_no_lead_is_in_the_log(
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
 @pytest.mark.parametrize("reachable", [True, False])
 def test_a_search_term_is_not_in_the_log(
-    tap: Command,
-    sandbox: Sandbox,
-    clock: FakeClock,
-    monkeypatch: pytest.MonkeyPatch,
-    level: str,
-    *,
-    reachable: bool,
+    sync: Sync, monkeypatch: pytest.MonkeyPatch, level: str, *, reachable: bool
 ) -> None:
     """No library logs the query, because `search` may be the e-mail of a lead."""
     monkeypatch.setenv("LOGLEVEL", level)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    config = {**sandbox.config(), "filters": {"search": SECRET_SEARCH}}
-    if not reachable:
-        config["api_url"] = dead
-    run = tap(config=config, clock=clock)
+    other: Json = {} if reachable else {"api_url": dead}
+    run = sync(filters={"search": SECRET_SEARCH}, **other)
     assert run.code == (0 if reachable else 1)
     assert SECRET_SEARCH not in run.log
-
-
-EXPRESSIONS = [
-    {"x": "int(contact_name)"},
-    {"x": "float(contact_email)"},
-    {"x": "md5(contact_email)"},
-    {"x": "custom_fields['budget']"},
-    {"__filter__": "contact_email"},
-]
-
-
-@pytest.mark.parametrize("expression", EXPRESSIONS, ids=str)
-@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
-def test_a_failing_stream_map_does_not_quote_the_lead(
-    tap: Command,
-    sandbox: Sandbox,
-    clock: FakeClock,
-    monkeypatch: pytest.MonkeyPatch,
-    expression: dict[str, str],
-    level: str,
-) -> None:
-    """One line names the setting, without the message that would quote the lead."""
-    monkeypatch.setenv("LOGLEVEL", level)
-    config = {**sandbox.config(), "stream_maps": {"leads": expression}}
-    run = tap(config=config, clock=clock)
-    assert (run.code == 0) == ("__filter__" in expression)
-    assert all("'stream_maps'" in line for line in run.errors)
-    assert len(run.errors) == run.code
-    assert "Traceback" not in run.log
-    for lead in sandbox.leads.all():
-        assert not [trace for trace in traces(lead) if trace in run.log]
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """What is logged; the configuration of the other tests comes back at the end."""
-    with own_process_settings():
-        yield io.StringIO()
-
-
-def configure(stream: io.StringIO, *loggers: str) -> None:
-    """Set a configuration that has these loggers log everything."""
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "handlers": {"x": {"class": "logging.StreamHandler", "stream": stream}},
-            "loggers": {name: {"level": 1, "handlers": ["x"]} for name in loggers},
-            "root": {"level": 1, "handlers": ["x"]},
-        }
-    )
-
-
-def library_loggers() -> list[str]:
-    """Return the loggers of urllib3 and requests."""
-    names = list(logging.root.manager.loggerDict)
-    return [it for it in names if it.startswith(("urllib3", "requests"))]
-
-
-@pytest.mark.parametrize("order", ["before", "after"])
-def test_no_log_configuration_brings_the_query_back(
-    log: io.StringIO, order: str
-) -> None:
-    """Neither one that is set before the tap starts, nor one that is set later."""
-    names = [*library_loggers(), mapper.logger.name]
-    assert set(names) >= {"urllib3.connectionpool", "urllib3.connection", "requests"}
-    if order == "before":
-        configure(log, *names)
-    silence_libraries()
-    if order == "after":
-        configure(log, *names)
-    for name in names:
-        logging.getLogger(name).debug("needle")
-    for name in names[:-1]:
-        logging.getLogger(name).warning("needle")
-    assert log.getvalue() == ""
-    mapper.logger.info("a stream map")
-    assert "a stream map" in log.getvalue()
 
 
 def test_many_taps_in_a_process_add_one_filter() -> None:
@@ -181,49 +89,25 @@ def test_many_taps_in_a_process_add_one_filter() -> None:
     assert logging.getLogger("urllib3.connectionpool").filters == before
 
 
-def test_an_unexpected_error_is_a_line_without_its_message(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The line gives the type and the place, and says what to check and to report."""
-
-    def fail(_: object) -> None:
-        raise LookupError(SECRET_SEARCH)
-
-    monkeypatch.setattr(Progress, "line", fail)
-    run = tap(config=sandbox.config(), clock=clock)
-    (line,) = run.errors
-    number = fail.__code__.co_firstlineno + 1
-    assert run.code == 1
-    assert f"Unexpected LookupError at tests/test_leaks.py:{number}. Check" in line
-    assert "'stream_maps'" in line
-    assert "report this line as a bug" in line
-    assert SECRET_SEARCH not in run.log
-    assert "Traceback" not in run.log
-
-
 def test_a_proxy_does_not_get_local_requests(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    sync: Sync, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests by plain HTTP to a loopback host bypass a configured proxy."""
     with Sandbox(leads=1, clock=clock.time) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        run = tap(config=sandbox.config(), clock=clock)
+        run = sync()
         assert run.code == 0
         assert len(run.records) == 250
         assert not proxy.requests
 
 
 def test_a_netrc_does_not_replace_the_token(
-    tap: Command,
-    sandbox: Sandbox,
-    clock: FakeClock,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    sync: Sync, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The tap does not send the credentials that a `.netrc` has for the host."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password something\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    assert tap(config=sandbox.config(), clock=clock).code == 0
+    assert sync().code == 0
     assert sandbox.requests[0].headers["authorization"] == f"Bearer {sandbox.token}"

@@ -11,7 +11,7 @@ from testing.harness import bookmark_of, full_table, part_of
 
 if t.TYPE_CHECKING:
     from testing.clock import FakeClock
-    from testing.harness import Command, Run
+    from testing.harness import Command, Run, Sync
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -28,10 +28,10 @@ def middle(sandbox: Sandbox) -> str:
 
 
 def test_only_leads_before_the_end_date_are_read(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, middle: str
+    sandbox: Sandbox, sync: Sync, middle: str
 ) -> None:
     """Paging stops there, and the bookmark is that of the last lead read."""
-    run = tap(config={**sandbox.config(), "end_date": middle}, clock=clock)
+    run = sync(end_date=middle)
     assert run.code == 0
     assert run.leads == sandbox.leads.all()[:149]
     assert len(sandbox.requests) == 2
@@ -41,39 +41,16 @@ def test_only_leads_before_the_end_date_are_read(
 
 
 def test_two_jobs_share_the_leads_without_gap_or_overlap(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, middle: str
+    sandbox: Sandbox, sync: Sync, middle: str
 ) -> None:
     """`start_date` and `end_date` split the leads: exactly one job reads each."""
-    hourly = {**sandbox.config(), "start_date": middle}
-    new = tap(config=hourly, clock=clock)
-    old = tap(config={**sandbox.config(), "end_date": middle}, clock=clock)
+    new = sync(start_date=middle)
+    old = sync(end_date=middle)
     assert ids(new.records) | ids(old.records) == ids(sandbox.leads.all())
     assert not ids(new.records) & ids(old.records)
-    again = tap(
-        config={**sandbox.config(), "end_date": middle}, state=old.state, clock=clock
-    )
+    again = sync(state=old.state, end_date=middle)
     assert again.code == 0
     assert bookmark_of(again.state) == bookmark_of(old.state)
-
-
-def test_an_end_date_before_all_leads_reads_nothing(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """An empty result is not an error, and sets no bookmark."""
-    config = {**sandbox.config(), "end_date": "2001-01-01"}
-    run = tap(config=config, clock=clock)
-    assert (run.code, run.records, run.bookmark) == (0, [], None)
-
-
-def test_an_end_date_activates_no_version(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, middle: str
-) -> None:
-    """The leads after it would be removed."""
-    config = {**sandbox.config(), "emit_activate_version_messages": True}
-    catalog = full_table(tap)
-    run = tap(config={**config, "end_date": middle}, catalog=catalog, clock=clock)
-    assert "ACTIVATE_VERSION" not in run.stdout
-    assert "No rows of deleted leads are removed: with 'end_date', not all" in run.log
 
 
 @pytest.mark.parametrize("end", ["2026-01-01", "2025-12-31T23:59:59Z"])
@@ -91,25 +68,22 @@ def test_the_end_date_must_be_after_the_start_date(
 
 
 def test_a_run_stops_before_the_request_that_would_be_too_late(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sandbox: Sandbox, clock: FakeClock, sync: Sync
 ) -> None:
     """Exit code 0, and the next run resumes exactly there."""
     sandbox.script(Fault(times=None, before=lambda: clock.sleep(7)))
-    config = {**sandbox.config(), "max_run_seconds": 10}
-    first = tap(config=config, clock=clock)
+    config: Json = {"max_run_seconds": 10}
+    first = sync(**config)
     assert first.code == 0
     assert len(first.records) == 200
     assert "the setting 'max_run_seconds' allows. About 50 leads are left" in first.log
-    rest = tap(config=config, state=first.state, clock=clock)
+    rest = sync(state=first.state, **config)
     assert first.leads + rest.leads == sandbox.leads.all()
 
 
-def test_a_run_does_not_wait_past_its_end(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_a_run_does_not_wait_past_its_end(clock: FakeClock, sync: Sync) -> None:
     """A wait that ends too late is not begun."""
-    config = {**sandbox.config(), "max_run_seconds": 30, "requests_per_minute": 1}
-    run = tap(config=config, clock=clock)
+    run = sync(max_run_seconds=30, requests_per_minute=1)
     assert run.code == 0
     assert clock.sleeps == []
     assert len(run.records) == 100
@@ -122,15 +96,14 @@ def versions(run: Run, stream: str = "leads") -> set[int]:
 
 
 def test_all_records_of_a_run_have_one_version(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sandbox: Sandbox, clock: FakeClock, sync: Sync
 ) -> None:
     """It is the time of the first answer, later than all versions of runs before."""
     sandbox.script(Fault(times=None, before=lambda: clock.sleep(7)))
-    config = {**sandbox.config(), "emit_activate_version_messages": True}
-    run = tap(config=config, clock=clock)
+    run = sync(emit_activate_version_messages=True)
     assert versions(run) == {1_800_000_007}
     assert "ACTIVATE_VERSION" not in run.stdout
-    plain = tap(config=sandbox.config(), clock=clock)
+    plain = sync()
     assert not [it for it in plain.messages if "version" in it]
 
 
@@ -148,15 +121,14 @@ HISTORY = {
 
 
 def test_only_the_stream_with_the_key_of_leads_is_replaced(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    tap: Command, sync: Sync
 ) -> None:
     """A history that a stream map makes keeps its rows; its filter does not matter."""
-    config = {
-        **sandbox.config(),
-        "emit_activate_version_messages": True,
-        "stream_maps": HISTORY,
-    }
-    run = tap(config=config, catalog=full_table(tap), clock=clock)
+    run = sync(
+        catalog=full_table(tap),
+        emit_activate_version_messages=True,
+        stream_maps=HISTORY,
+    )
     assert run.code == 0, run.log
     assert {it["stream"] for it in run.messages if "record" in it} == {
         "leads",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import socket
 import typing as t
@@ -10,7 +9,6 @@ import typing as t
 import pytest
 
 from demo.pipeline import CommandError, Pipeline, temporary_schema
-from demo.postgres import postgres_server
 from sandbox import Sandbox
 from tests.loaders import in_utc
 
@@ -26,25 +24,6 @@ SCHEMA = "mega_test"
 # In this zone, a time that is converted to the session's zone is hours off.
 NEW_YORK = "options=-c%20timezone%3DAmerica/New_York"
 TIMES = ("created_at", "updated_at", "last_interaction_at")
-TYPES = {
-    "id": "text",
-    "customer_id": "text",
-    "contact_name": "text",
-    "contact_phone": "text",
-    "contact_email": "text",
-    "source_platform": "text",
-    "source_type": "text",
-    "status": "text",
-    "score": "bigint",
-    "qualified": "boolean",
-    "current_stage": "jsonb",
-    "owner": "jsonb",
-    "last_interaction_at": "timestamp without time zone",
-    "interaction_count": "bigint",
-    "created_at": "timestamp without time zone",
-    "updated_at": "timestamp without time zone",
-    "custom_fields": "jsonb",
-}
 PRIMARY_KEY = """
 SELECT attname AS name FROM pg_index
 JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
@@ -52,8 +31,7 @@ WHERE indisprimary AND indrelid = 'leads'::regclass
 """
 
 
-@dataclasses.dataclass
-class Synced:
+class Synced(t.NamedTuple):
     """Hold the result of two runs, with changed leads in between."""
 
     pipeline: Pipeline
@@ -68,10 +46,9 @@ class Synced:
 
 
 @pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
+def database_url(database_url: str) -> str:
     """Provide the URL of a database whose sessions are in New York."""
-    with postgres_server() as url:
-        yield f"{url}{'&' if '?' in url else '?'}{NEW_YORK}"
+    return f"{database_url}{'&' if '?' in database_url else '?'}{NEW_YORK}"
 
 
 @pytest.fixture(scope="module")
@@ -133,35 +110,20 @@ def as_stored(lead: dict[str, t.Any]) -> dict[str, t.Any]:
     return {**lead, **times}
 
 
-def test_the_first_run_loads_everything(synced: Synced) -> None:
-    """The first run loads every lead: one request per hundred, and one for a count."""
-    assert synced.rows[0] == LEADS
-    assert synced.requests[0] == 5
-
-
 def test_the_second_run_reads_the_changes_only(synced: Synced) -> None:
-    """The second run loads the new lead. Two of its requests may be for counts."""
-    assert synced.rows[1] == LEADS + 1
+    """The first one needs a request per hundred leads. Both may need some counts."""
+    assert synced.rows == (LEADS, LEADS + 1)
+    assert synced.requests[0] == 5
     assert 1 <= synced.requests[1] <= 4
 
 
 def test_the_table_equals_the_source(synced: Synced) -> None:
     """Each row is the newest version of its lead, with unchanged JSON and UTC times."""
-    rows = synced.table.select("SELECT * FROM leads")
-    stored = {row["id"]: {name: row[name] for name in TYPES} for row in rows}
+    rows = {row["id"]: row for row in synced.table.select("SELECT * FROM leads")}
     leads = synced.sandbox.leads.all()
-    assert stored == {lead["id"]: as_stored(lead) for lead in leads}
-
-
-def test_the_columns_have_the_right_types(synced: Synced) -> None:
-    """Objects are jsonb, times timestamp, whole numbers bigint and booleans boolean."""
-    columns = synced.table.select(
-        "SELECT column_name, data_type FROM information_schema.columns "
-        "WHERE table_schema = %s AND table_name = 'leads'",
-        SCHEMA,
-    )
-    types = {it["column_name"]: it["data_type"] for it in columns}
-    assert {name: types[name] for name in TYPES} == TYPES
+    assert rows.keys() == {lead["id"] for lead in leads}
+    for expected in map(as_stored, leads):
+        assert expected.items() <= rows[expected["id"]].items()
 
 
 def test_the_table_has_its_primary_key(synced: Synced) -> None:

@@ -24,15 +24,15 @@ if t.TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-TIMEOUT_SECONDS = 20
+TIMEOUT_SECONDS = 120
 # In the background a process ignores SIGINT; this one must not.
 HOLD = """
-import signal, time
+import signal
 from demo.postgres import postgres_server
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with postgres_server() as url:
     print(url, flush=True)
-    time.sleep(60)
+    signal.pause()
 """
 
 
@@ -65,38 +65,19 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_it_answers_queries() -> None:
-    """The server is a PostgreSQL that answers queries."""
-    with postgres_server() as url, psycopg.connect(url) as connection:
-        row = connection.execute("SELECT version(), 6 * 7").fetchone()
-    assert row is not None
-    assert row[0].startswith("PostgreSQL")
-    assert row[1] == 42
-
-
-@pytest.mark.usefixtures("folder")
 def test_it_requires_its_password() -> None:
     """The server listens on this machine only, and requires its password."""
     with postgres_server() as url:
         with psycopg.connect(url) as connection:
-            assert connection.execute("SHOW listen_addresses").fetchone() == (
-                "127.0.0.1",
-            )
+            row = connection.execute("SHOW listen_addresses").fetchone()
+        assert row == ("127.0.0.1",)
         other = f"postgresql://postgres:guess@{url.partition('@')[2]}"
         with pytest.raises(psycopg.OperationalError, match="password"):
             psycopg.connect(other)
 
 
 def test_it_is_removed_afterwards(folder: Path) -> None:
-    """The server and its files are removed when the block ends."""
-    with postgres_server() as url:
-        assert list(folder.iterdir())
-    assert not is_up(url)
-    assert not list(folder.iterdir())
-
-
-def test_it_is_removed_after_an_exception(folder: Path) -> None:
-    """An exception leaves the block, and the server and its files are removed."""
+    """The server and its files are removed when the block ends, by an error too."""
     with pytest.raises(ZeroDivisionError), postgres_server() as url:
         raise ZeroDivisionError
     assert not is_up(url)
@@ -136,19 +117,14 @@ def test_demo_database_url_replaces_it(
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_database_url_of_other_work_is_not_used(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """`DATABASE_URL` may name a database in which nothing must be dropped."""
-    monkeypatch.setenv("DATABASE_URL", "postgresql://db.example.com/mine")
-    with postgres_server() as url:
-        assert "127.0.0.1" in url
-
-
-@pytest.mark.usefixtures("folder")
-def test_variables_of_libpq_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The developer's PG* variables affect neither the server nor the connection."""
-    for name, value in {"PGSSLMODE": "verify-full", "PGDATA": "/none"}.items():
+def test_other_variables_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The developer's own database is not used: something could be dropped there."""
+    other = "postgresql://db.example.com/mine"
+    for name, value in {
+        "DATABASE_URL": other,
+        "PGSSLMODE": "verify-full",
+        "PGDATA": "/none",
+    }.items():
         monkeypatch.setenv(name, value)
     with postgres_server() as url, temporary_schema(url, "mega_test") as table:
         assert table.select("SELECT 1 AS one") == [{"one": 1}]

@@ -9,10 +9,11 @@ import pytest
 
 from sandbox import Fault, Sandbox
 from tap_mega.records.custom_fields import READERS
+from testing.harness import serve
 
 if t.TYPE_CHECKING:
     from testing.clock import FakeClock
-    from testing.harness import Command, Run
+    from testing.harness import Command, Run, Sync
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -24,82 +25,67 @@ def table(run: Run) -> dict[str, list[str]]:
     return {row[0]: [cell.strip() for cell in row[1:] if cell] for row in rows}
 
 
+def percents(*numbers: int) -> list[str]:
+    """Return numbers as they are printed."""
+    return [f"{it} %" for it in numbers]
+
+
 def setting(run: Run) -> Json:
     """Return the setting that was printed."""
     found: Json = json.loads(run.stdout[run.stdout.index("{") :])
     return found
 
 
-def serve(sandbox: Sandbox, *fields: Json) -> None:
+def serve_fields(sandbox: Sandbox, *fields: Json) -> None:
     """Let the API answer with leads that have these custom fields."""
     lead = sandbox.leads.all()[0]
     leads = [{**lead, "id": str(n), "custom_fields": it} for n, it in enumerate(fields)]
-    page = {"leads": leads, "next_cursor": None, "total": len(leads)}
-    sandbox.script(Fault("body", body=json.dumps(page)))
+    serve(sandbox, *leads)
 
 
-def test_each_custom_field_is_a_row(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_each_custom_field_is_a_row(sync: Sync, sandbox: Sandbox) -> None:
     """It has its column, how many leads have one, and how many fit each type."""
-    fields: list[Json] = [
-        {"size": 1, "when": "2026-01-31"},
-        {"size": 2.5},
-        {"size": "3", "none": None},
-        {"size": "large"},
-    ]
-    serve(sandbox, *fields)
-    run = tap("--custom-fields", config=sandbox.config(), clock=clock)
+    first = {"size": 1, "when": "2026-01-31"}
+    others: list[Json] = [{"size": 2.5}, {"size": "3", "none": None}, {"size": "large"}]
+    serve_fields(sandbox, first, *others)
+    run = sync("--custom-fields")
     assert (run.code, run.errors) == (0, [])
     assert table(run) == {
         "slug": ["column", "leads", *READERS],
-        "size": [
-            "custom_field_size",
-            "100 %",
-            *("100 %", "50 %", "75 %", "25 %", "0 %", "0 %"),
-        ],
-        "when": [
-            *("custom_field_when", "25 %"),
-            *("100 %", "0 %", "0 %", "0 %", "100 %", "100 %"),
-        ],
+        "size": ["custom_field_size", *percents(100, 100, 50, 75, 25, 0, 0)],
+        "when": ["custom_field_when", *percents(25, 100, 0, 0, 0, 100, 100)],
     }
     assert "of 4 leads" in run.stdout
     assert setting(run) == {"custom_field_types": {"size": "string", "when": "date"}}
 
 
-def test_a_type_is_proposed_for_few_exceptions(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_a_type_is_proposed_for_few_exceptions(sync: Sync, sandbox: Sandbox) -> None:
     """19 of 20 are enough. So the setting can be used as it is."""
-    fields: list[Json] = [{"n": 7, "share": 0.5, "yes": "no"} for _ in range(19)]
-    serve(sandbox, *fields, {"n": "seven", "share": "half", "yes": "maybe"})
-    types = setting(tap("--custom-fields", config=sandbox.config(), clock=clock))
-    assert types["custom_field_types"] == {
-        "n": "integer",
-        "share": "number",
-        "yes": "boolean",
-    }
-    assert tap(config={**sandbox.config(), **types}, clock=clock).code == 0
+    fields: list[Json] = 19 * [{"n": 7, "share": 0.5, "yes": "no"}]
+    serve_fields(sandbox, *fields, {"n": "seven", "share": "half", "yes": "maybe"})
+    types = setting(sync("--custom-fields"))
+    expected = {"n": "integer", "share": "number", "yes": "boolean"}
+    assert types["custom_field_types"] == expected
+    assert sync(**types).code == 0
 
 
-def test_no_value_is_printed(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
+def test_no_value_is_printed(sync: Sync, sandbox: Sandbox) -> None:
     """Neither on stdout nor in the log. Slugs are printed in one line each."""
     secret = "ada@example.com"  # noqa: S105 - it is an example
-    serve(sandbox, {"mail": secret, "list": [secret], "two\nlines\x1b[31m": {"a": 1}})
-    run = tap("--custom-fields", config=sandbox.config(), clock=clock)
+    serve_fields(
+        sandbox, {"mail": secret, "list": [secret], "two\nlines\x1b[31m": {"a": 1}}
+    )
+    run = sync("--custom-fields")
     assert run.code == 0
     assert secret not in run.stdout + run.log
     assert "\x1b" not in run.stdout
     assert {"list", "mail", "two?lines?[31m"} < set(table(run))
 
 
-def test_excluded_fields_are_left_out(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_excluded_fields_are_left_out(sync: Sync, sandbox: Sandbox) -> None:
     """Neither a row nor a type is shown for what is never sent."""
-    serve(sandbox, {"size": 1, "notes": "x"})
-    config = {**sandbox.config(), "exclude_custom_fields": ["notes"]}
-    run = tap("--custom-fields", config=config, clock=clock)
+    serve_fields(sandbox, {"size": 1, "notes": "x"})
+    run = sync("--custom-fields", exclude_custom_fields=["notes"])
     assert set(table(run)) == {"slug", "size"}
     assert setting(run) == {"custom_field_types": {"size": "integer"}}
 
@@ -129,11 +115,11 @@ def test_few_leads_are_all_read(
 
 
 def test_the_quota_is_not_waited_for(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sync: Sync, sandbox: Sandbox, clock: FakeClock
 ) -> None:
     """What was read until then is printed, and one line says when to run again."""
     sandbox.script(Fault("error", 3, status=429, retry_after=420))
-    run = tap("--custom-fields", config=sandbox.config(), clock=clock)
+    run = sync("--custom-fields")
     assert (run.code, clock.sleeps) == (1, [])
     assert "of 200 leads" in run.stdout
     (line,) = run.errors
@@ -154,10 +140,9 @@ def test_a_customer_that_fails_stops_no_other(tap: Command, clock: FakeClock) ->
 
 
 def test_without_custom_fields_there_is_nothing_to_show(
-    tap: Command, sandbox: Sandbox
+    sync: Sync, sandbox: Sandbox
 ) -> None:
     """One line names the setting, and no request is sent."""
-    config = {**sandbox.config(), "include_custom_fields": False}
-    run = tap("--custom-fields", config=config)
+    run = sync("--custom-fields", include_custom_fields=False)
     assert (run.code, run.stdout, sandbox.requests) == (1, "", [])
     assert "'include_custom_fields'" in run.errors[0]

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from sandbox import Fault, Limits, Sandbox
 from tap_mega.api.rate_limit import RESET_MARGIN_SECONDS, RateLimiter
 from testing.clock import FakeClock
-from testing.harness import Command, full_table
 from testing.least_times import (
     HOUR,
     MINUTE,
@@ -23,11 +22,11 @@ from testing.least_times import (
 )
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from testing.harness import Command, Sync
 
-YEAR_99999 = "Thu, 01 Jan 99999 00:00:00 GMT"
 START = 1_800_000_000
 """The start of an hour."""
+IN_40_SECONDS = email.utils.formatdate(START + 40, usegmt=True)
 
 
 @pytest.mark.slow
@@ -52,10 +51,10 @@ def test_a_long_sync_takes_the_least_time_and_gets_no_429(
 
 
 def test_a_short_sync_does_not_wait(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sandbox: Sandbox, clock: FakeClock, sync: Sync
 ) -> None:
     """A sync that fits into the quota of a minute does not wait."""
-    run = tap(config={**sandbox.config(), "page_size": 5}, clock=clock)
+    run = sync(page_size=5)
     assert run.code == 0
     assert len(sandbox.requests) == 50
     assert clock.sleeps == []
@@ -72,21 +71,13 @@ def test_a_fixed_window_ends_when_the_api_says(tap: Command) -> None:
 
 
 def test_pacing_can_be_turned_off(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sandbox: Sandbox, clock: FakeClock, sync: Sync
 ) -> None:
     """If both limits are 0, no request waits."""
     sandbox.limits = Limits(per_minute=0, per_hour=0)
-    off = {"page_size": 1, "requests_per_minute": 0, "requests_per_hour": 0}
-    assert tap(config={**sandbox.config(), **off}, clock=clock).code == 0
+    assert sync(page_size=1, requests_per_minute=0, requests_per_hour=0).code == 0
     assert len(sandbox.requests) == 250
     assert clock.sleeps == []
-
-
-def test_a_request_within_the_limits_does_not_wait() -> None:
-    """Only a window without room delays a request."""
-    limiter = RateLimiter(per_minute=2, per_hour=0)
-    limiter.record(now=0)
-    assert limiter.delay(now=0) == 0
 
 
 @given(
@@ -148,14 +139,6 @@ def test_a_reset_in_a_minute_is_one_of_the_minute() -> None:
     assert hour.delay(0) == 62
 
 
-def test_a_reset_has_a_margin() -> None:
-    """`RateLimit-Reset` is in whole seconds, so a second more is waited."""
-    limiter = RateLimiter(1, 0)
-    limiter.record(0)
-    limiter.update(rate_limit_headers(60, 20), now=0)
-    assert limiter.delay(0) == 21
-
-
 @pytest.mark.parametrize(
     "headers",
     [{}, {"RateLimit-Limit": "60"}, {"RateLimit-Reset": "5"}],
@@ -197,115 +180,30 @@ def test_full_windows_alone_take_time(
     assert limiter.seconds_for(requests, now) == pytest.approx(seconds)
 
 
-def seconds(clock: FakeClock) -> str:
-    """Return a wait of forty seconds as a number."""
-    assert clock
-    return "40"
-
-
-def date(clock: FakeClock) -> str:
-    """Return a wait of forty seconds as an HTTP date."""
-    return email.utils.formatdate(clock.now + 40, usegmt=True)
-
-
-def joined(clock: FakeClock) -> str:
-    """Return a wait of forty seconds twice, as a proxy joins two headers."""
-    assert clock
-    return "40, 40"
-
-
-def fraction(clock: FakeClock) -> str:
-    """Return a wait of forty seconds with a fraction, which the standard forbids."""
-    assert clock
-    return "40.0"
-
-
-@pytest.mark.parametrize("retry_after", [seconds, date, joined, fraction])
-def test_retry_after_of_a_429_is_obeyed(
-    tap: Command,
-    sandbox: Sandbox,
-    clock: FakeClock,
-    retry_after: Callable[[FakeClock], str],
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("header", ["40", "40.0", "40, 40", IN_40_SECONDS])
+def test_retry_after_is_obeyed(
+    sandbox: Sandbox, clock: FakeClock, sync: Sync, header: str, status: int
 ) -> None:
-    """The tap obeys `Retry-After` in each notation, and uses up no attempts."""
-    header = retry_after(clock)
-    sandbox.script(Fault("error", 2, status=429, retry_after=header))
-    run = tap(config={**sandbox.config(), "backoff_max_tries": 1}, clock=clock)
-    assert run.code == 0
-    assert clock.sleeps == [40]
-    assert run.leads == sandbox.leads.all()
-
-
-def test_a_retry_after_date_is_by_the_clock_of_the_api(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """If the API's clock differs from ours, its own `Date` says how long to wait."""
-    sandbox.clock_offset = 100
-    header = email.utils.formatdate(clock.now + 140, usegmt=True)
-    sandbox.script(Fault("error", 2, status=429, retry_after=header))
-    assert tap(config=sandbox.config(), clock=clock).code == 0
+    """In each notation. A proxy may join two headers. A 429 uses up no attempts."""
+    sandbox.script(Fault("error", 2, status=status, retry_after=header))
+    assert sync(backoff_max_tries=1 if status == 429 else 2).code == 0
     assert clock.sleeps == [40]
 
 
-def test_any_number_of_429s_is_waited_out(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+@pytest.mark.parametrize("header", [None, "", "soon", "-3", "0"])
+def test_without_retry_after_waits_grow(
+    sandbox: Sandbox, clock: FakeClock, sync: Sync, header: str | None
 ) -> None:
-    """A hundred 429 responses do not fail the sync."""
-    sandbox.script(Fault("error", 2, 100, status=429, retry_after=30))
-    run = tap(config={**sandbox.config(), "backoff_max_tries": 1}, clock=clock)
-    assert run.code == 0
-    assert run.leads == sandbox.leads.all()
-    assert sum(clock.sleeps) >= 3000
-
-
-@pytest.mark.parametrize("header", [None, "", "soon", "-3", YEAR_99999])
-def test_a_429_without_retry_after_backs_off(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, header: str | None
-) -> None:
-    """Without a usable `Retry-After`, the waits grow."""
+    """After a `Retry-After` of zero, the tap still waits a second."""
     sandbox.script(Fault("error", 1, 4, status=429, retry_after=header))
-    assert tap(config=sandbox.config(), clock=clock).code == 0
-    for wait, least in zip(clock.sleeps, [1, 2, 4, 8], strict=True):
+    assert sync().code == 0
+    expected = [1, 1, 1, 1] if header == "0" else [1, 2, 4, 8]
+    for wait, least in zip(clock.sleeps, expected, strict=True):
         assert least <= wait <= least + 1
 
 
-@pytest.mark.parametrize("header", ["0", "Thu, 01 Jan 1970 00:00:00 GMT"])
-def test_a_429_with_a_zero_wait_waits_a_second(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, header: str
-) -> None:
-    """After a `Retry-After` of zero, the tap still waits a second."""
-    sandbox.script(Fault("error", 1, 3, status=429, retry_after=header))
-    assert tap(config=sandbox.config(), clock=clock).code == 0
-    assert clock.sleeps == [1, 1, 1]
-
-
-def test_quota_that_another_run_spent_is_waited_for(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """A run that starts without quota waits as long as the API says, and reads all."""
-    off = {"page_size": 1, "requests_per_minute": 0, "requests_per_hour": 0}
-    sandbox.limits = Limits(per_minute=0, per_hour=300)
-    tap(config={**sandbox.config(), **off}, clock=clock)
-    clock.sleep(60)
-    sandbox.requests.clear()
-    run = tap(config={**sandbox.config(), **off}, clock=clock)
-    assert run.code == 0
-    assert run.leads == sandbox.leads.all()
-    assert [it.status for it in sandbox.requests].count(429) == 1
-
-
-def test_the_state_is_written_before_a_wait(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """Before a wait, all leads that were read and their state are written."""
-    config = {**sandbox.config(), "requests_per_minute": 2}
-    run = tap(config=config, clock=clock)
-    third_page = [it["type"] for it in run.messages].index("RECORD") + 200
-    assert run.messages[third_page + 1]["type"] == "STATE"
-    assert clock.sleeps == [pytest.approx(60, abs=0.2)]
-
-
-def test_a_wait_is_logged(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
+def test_a_wait_is_logged(sandbox: Sandbox, sync: Sync) -> None:
     """A line a minute says how far the run is, which limit it waits for, and how long.
 
     Waits of a few seconds have no line.
@@ -314,7 +212,7 @@ def test_a_wait_is_logged(tap: Command, sandbox: Sandbox, clock: FakeClock) -> N
         Fault("error", 1, status=429, retry_after=4),
         Fault("error", 3, status=429, retry_after=1800),
     )
-    run = tap(config={**sandbox.config(), "requests_per_minute": 4}, clock=clock)
+    run = sync(requests_per_minute=4)
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
     no_quota = "the API answered 429: the token has no quota left"
     assert len(lines) == 30
@@ -323,7 +221,7 @@ def test_a_wait_is_logged(tap: Command, sandbox: Sandbox, clock: FakeClock) -> N
         assert line.endswith(
             f"Waiting {minutes} min: {no_quota}. Resuming at 08:30:04 UTC"
         )
-    run = tap(config={**sandbox.config(), "requests_per_minute": 2}, clock=clock)
+    run = sync(requests_per_minute=2)
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
     assert lines == [
         (
@@ -331,18 +229,16 @@ def test_a_wait_is_logged(tap: Command, sandbox: Sandbox, clock: FakeClock) -> N
             "of 2 requests per minute is reached. Resuming at 08:31:04 UTC"
         )
     ]
-    config = {**sandbox.config(), "requests_per_hour": 1, "page_size": 90}
-    run = tap(config=config, clock=clock)
+    run = sync(requests_per_hour=1, page_size=90)
     assert "the limit of 1 request per hour is reached" in run.log
 
 
 def test_the_time_left_knows_the_wait(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sandbox: Sandbox, clock: FakeClock, sync: Sync
 ) -> None:
     """It has the rest of a wait that the API asks for, and the quota after it."""
     sandbox.script(Fault("error", 2, status=429, retry_after=1800))
-    config = {**sandbox.config(), "page_size": 10, "requests_per_minute": 6}
-    run = tap(config=config, clock=clock)
+    run = sync(page_size=10, requests_per_minute=6)
     (first, *others) = [line for line in run.log.splitlines() if "Waiting 30" in line]
     # 24 pages are left. At the end of the wait, the minute is free again.
     assert "Read 10 of 250 leads (4 %), about 33 min left." in first
@@ -354,73 +250,67 @@ TOO_LONG = Fault("error", 2, None, status=429, retry_after=7200)
 
 
 def test_a_wait_over_the_maximum_ends_an_incremental_sync(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sandbox: Sandbox, clock: FakeClock, sync: Sync
 ) -> None:
-    """An incremental sync exits with 0, logs how much is left, and can be resumed."""
+    """An incremental sync exits with 0, and logs how much is left."""
     sandbox.script(TOO_LONG)
-    run = tap(config=sandbox.config(), clock=clock)
+    run = sync()
     assert run.code == 0
     assert clock.sleeps == []
     assert "max_wait_seconds" in run.log
     assert "About 150 leads are left for the next run" in run.log
     assert len(run.records) == 100
-    sandbox.script()
-    rest = tap(config=sandbox.config(), state=run.state, clock=clock)
-    ids = {lead["id"] for lead in run.records + rest.records}
-    assert ids == {lead["id"] for lead in sandbox.leads.all()}
-    assert len(rest.records) < 150 + 10
 
 
-@pytest.mark.parametrize("mode", ["incremental", "full table"])
 def test_a_wait_over_the_maximum_fails_without_progress(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, mode: str
+    sandbox: Sandbox, clock: FakeClock, sync: Sync
 ) -> None:
-    """The run exits with 1 if it read nothing."""
-    catalog = full_table(tap) if mode == "full table" else None
+    """The run exits with 1 if it read nothing, and the state stays."""
+    sandbox.script(TOO_LONG)
+    state = sync().state
     sandbox.script(Fault("error", times=None, status=429, retry_after=7200))
-    run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
-    assert run.code == 1
-    assert clock.sleeps == []
+    run = sync(state=state)
+    assert (run.code, run.state, clock.sleeps) == (1, state, [])
     assert len(run.errors) == 1
     assert "max_wait_seconds" in run.errors[0]
 
 
 def test_the_maximum_wait_can_be_set(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sandbox: Sandbox, clock: FakeClock, sync: Sync
 ) -> None:
     """With a higher `max_wait_seconds`, the tap accepts the same wait."""
     sandbox.script(Fault("error", 2, status=429, retry_after=7200))
-    run = tap(config={**sandbox.config(), "max_wait_seconds": 7200}, clock=clock)
+    run = sync(max_wait_seconds=7200)
     assert run.code == 0
     assert sum(clock.sleeps) == 7200
     assert run.leads == sandbox.leads.all()
 
 
-def test_the_maximum_wait_does_not_limit_retries(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_the_maximum_wait_does_not_limit_retries(sandbox: Sandbox, sync: Sync) -> None:
     """With `max_wait_seconds: 0`, a failed request is still retried."""
     sandbox.script(Fault("error", 2, 3))
-    run = tap(config={**sandbox.config(), "max_wait_seconds": 0}, clock=clock)
+    run = sync(max_wait_seconds=0)
     assert run.code == 0
     assert run.leads == sandbox.leads.all()
 
 
-def test_a_lower_limit_is_kept(tap: Command, clock: FakeClock) -> None:
-    """A limit below the API's is kept, even if it equals another limit of the API."""
-    with Sandbox(leads=200, clock=clock.time, limits=Limits(window="fixed")) as sandbox:
-        pace = {"requests_per_minute": 10, "requests_per_hour": 60}
-        run = tap(config={**sandbox.config(), **pace, "page_size": 1}, clock=clock)
-        assert len(run.records) == 200
-        hours = [request.time // HOUR for request in sandbox.requests]
-        assert max(hours.count(hour) for hour in hours) == 60
-
-
-def test_an_endless_wait_is_over_the_maximum(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+@pytest.mark.parametrize(
+    ("pace", "per_hour", "leads", "minutes"),
+    [
+        ({"requests_per_minute": 10, "requests_per_hour": 60}, 60, 200, 142),
+        ({"requests_per_hour": 900}, 900, 2300, 88.5),
+    ],
+)
+def test_a_lower_limit_is_kept(
+    tap: Command, pace: dict[str, int], per_hour: int, leads: int, minutes: float
 ) -> None:
-    """A `Retry-After` with hundreds of digits is over the maximum."""
-    sandbox.script(Fault("error", 2, None, status=429, retry_after="9" * 400))
-    run = tap(config=sandbox.config(), clock=clock)
-    assert run.code == 0
-    assert "max_wait_seconds" in run.log
+    """Even if it equals another limit of the API, whose reset is believed."""
+    start = START + 40 * MINUTE + 17
+    clock = FakeClock(start)
+    with Sandbox(leads=leads, clock=clock.time, limits=Limits(window="fixed")) as api:
+        run = tap(config={**api.config(), **pace, "page_size": 1}, clock=clock)
+        assert (run.code, len(run.records)) == (0, leads)
+        assert {it.status for it in api.requests} == {200}
+        hours = [it.time // HOUR for it in api.requests]
+        assert max(hours.count(hour) for hour in hours) == per_hour
+        assert (clock.now - start) / MINUTE < minutes

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import logging
 import typing as t
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from singer_sdk.exceptions import FatalAPIError
 
 from tap_mega.api.client import Request
 from tap_mega.api.page import CursorPaginator, Page
 from tap_mega.api.position import CREATED_AT, UPDATED_AT, Position
-from tap_mega.api.rate_limit import MARGIN_SECONDS, RateLimiter
+from tap_mega.api.rate_limit import RateLimiter
 from tap_mega.api.reader import MAX_SHORT_ENDS, OUT_OF_ORDER, Reader
 from tap_mega.api.retry import NO_QUOTA, Retrier, Wait
 from tap_mega.shared.errors import BadRequestError, RateLimitedError, TemporaryError
@@ -139,15 +136,6 @@ def test_it_follows_cursors_until_there_is_none(order: str, parameter: str) -> N
     assert api.params == [all_have | it for it in cursors]
 
 
-def test_nothing_is_requested_before_it_is_needed() -> None:
-    """A page is yielded before the next one is requested."""
-    api = FakeAPI(page(1, cursor="a"), page(2))
-    pages = api.read(new_reader())
-    assert not api.requests
-    next(pages)
-    assert len(api.requests) == 1
-
-
 def test_it_counts_what_it_has_read() -> None:
     """`read`, `total`, `left` and `position` speak of the pages so far."""
     reader = new_reader()
@@ -195,15 +183,6 @@ def test_a_failure_is_a_wait_and_another_try() -> None:
     """The wait comes from the backoff, and says which try failed and why."""
     found = steps(BROKEN, page(1))
     assert found == [Wait(1, "Try 1 of 3 failed: it broke", is_retry=True), page(1)]
-
-
-def test_it_gives_up_after_the_last_try() -> None:
-    """Two waits, then an error that says so, and no request more."""
-    api = FakeAPI(*[BROKEN] * (MAX_TRIES + 1))
-    found, error = outcome(api)
-    assert waits(found) == [1, 2]
-    assert "Gave up after 3 tries: it broke" in str(error)
-    assert len(api.requests) == MAX_TRIES
 
 
 def test_each_page_has_its_own_tries() -> None:
@@ -271,30 +250,6 @@ def test_the_end_is_exclusive() -> None:
     assert (reader.read, reader.total, reader.left) == (1, 2, 0)
 
 
-@given(
-    st.lists(
-        st.lists(st.sampled_from(["429", "failure", "page"]), max_size=6), max_size=4
-    )
-)
-def test_only_failures_count_as_tries(day: list[list[str]]) -> None:
-    """A page is given up if and only if it fails as often as it may be tried."""
-    responses: list[Response] = []
-    expected = 0
-    alive = True
-    for number, events in enumerate([*day, ["page"]]):
-        failures = itertools.takewhile(lambda it: it != "page", [*events, "page"])
-        kinds = list(failures)
-        made = {"429": RateLimitedError("", 5), "failure": BROKEN}
-        responses += [made[kind] for kind in kinds]
-        last = number == len(day)
-        responses.append(page(number, cursor=None if last else f"{number}"))
-        alive = alive and kinds.count("failure") < MAX_TRIES
-        expected += alive
-    found, error = outcome(FakeAPI(*responses))
-    assert (error is None) == alive
-    assert sum(isinstance(step, Page) for step in found) == expected
-
-
 def test_a_refused_cursor_resumes_from_the_last_lead() -> None:
     """A new sweep starts a second before it, and skips most of what was read."""
     api = FakeAPI(page(1, 2, cursor="a", total=3), REFUSED, page(2, 3, total=3))
@@ -356,12 +311,6 @@ def test_refused_cursors_without_progress_end() -> None:
     assert "50 pages and 0.0 hours of waiting returned no new lead" in str(error)
 
 
-def test_a_refused_first_request_is_fatal() -> None:
-    """A 400 without a cursor is about the filters: trying again does not help."""
-    found, error = outcome(FakeAPI(BadRequestError("bad filter")))
-    assert (found, str(error)) == ([], "bad filter")
-
-
 @pytest.mark.parametrize("order", [UPDATED_AT, CREATED_AT])
 @pytest.mark.parametrize(
     "pages",
@@ -375,11 +324,6 @@ def test_a_wrong_order_is_fatal(pages: list[Page], order: str) -> None:
     assert str(error) == OUT_OF_ORDER.format(order=order)
 
 
-def test_the_same_timestamp_twice_is_in_order() -> None:
-    """Leads of one import share their `updated_at`."""
-    assert len(steps(page(1, 1, cursor="a"), page(1, 2))) == 2
-
-
 @pytest.mark.parametrize("cursors", ["aa", "aba", "abca"])
 def test_cursors_that_repeat_are_fatal(cursors: str) -> None:
     """A circle of pages does not end."""
@@ -387,21 +331,3 @@ def test_cursors_that_repeat_are_fatal(cursors: str) -> None:
     _, error = outcome(api)
     assert "the same cursor twice" in str(error)
     assert len(api.requests) == len(cursors)
-
-
-@pytest.mark.parametrize("elapsed", [0, 59.9])
-def test_it_waits_where_the_limit_is_reached(elapsed: float) -> None:
-    """The wait comes before the request, however short it is, and names the limit."""
-    clock = FakeClock()
-    limiter = RateLimiter(per_minute=1, per_hour=0)
-    limiter.record(clock.now)
-    clock.sleep(elapsed)
-    api = FakeAPI(page())
-    pages = api.read(new_reader(clock, limiter=limiter))
-    wait = next(pages)
-    assert isinstance(wait, Wait)
-    assert wait.seconds == pytest.approx(60 - elapsed + MARGIN_SECONDS)
-    assert wait.reason == "the limit of 1 request per minute is reached"
-    assert not api.requests
-    clock.sleep(wait.seconds)
-    assert next(pages) == page()

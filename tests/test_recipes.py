@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import hashlib
 import json
 import re
@@ -15,7 +14,6 @@ import pytest
 import yaml
 
 from demo.pipeline import Pipeline, read_project, temporary_schema
-from demo.postgres import postgres_server
 from sandbox import NO_LIMITS, Fault, Sandbox
 from testing.harness import stream_of
 from tests.tables import ROOT
@@ -25,7 +23,7 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
     from testing.clock import FakeClock
-    from testing.harness import Command, Run
+    from testing.harness import Command, Run, Sync
 
     Json: t.TypeAlias = dict[str, t.Any]
 
@@ -92,11 +90,11 @@ def test_every_block_is_tested() -> None:
 
 
 def test_a_deselected_field_is_absent(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    tap: Command, sandbox: Sandbox, sync: Sync
 ) -> None:
     """Schema and records lack a deselected field, and a deselected nested field."""
     catalog = deselect(json.loads(tap("--discover").stdout))
-    run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
+    run = sync(catalog=catalog)
     properties = run.schema["schema"]["properties"]
     assert "contact_name" not in properties
     assert set(properties["owner"]["properties"]) == {"id", "role_name"}
@@ -107,12 +105,9 @@ def test_a_deselected_field_is_absent(
     assert run.leads == leads
 
 
-def test_a_dropped_field_is_absent(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_a_dropped_field_is_absent(sandbox: Sandbox, sync: Sync) -> None:
     """A stream map drops fields from schema and records, and adds the owner's id."""
-    config = {**sandbox.config(), **recipe("Drop a field", 1)}
-    run = tap(config=config, clock=clock)
+    run = sync(**recipe("Drop a field", 1))
     properties = run.schema["schema"]["properties"]
     assert not {"contact_name", "owner"} & set(properties)
     assert properties["owner_id"] == {"type": ["string", "null"]}
@@ -123,12 +118,10 @@ def test_a_dropped_field_is_absent(
     assert run.leads == leads
 
 
-def test_an_excluded_custom_field_is_absent(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_an_excluded_custom_field_is_absent(sandbox: Sandbox, sync: Sync) -> None:
     """An excluded field is not in `custom_fields`, and the others are."""
     config = recipe("Drop a field", 2)
-    run = tap(config={**sandbox.config(), **config}, clock=clock)
+    run = sync(**config)
     leads = sandbox.leads.all()
     for lead in leads:
         for slug in config["exclude_custom_fields"]:
@@ -136,12 +129,9 @@ def test_an_excluded_custom_field_is_absent(
     assert run.leads == leads
 
 
-def test_email_and_phone_are_hashed(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_email_and_phone_are_hashed(sandbox: Sandbox, sync: Sync) -> None:
     """A hash is that of salt and value, null stays null, and no address leaves."""
-    config = {**sandbox.config(), **recipe("Hash e-mail and phone"), **SALTED}
-    run = tap(config=config, clock=clock)
+    run = sync(**recipe("Hash e-mail and phone"), **SALTED)
     properties = run.schema["schema"]["properties"]
     leads = sandbox.leads.all()
     for name, hashed in (("contact_email", email_hash), ("contact_phone", phone_hash)):
@@ -155,16 +145,13 @@ def test_email_and_phone_are_hashed(
     assert SALT not in run.stdout + run.log
 
 
-def test_all_notations_have_the_same_hash(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_all_notations_have_the_same_hash(sandbox: Sandbox, sync: Sync) -> None:
     """Case, spaces and the notation of a phone number do not change a hash."""
     sandbox.leads.add(1, contact_email=" Ana@Example.COM", contact_phone="4155550100")
     sandbox.leads.add(
         1, contact_email="ana@example.com", contact_phone="+1 (415) 555-0100"
     )
-    config = {**sandbox.config(), **recipe("Hash e-mail and phone"), **SALTED}
-    first, second = tap(config=config, clock=clock).records[-2:]
+    first, second = sync(**recipe("Hash e-mail and phone"), **SALTED).records[-2:]
     for name in ("contact_email_hash", "contact_phone_hash"):
         assert first[name] == second[name]
 
@@ -187,12 +174,9 @@ def test_the_salt_comes_from_the_environment(
     assert len(salt) >= 64
 
 
-def test_without_a_salt_no_address_leaves(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_without_a_salt_no_address_leaves(sync: Sync) -> None:
     """Without a salt, the run ends at the first lead and names the settings."""
-    config = {**sandbox.config(), **recipe("Hash e-mail and phone")}
-    run = tap(config=config, clock=clock)
+    run = sync(**recipe("Hash e-mail and phone"))
     assert run.code == 1
     assert len(run.errors) == 1
     assert "'stream_maps' and 'stream_map_config': a name is missing" in run.errors[0]
@@ -211,18 +195,15 @@ def test_an_empty_salt_gives_no_hash(
     assert {it["contact_phone_hash"] for it in run.records} == {None}
 
 
-def test_absent_properties_break_no_recipe(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_absent_properties_break_no_recipe(sandbox: Sandbox, sync: Sync) -> None:
     """The recipes work for leads that lack properties which are not required."""
     names = ("contact_email", "contact_phone", "owner", "custom_fields")
     lead = {k: v for k, v in sandbox.leads.all()[0].items() if k not in names}
     page = {"leads": [lead], "next_cursor": None, "total": 1}
     sandbox.script(Fault("body", body=json.dumps(page)))
     maps = {**hash_maps(), **recipe("Drop a field", 1)["stream_maps"]["leads"]}
-    config = {**sandbox.config(), **SALTED, "stream_maps": {"leads": maps}}
-    config |= recipe("Custom fields in columns")
-    (record,) = tap(config=config, clock=clock).records
+    columns = recipe("Custom fields in columns")
+    (record,) = sync(**SALTED, **columns, stream_maps={"leads": maps}).records
     assert record["contact_email_hash"] is None
     assert record["owner_id"] is None
 
@@ -232,22 +213,16 @@ def hash_maps() -> Json:
     return t.cast("Json", recipe("Hash e-mail and phone")["stream_maps"]["leads"])
 
 
-def test_a_filter_of_the_api_saves_requests(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_a_filter_of_the_api_saves_requests(sandbox: Sandbox, sync: Sync) -> None:
     """A filter of the API selects the matching leads, and saves requests."""
-    config = {**sandbox.config(), **recipe("Keep only some leads")}
-    run = tap(config=config, clock=clock)
+    run = sync(**recipe("Keep only some leads"))
     assert run.leads == [it for it in sandbox.leads.all() if it["status"] == "won"]
     assert len(sandbox.requests) == 1
 
 
-def test_a_filter_of_the_stream_map_is_exact(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_a_filter_of_the_stream_map_is_exact(sandbox: Sandbox, sync: Sync) -> None:
     """A `__filter__` selects the matching leads, saves no requests, and is logged."""
-    config = {**sandbox.config(), **recipe("Keep only some leads", 1)}
-    run = tap(config=config, clock=clock)
+    run = sync(**recipe("Keep only some leads", 1))
     matching = [it for it in sandbox.leads.all() if it["source_platform"] in ADS]
     assert 0 < len(matching) < 250
     assert run.leads == matching
@@ -261,36 +236,35 @@ def test_a_filter_of_the_stream_map_is_exact(
     ids=["filters", "__filter__"],
 )
 def test_a_lead_that_stops_matching_is_not_read(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, number: int, change: Json
+    sandbox: Sandbox, clock: FakeClock, sync: Sync, number: int, change: Json
 ) -> None:
     """The next sync does not read a lead that stopped matching: its row stays."""
-    config = {**sandbox.config(), **recipe("Keep only some leads", number)}
-    first = tap(config=config, clock=clock)
+    config: Json = {**recipe("Keep only some leads", number)}
+    first = sync(**config)
     clock.sleep(600)
     sandbox.leads.update(first.records[0]["id"], **change)
-    second = tap(config=config, state=first.state, clock=clock)
+    second = sync(state=first.state, **config)
     assert first.records[0]["id"] not in [it["id"] for it in second.records]
 
 
 def test_a_renamed_stream_keeps_its_bookmark(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sandbox: Sandbox, clock: FakeClock, sync: Sync
 ) -> None:
     """Messages have the new name, the state has the old, and the next run resumes."""
-    config = {**sandbox.config(), **recipe("Rename the stream")}
-    first = tap(config=config, clock=clock)
+    config: Json = {**recipe("Rename the stream")}
+    first = sync(**config)
     check_stream(first, "crm_leads")
     assert first.leads == sandbox.leads.all()
     assert list(first.state["bookmarks"]) == ["leads"]
     clock.sleep(600)
     (changed,) = sandbox.leads.change(1)
-    second = tap(config=config, state=first.state, clock=clock)
+    second = sync(state=first.state, **config)
     check_stream(second, "crm_leads")
     assert second.records[-1]["id"] == changed
     assert len(second.records) < 10
 
 
-@dataclasses.dataclass
-class Loaded:
+class Loaded(t.NamedTuple):
     """Hold what a run with all recipes of `meltano.yml` loaded into PostgreSQL."""
 
     leads: list[Json]
@@ -301,18 +275,22 @@ class Loaded:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+def loaded(
+    database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Loaded]:
     """Run `meltano run` with the page's `meltano.yml`."""
     with (
         Sandbox(leads=345, limits=NO_LIMITS) as sandbox,
-        postgres_server() as url,
-        temporary_schema(url, SCHEMA) as table,
+        temporary_schema(database_url, SCHEMA) as table,
     ):
         folder, project = map(tmp_path_factory.mktemp, ("meltano", "project"))
         write_project(project / "meltano.yml")
-        config = {**sandbox.config(), "stream_map_config": json.dumps(recipe_salt())}
-        pipeline = Pipeline(folder, config, url, SCHEMA, project)
-        Pipeline(tmp_path_factory.mktemp("meltano"), {}, url, SCHEMA).install()
+        config = {
+            **sandbox.config(),
+            "stream_map_config": json.dumps(SALTED["stream_map_config"]),
+        }
+        pipeline = Pipeline(folder, config, database_url, SCHEMA, project)
+        Pipeline(tmp_path_factory.mktemp("meltano"), {}, database_url, SCHEMA).install()
         pipeline.run()
         columns = table.select(
             "SELECT column_name, data_type FROM information_schema.columns "
@@ -324,11 +302,6 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
             table.select("SELECT * FROM crm_leads ORDER BY updated_at, id"),
             {it["column_name"]: it["data_type"] for it in columns},
         )
-
-
-def recipe_salt() -> Json:
-    """Return the value of the variable for the salt."""
-    return SALTED["stream_map_config"]
 
 
 def write_project(path: Path) -> None:

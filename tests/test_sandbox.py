@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 import doctest
 import re
@@ -13,13 +12,13 @@ import requests
 import schemathesis
 
 import sandbox as sandbox_package
-from sandbox import NO_LIMITS, Sandbox
+from sandbox import Sandbox
 from sandbox.document import LEADS_PATH, document, filter_names
 from sandbox.people import OPEN_STAGES, STAGES, LeadMaker
 from tap_mega.config.schema import SETTINGS
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from testing.clock import FakeClock
 
@@ -94,13 +93,6 @@ def ids(leads: list[Lead]) -> list[str]:
     return [lead["id"] for lead in leads]
 
 
-@pytest.fixture
-def api(clock: FakeClock) -> Iterator[Sandbox]:
-    """A sandbox with 60 leads and no rate limits."""
-    with Sandbox(leads=60, limits=NO_LIMITS, clock=clock.time) as sandbox:
-        yield sandbox
-
-
 def test_the_documentation_of_the_package_is_true() -> None:
     """The examples in its docstring run."""
     result = doctest.testmod(sandbox_package)
@@ -112,35 +104,29 @@ def test_the_documentation_of_the_package_is_true() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "status", "message"),
+    ("name", "value", "message"),
     [
-        ({"Authorization": None}, 401, "the token is missing"),
-        ({"Authorization": "Bearer mega_wrong"}, 401, "the token is missing"),
-        ({"Authorization": f"Basic {Sandbox.token}"}, 401, "the token is missing"),
-        ({"Authorization": Sandbox.token}, 401, "the token is missing"),
-        ({"x-customer-id": None}, 401, "x-customer-id is missing"),
-        (
-            {"x-customer-id": "00000000-0000-4000-8000-000000000002"},
-            403,
-            "another customer",
-        ),
-        (
-            {"Authorization": f"Bearer {Sandbox.token_without_scope}"},
-            403,
-            "public_api:leads:read",
-        ),
+        ("Authorization", None, "the token is missing"),
+        ("Authorization", "Bearer mega_wrong", "the token is missing"),
+        ("Authorization", f"Basic {Sandbox.token}", "the token is missing"),
+        ("Authorization", Sandbox.token, "the token is missing"),
+        ("x-customer-id", None, "x-customer-id is missing"),
+        ("x-customer-id", "00000000-0000-4000-8000-000000000002", "another customer"),
+        ("Authorization", f"Bearer {Sandbox.token_without_scope}", "public_api:leads"),
     ],
 )
 def test_wrong_credentials_are_rejected(
-    api: Sandbox, headers: dict[str, str | None], status: int, message: str
+    api: Sandbox, name: str, value: str | None, message: str
 ) -> None:
     """A wrong or missing credential gives 401, a missing permission 403."""
-    response = get(api, headers)
+    response = get(api, {name: value})
     error = response.json()["error"]
-    error_type = {401: "authentication_error", 403: "authorization_error"}[status]
-    assert (response.status_code, error["code"]) == (status, status)
-    assert error["type"] == error_type
     assert message in error["message"]
+    found = (response.status_code, error["type"])
+    if "missing" in message:
+        assert found == (401, "authentication_error")
+    else:
+        assert found == (403, "authorization_error")
 
 
 @pytest.mark.parametrize(
@@ -180,17 +166,6 @@ def test_a_page_has_the_documented_properties(api: Sandbox) -> None:
     assert len(first["leads"]) == first["limit"] == 20
     assert (first["total"], first["offset"]) == (60, 0)
     assert len(second["leads"]) == len(third["leads"]) == 20
-
-
-def test_custom_fields_are_sent_on_request(api: Sandbox) -> None:
-    """Leads only have custom_fields with include_custom_fields=true."""
-    with_them = list_leads(api, include_custom_fields="true", limit=60)
-    without = list_leads(api, limit=60)
-    assert with_them == api.leads.all()
-    assert without == [
-        {name: value for name, value in lead.items() if name != "custom_fields"}
-        for lead in with_them
-    ]
 
 
 @pytest.mark.parametrize("sort_by", ["created_at", "updated_at"])
@@ -291,14 +266,10 @@ def test_values_can_be_written_in_several_ways(api: Sandbox) -> None:
     """RFC 3339 allows `t` and `z`, and the case of a UUID does not matter."""
     leads = api.leads.all()
     since = leads[40]["updated_at"]
-    stage = next(x["current_stage"]["id"] for x in leads if x["current_stage"])
-    for name, value, other in (
-        ("updated_since", since, since.lower()),
-        ("stageId", stage, stage.upper()),
-    ):
-        assert (
-            list_leads(api, **{name: value}) == list_leads(api, **{name: other}) != []
-        )
+    stage = next(x["current_stage"]["id"] for x in leads[41:] if x["current_stage"])
+    found = list_leads(api, updated_since=since, stageId=stage)
+    assert list_leads(api, updated_since=since.lower(), stageId=stage.upper()) == found
+    assert found
 
 
 def test_some_parameters_change_nothing(api: Sandbox) -> None:
@@ -355,33 +326,19 @@ def test_invalid_parameters_are_rejected(api: Sandbox, name: str) -> None:
         assert name in error["message"]
 
 
-def test_a_forged_cursor_is_rejected(api: Sandbox) -> None:
-    """A cursor that the sandbox did not issue gives 400, whatever it holds."""
-    start = '["updated_at","asc",'
-    for decoded in (
-        *(f'{start}{it},"",0,0]' for it in (2**63, "9" * 5000, "NaN", "1e400", "[0]")),
-        *(f"{start}{it}]" for it in ("0", '0,"",0,0,0', '0,"\\ud83d",0,0')),
-        *(f"{start}{it}]" for it in ('0,"",0,true', '0,"",0, 0', '0.5,"",0,0')),
-        *("[" * 100_000, '{"sort_by":"updated_at"}'),
-    ):
-        cursor = base64.urlsafe_b64encode(decoded.encode()).decode().rstrip("=")
-        assert get(api, cursor=cursor[:7000]).status_code == 400
-
-
 @pytest.mark.parametrize(
-    "other",
+    ("name", "value"),
     [
-        {"sort_by": "created_at"},
-        {"sort_dir": "desc"},
-        {"sort_by": "last_interaction_at"},
+        *(("sort_by", it) for it in ("created_at", "last_interaction_at")),
+        ("sort_dir", "desc"),
     ],
 )
 def test_a_cursor_is_only_valid_for_its_sort_order(
-    api: Sandbox, other: dict[str, str]
+    api: Sandbox, name: str, value: str
 ) -> None:
     """With another sort order it gives 400."""
     cursor = get(api).json()["next_cursor"]
-    assert get(api, cursor=cursor, **other).status_code == 400
+    assert get(api, cursor=cursor, **{name: value}).status_code == 400
 
 
 # Changes
@@ -405,16 +362,13 @@ def test_most_changes_move_a_lead_to_the_next_stage(api: Sandbox) -> None:
     slugs = [None, *(slug for slug, *_ in STAGES)]
     steps = []
     for _ in range(10):
-        before = {x["id"]: x["current_stage"] or {} for x in api.leads.all()}
+        before = [x["current_stage"] or {} for x in api.leads.all()]
         api.leads.change(60)
-        for lead in api.leads.all():
-            stage = lead["current_stage"] or {}
-            first, second = (
-                slugs.index(it.get("slug")) for it in (before[lead["id"]], stage)
-            )
-            if first <= OPEN_STAGES:
-                steps.append(second - first)
-            assert (lead["status"] == "won") == (stage.get("slug") == "closed-won")
+        for old, lead in zip(before, api.leads.all(), strict=True):
+            new = (lead["current_stage"] or {}).get("slug")
+            assert (lead["status"] == "won") == (new == "closed-won")
+            if slugs.index(old.get("slug")) <= OPEN_STAGES:
+                steps.append(slugs.index(new) - slugs.index(old.get("slug")))
     assert 0.5 < steps.count(1) / len(steps) < 0.75
     assert 0.1 < steps.count(0) / len(steps) < 0.3
 
@@ -426,16 +380,6 @@ def test_timestamps_of_changes_never_decrease(api: Sandbox, clock: FakeClock) ->
     (second,) = api.leads.add()
     dates = {x["id"]: x["updated_at"] for x in api.leads.all()}
     assert dates[first] == dates[second]
-
-
-def test_a_lead_that_changes_while_paging_is_listed_again(api: Sandbox) -> None:
-    """Cursors are keysets, so no lead is skipped."""
-    page = get(api, limit=30).json()
-    moved = page["leads"][0]["id"]
-    api.leads.update(moved, status="won")
-    rest = list_all(api, limit=30, cursor=page["next_cursor"])
-    assert set(ids(page["leads"] + rest)) == set(ids(api.leads.all()))
-    assert rest[-1]["id"] == moved
 
 
 @pytest.mark.parametrize(
@@ -472,10 +416,8 @@ def test_deleted_leads_disappear(api: Sandbox) -> None:
     """They are a number of leads or given ones. Other leads stay the same."""
     before = api.leads.all()
     one, two, three = ids(before)[10:40:10]
-    assert (api.leads.delete(one), api.leads.delete([two, three])) == (
-        [one],
-        [two, three],
-    )
+    assert api.leads.delete(one) == [one]
+    assert api.leads.delete([two, three]) == [two, three]
     gone = {one, two, three, *api.leads.delete(4)}
     assert len(gone) == 7
     assert api.leads.all() == [lead for lead in before if lead["id"] not in gone]
@@ -529,18 +471,6 @@ def test_an_invalid_lead_is_not_stored(api: Sandbox, name: str, value: object) -
 # Made-up leads
 
 
-def test_the_same_seed_makes_the_same_leads(clock: FakeClock) -> None:
-    """Changes are the same, too. Another seed makes other leads."""
-
-    def make_leads(seed: int) -> list[Lead]:
-        with Sandbox(leads=20, seed=seed, clock=clock.time) as sandbox:
-            sandbox.leads.change(5)
-            sandbox.leads.delete(2)
-            return sandbox.leads.all()
-
-    assert make_leads(1) == make_leads(1) != make_leads(2)
-
-
 def test_leads_cover_all_documented_values(clock: FakeClock) -> None:
     """They cover documented values, nulls, custom field types, ties and Unicode."""
     with Sandbox(leads=1500, clock=clock.time) as sandbox:
@@ -564,15 +494,10 @@ def test_leads_cover_all_documented_values(clock: FakeClock) -> None:
 def test_leads_are_at_most_a_year_old(clock: FakeClock) -> None:
     """They change until ten minutes before the start of the sandbox."""
     leads = list(LeadMaker(seed=1).past(20_000, clock.now))
-    ages = [
-        [
-            clock.now - dt.datetime.fromisoformat(lead[name]).timestamp()
-            for lead in leads
-        ]
+    created, updated = (
+        [clock.now - dt.datetime.fromisoformat(it[name]).timestamp() for it in leads]
         for name in ("created_at", "updated_at")
-    ]
-    newest = min(ages[1])
-    assert max(ages[0]) < 366 * 86400
-    assert all(a >= b >= 600 for a, b in zip(*ages, strict=True))
-    assert sum(age < newest + 60 for age in ages[1]) < 10
-    assert max(ages[0]) - min(ages[0]) > 300 * 86400
+    )
+    assert all(a >= b >= 600 for a, b in zip(created, updated, strict=True))
+    assert sum(age < min(updated) + 60 for age in updated) < 10
+    assert 300 * 86400 < max(created) - min(created) < 366 * 86400

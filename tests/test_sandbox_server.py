@@ -15,26 +15,16 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from sandbox import NO_LIMITS, Fault, Sandbox
+from sandbox import Fault, Sandbox
 from sandbox.__main__ import main
 from sandbox.control import USAGE
 from sandbox.document import LEADS_PATH
 from sandbox.fault_kinds import KINDS
 from testing.harness import own_process_settings
 from tests.test_sandbox import TIMEOUT_SECONDS, get, send
-from tests.test_sandbox_faults import connect
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from testing.clock import FakeClock
-
-
-@pytest.fixture
-def api(clock: FakeClock) -> Iterator[Sandbox]:
-    """A sandbox with 60 leads and no rate limits."""
-    with Sandbox(leads=60, limits=NO_LIMITS, clock=clock.time) as sandbox:
-        yield sandbox
 
 
 # The server
@@ -68,46 +58,19 @@ def test_the_number_of_kept_requests_can_be_limited(clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accept_encoding", "content_encoding"),
+    ("accepted", "encoding"),
     [
-        ("gzip", "gzip"),
-        ("deflate, GZIP;q=0.5", "gzip"),
-        ("br;q=1.0, *;q=0.1", "gzip"),
-        ("identity", None),
-        ("gzip;q=0", None),
-        ("*, gzip; q=0.000", None),
-        ("notgzip", None),
-        ("", None),
+        *((it, "gzip") for it in ("gzip", "deflate, GZIP;q=0.5", "br;q=1.0, *;q=0.1")),
+        *((it, None) for it in ("identity", "gzip;q=0", "*, gzip; q=0.000", "notgzip")),
     ],
 )
 def test_responses_are_compressed_if_the_client_accepts_gzip(
-    api: Sandbox, accept_encoding: str, content_encoding: str | None
+    api: Sandbox, accepted: str, encoding: str | None
 ) -> None:
     """Otherwise they are sent as plain JSON."""
-    response = get(api, {"Accept-Encoding": accept_encoding})
-    assert response.headers.get("Content-Encoding") == content_encoding
+    response = get(api, {"Accept-Encoding": accepted})
+    assert response.headers.get("Content-Encoding") == encoding
     assert len(response.json()["leads"]) == 20
-
-
-def test_a_connection_serves_many_requests(api: Sandbox) -> None:
-    """The server keeps it open."""
-    connection = connect(api)
-    connection.connect()
-    socket = connection.sock
-    for _ in range(10):
-        connection.request("GET", "/elsewhere")
-        assert connection.getresponse().read()
-        assert connection.sock is socket
-    connection.close()
-
-
-def test_a_port_in_use_is_an_error(api: Sandbox) -> None:
-    """The sandbox raises OSError and leaves no thread running."""
-    threads = threading.active_count()
-    port = int(api.url.rpartition(":")[2])
-    with pytest.raises(OSError, match="address already in use"):
-        Sandbox(leads=0, port=port).__enter__()
-    assert threading.active_count() == threads
 
 
 # The control routes and the command
@@ -189,26 +152,24 @@ def test_the_command_prints_variables(
     monkeypatch.setattr("sandbox.__main__.time", stopped)
     with own_process_settings(), pytest.raises(SystemExit):
         main(["--env", "--port=0", "--leads=0", "--customers=2"])
-    lines = capsys.readouterr().out.splitlines()
-    names = ["TAP_MEGA_CUSTOMERS", "TAP_MEGA_API_URL"]
-    assert [line.partition("=")[0] for line in lines] == [
-        f"export {it}" for it in names
-    ]
-    (_, assignment) = shlex.split(lines[0])
-    customers = json.loads(assignment.partition("=")[2])
+    words = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    variables = dict(it.partition("=")[::2] for _export, it in words)
+    assert variables.keys() == {"TAP_MEGA_CUSTOMERS", "TAP_MEGA_API_URL"}
+    customers = json.loads(variables["TAP_MEGA_CUSTOMERS"])
     assert [set(it) for it in customers] == 2 * [{"auth_token", "customer_id"}]
 
 
 def test_the_command_reports_a_port_in_use(api: Sandbox) -> None:
-    """The message names the option --port."""
-    port, message = api.url.rpartition(":")[2], "port {}: .*--port"
-    before = signal.getsignal(signal.SIGINT)
+    """The message names the option --port, and no thread is left."""
+    port, before = api.url.rpartition(":")[2], signal.getsignal(signal.SIGINT)
+    threads = threading.active_count()
     with (
         own_process_settings(),  # The command sets signal handlers.
-        pytest.raises(SystemExit, match=message.format(port)),
+        pytest.raises(SystemExit, match=f"port {port}: .*--port"),
     ):
         main(["--port", port, "--leads", "0"])
     assert signal.getsignal(signal.SIGINT) is before
+    assert threading.active_count() == threads
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import signal
 import threading
-import time
 import typing as t
 
 import pytest
@@ -20,7 +18,7 @@ from tap_mega.api.retry import Wait
 from tap_mega.cli.trial import NoLimits
 from tap_mega.shared.clock import Clock
 from tap_mega.shared.errors import TemporaryError
-from tap_mega.shared.stopping import StopFlag, Stopped
+from tap_mega.shared.stopping import StopFlag
 from tap_mega.sync.scheduler import LimitReachedError, Scheduler
 from testing.clock import FakeClock
 
@@ -247,34 +245,3 @@ def test_requests_in_flight_end_at_a_limit() -> None:
     assert next(turns) == (0, PAGE)
     with pytest.raises(LimitReachedError):
         next(turns)
-
-
-def test_a_signal_gives_up_what_is_in_flight() -> None:
-    """It ends the run at once, although no answer came."""
-    stop, exchange = StopFlag(), Exchange()
-
-    def start(_key: int, _request: Request, _put: Put) -> Exchange:
-        stop.note(signal.SIGTERM)
-        return exchange
-
-    with pytest.raises(Stopped):
-        list(new_scheduler(start, stop=stop).turns({0: reading(REQUEST)}))
-    assert exchange.is_given_up
-
-
-def test_a_signal_ends_a_wait() -> None:
-    """It arrives while all readers wait."""
-    stop = StopFlag()
-
-    class Stopping(NoLimits):
-        @override
-        def announce(self, wait: Wait) -> float:
-            """Send the signal from another thread."""
-            threading.Thread(target=stop.note, args=[signal.SIGINT]).start()
-            return wait.seconds
-
-    scheduler = new_scheduler(clock=Clock(), stop=stop, limits=Stopping())
-    started_at = time.monotonic()
-    with pytest.raises(Stopped):
-        list(scheduler.turns({0: reading(Wait(TIMEOUT_SECONDS, ""))}))
-    assert time.monotonic() < started_at + TIMEOUT_SECONDS

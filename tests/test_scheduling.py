@@ -24,7 +24,6 @@ from demo.pipeline import (
     read_project,
     temporary_schema,
 )
-from demo.postgres import postgres_server
 from sandbox import Fault, Limits, Sandbox
 from tests.loaders import in_utc
 
@@ -105,17 +104,18 @@ def test_kubernetes_stops_as_systemd_does() -> None:
 
 @pytest.mark.slow
 def test_a_stopped_unit_stores_rows_and_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After `ExecStop`, the next run resumes behind what is in the table."""
     waits = tmp_path / "waits"
     with (
-        postgres_server() as url,
         Sandbox(leads=900, limits=Limits(per_minute=6)) as sandbox,
-        temporary_schema(url, SCHEMA) as table,
+        temporary_schema(database_url, SCHEMA) as table,
     ):
         sandbox.script(Fault(at=6, before=waits.touch))
-        pipeline = Pipeline(new_folder(tmp_path), sandbox.config(), url, SCHEMA)
+        pipeline = Pipeline(
+            new_folder(tmp_path), sandbox.config(), database_url, SCHEMA
+        )
         pipeline.install()
         job = shlex.join([str(MELTANO), "run", *PLUGINS])
         with pytest.raises(CommandError) as error:
@@ -146,40 +146,40 @@ wait $MAINPID
 
 @pytest.mark.slow
 def test_one_run_for_all_customers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Customers of `meltano.yml` share a table."""
     with (
-        postgres_server() as url,
         Sandbox(leads=[30, 20], customers=2) as sandbox,
-        temporary_schema(url, SCHEMA) as table,
+        temporary_schema(database_url, SCHEMA) as table,
     ):
         acme, bravo = sandbox.customers
         monkeypatch.setenv("ACME_TOKEN", acme.auth_token)
         monkeypatch.setenv("BRAVO_TOKEN", bravo.auth_token)
         config = {"api_url": sandbox.url}
-        Pipeline(new_folder(tmp_path), config, url, SCHEMA).install()
+        Pipeline(new_folder(tmp_path), config, database_url, SCHEMA).install()
         write_project(tmp_path)
-        pipeline = Pipeline(new_folder(tmp_path), config, url, SCHEMA, tmp_path)
+        pipeline = Pipeline(
+            new_folder(tmp_path), config, database_url, SCHEMA, tmp_path
+        )
         pipeline.run()
         assert keys(table) == listed(sandbox)
 
 
 @pytest.mark.slow
 def test_a_run_for_each_customer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cron line loads each customer into its own schema, with its own state."""
     with (
-        postgres_server() as url,
         Sandbox(leads=[30, 20], customers=2) as sandbox,
-        temporary_schema(url, "acme") as acme,
-        temporary_schema(url, "bravo") as bravo,
+        temporary_schema(database_url, "acme") as acme,
+        temporary_schema(database_url, "bravo") as bravo,
     ):
         config = {"api_url": sandbox.url}
-        Pipeline(new_folder(tmp_path), config, url, "").install()
+        Pipeline(new_folder(tmp_path), config, database_url, "").install()
         line = write_load_customer(tmp_path, sandbox)
-        pipeline = Pipeline(new_folder(tmp_path), config, url, "", tmp_path)
+        pipeline = Pipeline(new_folder(tmp_path), config, database_url, "", tmp_path)
         pipeline.meltano("state", "list")  # It creates the database, as on the page.
         run_in_environment(pipeline, line, tmp_path, monkeypatch)
         for customer, table in zip(sandbox.customers, (acme, bravo), strict=True):
@@ -197,16 +197,17 @@ def test_a_run_for_each_customer(
 
 @pytest.mark.slow
 def test_the_commands_of_the_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A window is reloaded, the state is restored, and a customer is removed."""
     restore, _, reload, remove = blocks("state", "sh")
     with (
-        postgres_server() as url,
         Sandbox(leads=345) as sandbox,
-        temporary_schema(url, SCHEMA) as table,
+        temporary_schema(database_url, SCHEMA) as table,
     ):
-        pipeline = Pipeline(new_folder(tmp_path), sandbox.config(), url, SCHEMA)
+        pipeline = Pipeline(
+            new_folder(tmp_path), sandbox.config(), database_url, SCHEMA
+        )
         pipeline.install()
         pipeline.run()
 
@@ -234,7 +235,7 @@ def test_the_commands_of_the_state(
         assert after["singer_state"]["bookmarks"]["leads"]["partitions"] == []
         for page in ("monitoring", "personal-data", "troubleshooting"):
             (query,) = blocks(page, "sql")
-            with psycopg.connect(url) as connection:
+            with psycopg.connect(database_url) as connection:
                 connection.execute(query.replace("mega.", f"{SCHEMA}.").encode())
 
 

@@ -13,6 +13,7 @@ from singer_sdk.exceptions import ConfigValidationError
 from tap_mega.shared.timestamps import format_timestamp
 from tap_mega.state.document import Source, read_state
 from tap_mega.state.values import Part, Pass, Resume
+from testing.harness import part_of
 
 if t.TYPE_CHECKING:
     from tap_mega.state.document import Document
@@ -236,3 +237,15 @@ def test_a_full_refresh_from_the_future_is_given_up_for_all() -> None:
     assert document.table.is_closed
     for it in (document[CUSTOMER], document[OTHER]):
         assert (it.refresh, it.is_due) == (None, True)
+
+
+def test_leads_that_a_full_refresh_has_yet_to_load_are_not_lost() -> None:
+    """Its bookmark is ahead of them. With an anchor, all leads were loaded before."""
+    begun = part(refresh={"started_at": VALUE, "read": 1})
+    loaded = {**begun, "anchor": {"at": VALUE, "rows": 1}}
+    for it, expected in ((begun, None), (loaded, VALUE)):
+        document, _ = read(state(it))
+        document.forget_deletions()
+        assert document[CUSTOMER].refresh is None
+        values = part_of(document.to_json())
+        assert values.get("replication_key_value") == expected

@@ -13,7 +13,6 @@ import typing as t
 from urllib.parse import urlsplit
 
 import pytest
-from jsonschema import Draft202012Validator, FormatChecker
 
 from sandbox import Fault, Sandbox
 from tap_mega.tap import TapMega
@@ -27,10 +26,12 @@ from testing.harness import (
 )
 
 if t.TYPE_CHECKING:
-    from testing.clock import FakeClock
-    from testing.harness import Command, Run, Written
+    from collections.abc import Callable
 
-    Json: t.TypeAlias = dict[str, t.Any]
+    from testing.clock import FakeClock
+    from testing.harness import Command, Run, Sync, Written
+
+Json: t.TypeAlias = dict[str, t.Any]
 
 
 def by_id(leads: list[Json]) -> dict[str, Json]:
@@ -38,29 +39,16 @@ def by_id(leads: list[Json]) -> dict[str, Json]:
     return {lead["id"]: lead for lead in leads}
 
 
-def full_refresh(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, **settings: t.Any
-) -> Run:
+def full_refresh(tap: Command, sync: Sync, **settings: t.Any) -> Run:
     """Run a full-table sync with ACTIVATE_VERSION turned on."""
     emit = {"emit_activate_version_messages": True}
-    config = {**sandbox.config(), **settings, **emit}
-    return tap(config=config, catalog=full_table(tap), clock=clock)
+    return sync(catalog=full_table(tap), **settings, **emit)
 
 
 def earlier(timestamp: str, **duration: float) -> str:
     """Return an earlier timestamp in the API's format."""
     then = dt.datetime.fromisoformat(timestamp) - dt.timedelta(**duration)
     return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@pytest.mark.parametrize("mode", ["incremental", "full_table"])
-def test_the_log_says_how_a_sync_replicates(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, mode: str
-) -> None:
-    """The line of the SDK stays; only its errors have lines of our own."""
-    catalog = full_table(tap) if mode == "full_table" else None
-    run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
-    assert f"Beginning sync of 'leads' in {mode} mode" in run.log
 
 
 def test_a_full_sync_reads_every_lead_once(tap: Command, clock: FakeClock) -> None:
@@ -71,32 +59,35 @@ def test_a_full_sync_reads_every_lead_once(tap: Command, clock: FakeClock) -> No
         assert len(sandbox.requests) == 24
         assert run.leads == sandbox.leads.all()
         assert len(run.records) == 2345
+        assert "Beginning sync of 'leads' in incremental mode" in run.log
+        assert "no lead" not in run.log
 
 
-def test_an_idle_poll_is_one_request(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """A poll without changes sends one request and repeats only the look-back."""
-    first = tap(config=sandbox.config(), clock=clock)
+def test_an_idle_poll_is_one_request(sandbox: Sandbox, sync: Sync) -> None:
+    """It repeats only the look-back, and ends with the same state.
+
+    The last line of the tap's own output works as the file of `--state`.
+    """
+    first = sync()
     sandbox.requests.clear()
-    poll = tap(config=sandbox.config(), state=first.state, clock=clock)
+    poll = sync(state=first.messages[-1])
     assert len(sandbox.requests) == 1
-    assert first.bookmark is not None
-    since = earlier(first.bookmark, seconds=60)
+    since = earlier(str(first.bookmark), seconds=60)
     assert all(lead["updated_at"] >= since for lead in poll.records)
     assert len(poll.records) < 10
-    assert poll.bookmark == first.bookmark
+    assert poll.messages[-1] == {"type": "STATE", "value": first.state}
+    assert "WARNING" not in poll.log
 
 
 def test_a_poll_reads_what_changed(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sandbox: Sandbox, clock: FakeClock, sync: Sync
 ) -> None:
     """A poll after 137 changes reads all of them and little else, in two requests."""
-    first = tap(config=sandbox.config(), clock=clock)
+    first = sync()
     sandbox.requests.clear()
     clock.sleep(600)
     changed = sandbox.leads.change(137)
-    poll = tap(config=sandbox.config(), state=first.state, clock=clock)
+    poll = sync(state=first.state)
     read = by_id(poll.leads)
     assert set(changed) <= set(read)
     assert len(read) < 137 + 10
@@ -104,12 +95,9 @@ def test_a_poll_reads_what_changed(
     assert {**by_id(first.leads), **read} == by_id(sandbox.leads.all())
 
 
-def test_each_request_has_all_parameters(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_each_request_has_all_parameters(sandbox: Sandbox, sync: Sync) -> None:
     """Every page is requested with order, limit, custom fields and `updated_since`."""
-    config = {**sandbox.config(), "start_date": "2020-01-01"}
-    tap(config=config, clock=clock)
+    sync(start_date="2020-01-01")
     pages = [request.query for request in sandbox.requests]
     same = {
         "sort_by": "updated_at",
@@ -123,29 +111,30 @@ def test_each_request_has_all_parameters(
     assert all(same.items() <= page.items() for page in pages)
 
 
-def test_requests_have_credentials_and_a_user_agent(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+@pytest.mark.parametrize(
+    ("settings", "user_agent"),
+    [
+        ({}, f"tap-mega/{TapMega.plugin_version}"),
+        ({"user_agent": "acme-etl (ops@acme.example)"}, "acme-etl (ops@acme.example)"),
+    ],
+)
+def test_each_request_has_all_headers(
+    sandbox: Sandbox, sync: Sync, settings: Json, user_agent: str
 ) -> None:
-    """Each request has the vendor's two headers and a user agent, and accepts gzip."""
-    tap(config=sandbox.config(), clock=clock)
+    """The vendor's two headers, and a user agent. The response may be compressed."""
+    sync(**settings)
     assert len(sandbox.requests) == 3
     for request in sandbox.requests:
         assert request.headers["authorization"] == f"Bearer {sandbox.token}"
         assert request.headers["x-customer-id"] == sandbox.customer_id
-        assert request.headers["user-agent"] == f"tap-mega/{TapMega.plugin_version}"
+        assert request.headers["user-agent"] == user_agent
         assert "gzip" in request.headers["accept-encoding"]
 
 
-def test_the_user_agent_can_be_set(tap: Command, sandbox: Sandbox) -> None:
-    """The setting `user_agent` replaces the tap's default."""
-    tap(config={**sandbox.config(), "user_agent": "acme-etl (ops@acme.example)"})
-    assert sandbox.requests[0].headers["user-agent"] == "acme-etl (ops@acme.example)"
-
-
-def test_connections_are_reused(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+def test_a_run_has_one_connection_and_closes_it(
+    sandbox: Sandbox, sync: Sync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All pages of a sync use one connection."""
+    """All pages of a sync use it. What has run in this process holds no socket."""
     connect, addresses = socket.socket.connect, list[object]()
 
     def counted(sock: socket.socket, address: t.Any) -> None:
@@ -153,180 +142,108 @@ def test_connections_are_reused(
         connect(sock, address)
 
     monkeypatch.setattr(socket.socket, "connect", counted)
-    tap(config=sandbox.config(), clock=clock)
-    assert len(sandbox.requests) == 3
+    assert sync().code == 0
     assert len(addresses) == 1
-
-
-def test_a_run_leaves_no_connection_open(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """What has run in this process holds no socket any more."""
-    assert tap(config=sandbox.config(), clock=clock).code == 0
     gc.collect()
     sockets = [it for it in gc.get_objects() if isinstance(it, socket.socket)]
     port = urlsplit(sandbox.url).port
     assert not [it for it in sockets if f"raddr=('127.0.0.1', {port})" in repr(it)]
 
 
-def filter_value(name: str, lead: Json) -> str:
-    """Return the value of a lead that the filter compares."""
-    values = {
-        "status": lead["status"],
-        "stage_id": (lead["current_stage"] or {}).get("id"),
-        "search": lead["contact_email"],
-        "created_since": lead["created_at"],
-        "lead_line": lead["custom_fields"].get("lead_line"),
-    }
-    return t.cast("str", values[name])
+FILTERS: dict[str, tuple[str, Callable[[Json], t.Any]]] = {
+    "status": ("status", lambda lead: lead["status"]),
+    "stage_id": ("stageId", lambda lead: (lead["current_stage"] or {}).get("id")),
+    "search": ("search", lambda lead: lead["contact_email"]),
+    "lead_line": ("lead_line", lambda lead: lead["custom_fields"].get("lead_line")),
+}
+"""The parameter of a filter, and what it compares. `created_since` is a time."""
 
 
-@pytest.mark.parametrize(
-    ("setting", "parameter"),
-    [
-        ("status", "status"),
-        ("stage_id", "stageId"),
-        ("search", "search"),
-        ("created_since", "created_since"),
-        ("lead_line", "lead_line"),
-    ],
-)
-def test_each_filter_reaches_the_api(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, setting: str, parameter: str
-) -> None:
+@pytest.mark.parametrize("name", FILTERS)
+def test_each_filter_reaches_the_api(sandbox: Sandbox, sync: Sync, name: str) -> None:
     """A filter is sent with each page, and every record matches it."""
-    leads = sandbox.leads.all()
-    lead = next(it for it in leads[len(leads) // 2 :] if filter_value(setting, it))
-    filters = {setting: filter_value(setting, lead)}
-    run = tap(config={**sandbox.config(), "filters": filters}, clock=clock)
-    assert all(
-        request.query[parameter] == filters[setting] for request in sandbox.requests
-    )
+    parameter, value_of = FILTERS[name]
+    lead = next(it for it in sandbox.leads.all()[125:] if value_of(it))
+    run = sync(filters={name: value_of(lead)})
+    assert {it.query[parameter] for it in sandbox.requests} == {value_of(lead)}
     assert lead["id"] in by_id(run.records)
-    assert 0 < len(run.records) < len(leads)
-    if setting != "created_since":
-        assert {str(filter_value(setting, it)).lower() for it in run.records} == {
-            filters[setting].lower()
-        }
+    assert len(run.records) < 250
+    assert len({value_of(it).lower() for it in run.records}) == 1
 
 
-def test_created_since_may_be_a_plain_date(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """The filter `created_since` reaches the API as a timestamp in its notation."""
-    config = {**sandbox.config(), "filters": {"created_since": "2026-06-30"}}
-    assert tap(config=config, clock=clock).code == 0
-    (query,) = {request.query["created_since"] for request in sandbox.requests}
-    assert query == "2026-06-30T00:00:00.000Z"
-
-
+@pytest.mark.parametrize("is_setting", [True, False], ids=["setting", "catalog"])
 def test_custom_fields_can_be_left_out(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    tap: Command, sandbox: Sandbox, sync: Sync, *, is_setting: bool
 ) -> None:
-    """With `include_custom_fields: false`, requests and schema omit custom fields."""
-    run = tap(config={**sandbox.config(), "include_custom_fields": False}, clock=clock)
+    """Neither requests nor schema nor records have them."""
+    catalog = json.loads(tap("--discover").stdout)
+    for entry in stream_of(catalog)["metadata"]:
+        selected = entry["breadcrumb"] != ["properties", "custom_fields"]
+        entry["metadata"]["selected"] = selected
+    catalog = None if is_setting else catalog
+    run = sync(catalog=catalog, include_custom_fields=not is_setting)
     assert "include_custom_fields" not in sandbox.requests[0].query
     assert len(run.records) == 250
     assert all("custom_fields" not in lead for lead in run.records)
     assert "custom_fields" not in run.schema["schema"]["properties"]
 
 
-def test_deselecting_custom_fields_does_the_same(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """A deselected `custom_fields` is not requested."""
-    catalog = json.loads(tap("--discover").stdout)
-    for entry in stream_of(catalog)["metadata"]:
-        selected = entry["breadcrumb"] != ["properties", "custom_fields"]
-        entry["metadata"]["selected"] = selected
-    run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
-    assert "include_custom_fields" not in sandbox.requests[0].query
-    assert len(run.records) == 250
-    assert "custom_fields" not in run.schema["schema"]["properties"]
+BOOKMARK = "2026-06-30T12:00:00.000Z"
 
 
 @pytest.mark.parametrize(
-    ("start_date", "since"),
+    ("bookmark", "settings", "since"),
     [
-        ("2026-01-31", "2026-01-31T00:00:00.000Z"),
-        ("2026-01-31T08:00:00", "2026-01-31T08:00:00.000Z"),
-        ("2026-01-31T08:00:00.123456Z", "2026-01-31T08:00:00.123456Z"),
-        ("2026-01-31T08:00:00+02:00", "2026-01-31T06:00:00.000Z"),
+        (None, {}, None),
+        (None, {"start_date": "2026-01-31T08:00:00"}, "2026-01-31T08:00:00.000Z"),
+        (BOOKMARK, {}, "2026-06-30T11:59:00.000Z"),
+        (BOOKMARK, {"lookback_seconds": 0}, BOOKMARK),
+        (BOOKMARK, {"lookback_seconds": 3600}, "2026-06-30T11:00:00.000Z"),
+        (BOOKMARK, {"start_date": "2020-01-01"}, "2026-06-30T11:59:00.000Z"),
+        (BOOKMARK, {"start_date": "2026-06-30T11:59:30Z"}, "2026-06-30T11:59:30.000Z"),
+        (BOOKMARK, {"start_date": BOOKMARK}, BOOKMARK),
+        (BOOKMARK, {"start_date": "2026-07-01"}, "2026-07-01T00:00:00.000Z"),
     ],
+    ids=str,
 )
-def test_a_first_sync_starts_at_the_start_date(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, start_date: str, since: str
+def test_a_sync_starts_at_the_start_date_or_before_the_bookmark(
+    sandbox: Sandbox,
+    sync: Sync,
+    bookmark: str | None,
+    settings: Json,
+    since: str | None,
 ) -> None:
-    """`start_date` is a date or a date-time, in UTC unless it names a zone."""
-    run = tap(config={**sandbox.config(), "start_date": start_date}, clock=clock)
-    assert sandbox.requests[0].query["updated_since"] == since
+    """A poll starts `lookback_seconds` before it, and not before `start_date`."""
+    state = bookmark and state_of(sandbox.config(), bookmark)
+    run = sync(state=state, **settings)
+    assert run.code == 0
+    assert sandbox.requests[0].query.get("updated_since") == since
     assert {it["id"] for it in run.records} == {
-        it["id"] for it in sandbox.leads.all() if it["updated_at"] >= since[:19]
+        it["id"] for it in sandbox.leads.all() if it["updated_at"] >= (since or "")
     }
+
+
+def test_a_full_table_sync_ignores_the_state(
+    tap: Command, sandbox: Sandbox, sync: Sync
+) -> None:
+    """It reads all leads, and moves the bookmark.
+
+    Without `emit_activate_version_messages`, no message removes rows.
+    """
+    state = state_of(sandbox.config(), BOOKMARK)
+    run = sync(catalog=full_table(tap), state=state)
+    assert run.leads == sandbox.leads.all()
+    assert run.bookmark == run.records[-1]["updated_at"]
+    assert "Beginning sync of 'leads' in full_table mode" in run.log
+    assert "ACTIVATE_VERSION" not in run.stdout
+    assert not any("version" in message for message in run.messages)
+    assert "WARNING" not in run.log
 
 
 BOOKMARK = "2026-06-30T12:00:00.000Z"
 
 
-@pytest.mark.parametrize(
-    ("settings", "since"),
-    [
-        ({}, "2026-06-30T11:59:00.000Z"),
-        ({"lookback_seconds": 0}, BOOKMARK),
-        ({"lookback_seconds": 3600}, "2026-06-30T11:00:00.000Z"),
-        ({"start_date": "2020-01-01"}, "2026-06-30T11:59:00.000Z"),
-        ({"start_date": "2026-06-30T11:59:30Z"}, "2026-06-30T11:59:30.000Z"),
-        ({"start_date": BOOKMARK}, BOOKMARK),
-        ({"start_date": "2026-07-01"}, "2026-07-01T00:00:00.000Z"),
-    ],
-    ids=str,
-)
-def test_a_poll_starts_before_the_bookmark(
-    tap: Command,
-    sandbox: Sandbox,
-    clock: FakeClock,
-    settings: Json,
-    since: str | None,
-) -> None:
-    """A poll starts `lookback_seconds` before the bookmark, not before `start_date`."""
-    run = tap(
-        config={**sandbox.config(), **settings},
-        state=state_of(sandbox.config(), BOOKMARK),
-        clock=clock,
-    )
-    assert run.code == 0
-    assert sandbox.requests[0].query.get("updated_since") == since
-
-
-def test_a_full_table_sync_ignores_the_state(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """A FULL_TABLE sync reads all leads, and moves the bookmark."""
-    catalog = full_table(tap)
-    run = tap(
-        config=sandbox.config(),
-        catalog=catalog,
-        state=state_of(sandbox.config(), BOOKMARK),
-        clock=clock,
-    )
-    assert run.leads == sandbox.leads.all()
-    assert run.bookmark == run.records[-1]["updated_at"]
-
-
-def test_each_record_satisfies_the_schema(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """Every record fits the SCHEMA message."""
-    run = tap(config=sandbox.config(), clock=clock)
-    schema = Draft202012Validator(run.schema["schema"], format_checker=FormatChecker())
-    assert run.schema["key_properties"] == ["id"]
-    for record in run.records:
-        schema.validate(record)
-
-
-def test_values_leave_as_the_api_sent_them(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_values_leave_as_the_api_sent_them(sandbox: Sandbox, sync: Sync) -> None:
     """Text, numbers, booleans and nulls leave unchanged."""
     values: Json = {
         "digits": 1.25,
@@ -338,102 +255,44 @@ def test_values_leave_as_the_api_sent_them(
         "": "nameless",
     }
     lead = sandbox.leads.add(1, custom_fields=values)[0]
-    run = tap(config=sandbox.config(), clock=clock)
+    run = sync()
     assert by_id(run.records)[lead]["custom_fields"] == values
 
 
-def test_a_number_of_many_digits_is_not_rounded(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_a_number_of_many_digits_is_not_rounded(sandbox: Sandbox, sync: Sync) -> None:
     """A decimal keeps its digits even if no float can hold them, and is rescued."""
     number = "1234567890.12345678901234567890"
     lead = json.dumps(sandbox.leads.all()[0])[:-1] + f', "score": {number}}}'
-    body = f'{{"leads": [{lead}], "next_cursor": null, "total": 1}}'
-    sandbox.script(Fault("body", body=body))
-    run = tap(config=sandbox.config(), clock=clock)
-    record = json.loads(run.stdout.splitlines()[1], parse_float=decimal.Decimal)
-    assert record["record"]["score"] is None
-    assert record["record"]["rescued_data"] == {"score": decimal.Decimal(number)}
-
-
-def test_an_undocumented_property_is_rescued(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """A property that is not in the schema leaves in `rescued_data` only."""
-    lead = {**sandbox.leads.all()[0], "shoe_size": 44}
-    lead["current_stage"] = {"id": "1", "shelf": "top"}
-    page = {"leads": [lead], "next_cursor": None, "total": 1}
-    sandbox.script(Fault("body", body=json.dumps(page)))
-    run = tap(config=sandbox.config(), clock=clock)
-    assert run.code == 0
-    assert set(run.records[0]) <= set(run.schema["schema"]["properties"])
-    assert run.records[0]["current_stage"] == {"id": "1"}
-    rescued = {"shoe_size": 44, "current_stage": {"shelf": "top"}}
-    assert run.records[0]["rescued_data"] == rescued
+    sandbox.script(Fault("body", body=f'{{"leads": [{lead}], "next_cursor": null}}'))
+    message = json.loads(sync().lines[1], parse_float=decimal.Decimal)
+    assert message["record"]["score"] is None
+    assert message["record"]["rescued_data"] == {"score": decimal.Decimal(number)}
 
 
 @pytest.mark.parametrize("depth", [0, 1, 5])
 def test_flattened_records_have_every_column(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, depth: int
+    sandbox: Sandbox, sync: Sync, depth: int
 ) -> None:
-    """Every record has exactly the columns of the schema, even if an object is null."""
+    """Even if an object is null. A stream map adds its column."""
     sandbox.leads.add(1, current_stage=None, owner=None, custom_fields={})
-    flattening = {"flattening_enabled": True, "flattening_max_depth": depth}
-    run = tap(config={**sandbox.config(), **flattening}, clock=clock)
+    run = sync(
+        flattening_enabled=True,
+        flattening_max_depth=depth,
+        stream_maps={"leads": {"source": "'mega'"}},
+    )
     names = run.schema["schema"]["properties"].keys()
+    assert len(run.records) == 251
     assert all(record.keys() == names for record in run.records)
     assert ("owner__name" in names) == ("owner" not in names) == (depth > 0)
     assert [it for it in run.records if it.get("owner__id", it.get("owner")) is None]
-
-
-def test_a_stream_map_leaves_flattened_records_every_column(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """A stream map beside flattening adds its column, even if an object is null."""
-    sandbox.leads.add(1, current_stage=None, owner=None, custom_fields={})
-    config = {
-        **sandbox.config(),
-        **FLATTENING,
-        "stream_maps": {"leads": {"source": "'mega'"}},
-    }
-    run = tap(config=config, clock=clock)
-    names = run.schema["schema"]["properties"].keys()
-    assert run.code == 0
-    assert len(run.records) == 251
-    assert all(record.keys() == names for record in run.records)
     assert {record["source"] for record in run.records} == {"mega"}
-    assert None in {record["owner__id"] for record in run.records}
-
-
-def test_a_page_is_one_write(tap: Command, sandbox: Sandbox, clock: FakeClock) -> None:
-    """The leads of a page and its STATE are one write."""
-    run = tap(config=sandbox.config(), clock=clock)
-    others = [it for it in run.messages if it["type"] != "RECORD"]
-    assert run.writes == len(others)
-    assert len(others) < 10
-
-
-def test_a_map_that_replaces_an_object_is_not_flattened(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """A stream map that replaces an object cannot be flattened, and ends the sync."""
-    config = {
-        **sandbox.config(),
-        **FLATTENING,
-        "stream_maps": {"leads": {"owner": "owner['id'] if owner else None"}},
-    }
-    run = tap(config=config, clock=clock)
-    assert run.code == 1
-    assert len(run.errors) == 1
-    assert "'stream_maps'" in run.errors[0]
-    assert all("owner" not in record for record in run.records)
 
 
 @pytest.mark.parametrize("method", ["FULL_TABLE", "INCREMENTAL"])
-def test_a_page_is_written_before_the_next_request(
-    tap: Command, sandbox: Sandbox, clock: FakeClock, method: str
+def test_a_page_is_one_write_before_the_next_request(
+    tap: Command, sandbox: Sandbox, sync: Sync, method: str
 ) -> None:
-    """A page is written before the next request, with or without a new state."""
+    """The leads of a page and its STATE, which has the newest `updated_at`."""
     counts: list[int] = []
 
     def count_records() -> None:
@@ -443,33 +302,33 @@ def test_a_page_is_written_before_the_next_request(
     catalog = full_table(tap)
     stream_of(catalog)["replication_method"] = method
     sandbox.script(*(Fault(at=page, before=count_records) for page in (1, 2, 3)))
-    tap(config=sandbox.config(), catalog=catalog, clock=clock)
+    run = sync(catalog=catalog)
     assert counts == [0, 100, 200]
+    others = [it for it in run.messages if it["type"] != "RECORD"]
+    assert run.writes == len(others) < 10
+    if method == "INCREMENTAL":
+        leads = sandbox.leads.all()
+        newest = [leads[it]["updated_at"] for it in (99, 199, 249)]
+        assert list(dict.fromkeys(map(bookmark_of, run.states))) == newest
 
 
-def test_each_page_is_followed_by_a_state(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """Each page is followed by a STATE with the page's newest `updated_at`."""
-    run = tap(config={**sandbox.config(), "page_size": 50}, clock=clock)
-    newest, records = None, 0
-    for message in run.messages:
-        if message["type"] == "RECORD":
-            newest = message["record"]["updated_at"]
-            records += 1
-        elif message["type"] == "STATE" and records:
-            assert records % 50 == 0
-            assert bookmark_of(message["value"]) == newest
-    assert records == 250
-    assert len(run.states) >= 5
+def test_a_map_that_replaces_an_object_is_not_flattened(sync: Sync) -> None:
+    """A stream map that replaces an object cannot be flattened, and ends the sync."""
+    run = sync(
+        **FLATTENING, stream_maps={"leads": {"owner": "owner['id'] if owner else None"}}
+    )
+    assert run.code == 1
+    assert len(run.errors) == 1
+    assert "'stream_maps'" in run.errors[0]
+    assert all("owner" not in record for record in run.records)
 
 
 def test_the_last_message_is_a_state_with_the_newest_lead(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sandbox: Sandbox, sync: Sync
 ) -> None:
     """The last message is a STATE with the newest `updated_at` that was read."""
     newest = sandbox.leads.all()[-1]["updated_at"]
-    run = tap(config=sandbox.config(), clock=clock)
+    run = sync()
     assert run.messages[-1] == {
         "type": "STATE",
         "value": {
@@ -489,15 +348,6 @@ def test_the_last_message_is_a_state_with_the_newest_lead(
     }
 
 
-def test_an_idle_poll_ends_with_a_state(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """A poll without changes also ends with a STATE."""
-    first = tap(config=sandbox.config(), clock=clock)
-    poll = tap(config=sandbox.config(), state=first.state, clock=clock)
-    assert poll.messages[-1] == {"type": "STATE", "value": first.state}
-
-
 def test_an_account_without_leads_is_no_error(tap: Command, clock: FakeClock) -> None:
     """Without leads, each run writes a SCHEMA and a STATE without a bookmark."""
     with Sandbox(leads=0, clock=clock.time) as sandbox:
@@ -510,12 +360,12 @@ def test_an_account_without_leads_is_no_error(tap: Command, clock: FakeClock) ->
 
 
 def test_a_long_sync_logs_its_progress(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    sandbox: Sandbox, clock: FakeClock, sync: Sync
 ) -> None:
     """About every ten seconds, a line gives the progress, speed and time left."""
     slow = Fault(times=None, before=lambda: clock.sleep(4))
     sandbox.script(slow)
-    run = tap(config={**sandbox.config(), "page_size": 25}, clock=clock)
+    run = sync(page_size=25)
     lines = [line.split(" | ")[-1] for line in run.log.splitlines() if " Read " in line]
     assert [line.partition(" s with")[0] for line in lines] == [
         "Read 75 of 250 leads (30 %) in 12",
@@ -531,27 +381,11 @@ def test_a_long_sync_logs_its_progress(
     ]
 
 
-def test_the_time_left_includes_the_quota(
-    tap: Command, clock: FakeClock, sandbox: Sandbox
-) -> None:
-    """If the quota is the bottleneck, it determines the time left."""
-    sandbox.script(Fault(times=None, before=lambda: clock.sleep(1)))
-    config = {**sandbox.config(), "page_size": 10, "requests_per_minute": 5}
-    run = tap(config=config, clock=clock)
-    lines = [line for line in run.log.splitlines() if line.endswith(" left")]
-    # 25 pages at 5 per minute: at the end of the second minute, three more follow.
-    assert "Read 100 of 250 leads" in lines[0]
-    assert lines[0].endswith("about 3 min left")
-    assert run.code == 0
-
-
-def test_the_last_line_sums_up(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_the_last_line_sums_up(sandbox: Sandbox, sync: Sync) -> None:
     """Leads, requests, refusals, waits, and how far the bookmark lies behind."""
     sandbox.leads.add(1, updated_at="2027-01-15T07:59:00.000Z")
     sandbox.script(Fault("error", 2, status=429, retry_after=600))
-    run = tap(config=sandbox.config(), clock=clock)
+    run = sync()
     (line,) = [it.split(" | ")[-1] for it in run.log.splitlines() if "refusal" in it]
     assert line == (
         "Read 251 of 251 leads (100 %) in 10 min with 4 requests, 25 leads per minute; "
@@ -595,47 +429,24 @@ def test_nothing_to_read_is_explained(
     assert "of no lead" not in run.log
 
 
-def test_no_change_since_the_bookmark_is_explained(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_no_change_since_the_bookmark_is_explained(sync: Sync) -> None:
     """The line also says so if `end_date` is not after the bookmark."""
-    state = tap(config=sandbox.config(), clock=clock).state
+    state = sync().state
     part_of(state)["replication_key_value"] = "2027-01-15T07:59:59.000Z"
-    run = tap(config=sandbox.config(), state=state, clock=clock)
+    run = sync(state=state)
     assert "| No lead has changed since the bookmark\n" in run.log
-    config = {**sandbox.config(), "end_date": "2027-01-01"}
-    run = tap(config=config, state=state, clock=clock)
+    run = sync(state=state, end_date="2027-01-01")
     assert run.code == 0
     assert "Nothing to read: the setting 'end_date' is not after the bookmark" in (
         run.log
     )
 
 
-def test_leads_that_are_read_need_no_explanation(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """Neither do failures: their own line says what happened."""
-    assert "no lead" not in tap(config=sandbox.config(), clock=clock).log
-    sandbox.script(Fault("error", status=401))
-    assert "no lead" not in tap(config=sandbox.config(), clock=clock).log
-
-
-def test_a_whole_state_message_is_a_state(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """The last line of the tap's own output works as the file of `--state`."""
-    message = tap(config=sandbox.config(), clock=clock).messages[-1]
-    assert message["type"] == "STATE"
-    run = tap(config=sandbox.config(), state=message, clock=clock)
-    assert "WARNING" not in run.log
-    assert len(run.records) < 10
-
-
 def test_a_full_table_sync_activates_its_version_after_the_last_row(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    tap: Command, sync: Sync
 ) -> None:
     """ACTIVATE_VERSION follows the last record, when all rows are loaded."""
-    run = full_refresh(tap, sandbox, clock)
+    run = full_refresh(tap, sync)
     kinds = [message["type"] for message in run.messages]
     assert kinds.count("ACTIVATE_VERSION") == 1
     after = kinds[kinds.index("ACTIVATE_VERSION") + 1 :]
@@ -646,19 +457,6 @@ def test_a_full_table_sync_activates_its_version_after_the_last_row(
     assert kinds.count("RECORD") == 250
 
 
-def test_a_full_table_sync_activates_no_version_unless_it_is_asked_to(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """With `emit_activate_version_messages` off, no message removes rows."""
-    config = {**sandbox.config(), "emit_activate_version_messages": False}
-    run = tap(config=config, catalog=full_table(tap), clock=clock)
-    assert run.code == 0
-    assert len(run.records) == 250
-    assert "ACTIVATE_VERSION" not in {message["type"] for message in run.messages}
-    assert not any("version" in message for message in run.messages)
-    assert "WARNING" not in run.log
-
-
 INCOMPLETE: dict[str, tuple[Json, tuple[Fault, ...]]] = {
     "a stream map filters": (
         {"stream_maps": {"leads": {"__filter__": "id > '4'"}}},
@@ -666,7 +464,9 @@ INCOMPLETE: dict[str, tuple[Json, tuple[Fault, ...]]] = {
     ),
     "filters": ({"filters": {"status": "won"}}, ()),
     "start_date": ({"start_date": "2020-01-01"}, ()),
+    "end_date": ({"end_date": "2027-01-01"}, ()),
     "failed": ({}, (Fault("error", 3, status=403),)),
+    "unreadable": ({}, (Fault("raw_lead", 2, 2, lead="null"),)),
     "no quota": ({}, (Fault("error", 3, status=429, retry_after=7200),)),
 }
 
@@ -675,50 +475,28 @@ INCOMPLETE: dict[str, tuple[Json, tuple[Fault, ...]]] = {
 def test_an_incomplete_sync_activates_no_version(
     tap: Command,
     sandbox: Sandbox,
-    clock: FakeClock,
+    sync: Sync,
     settings: Json,
     faults: tuple[Fault, ...],
 ) -> None:
     """A sync that did not read all leads does not remove the others."""
     sandbox.script(*faults)
-    run = full_refresh(tap, sandbox, clock, **settings)
+    run = full_refresh(tap, sync, **settings)
     assert "ACTIVATE_VERSION" not in run.stdout
     assert ("No rows of deleted leads are removed" in run.log) == bool(settings)
     assert run.records
 
 
-def test_pages_that_end_too_early_activate_no_version(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """If the pages end before the API's total, no lead is removed."""
-    body = '{"leads": [], "next_cursor": null}'
-    sandbox.script(Fault("body", 3, times=None, body=body))
-    run = full_refresh(tap, sandbox, clock)
-    assert (run.code, len(run.records)) == (1, 200)
-    assert "ACTIVATE_VERSION" not in run.stdout
-
-
 def test_pages_without_a_total_activate_no_version(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
+    tap: Command, sandbox: Sandbox, sync: Sync
 ) -> None:
     """A response without leads and total does not empty the table."""
     body = '{"leads": [], "next_cursor": null}'
     sandbox.script(Fault("body", 1, times=None, body=body))
-    run = full_refresh(tap, sandbox, clock)
+    run = full_refresh(tap, sync)
     assert (run.code, run.records) == (0, [])
     assert "ACTIVATE_VERSION" not in run.stdout
     assert "No rows of deleted leads are removed: the API sent no lead" in run.log
-
-
-def test_a_discovered_catalog_logs_no_warning(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
-    """The catalog that `--discover` writes reads all leads without a warning."""
-    catalog = json.loads(tap("--discover", config=sandbox.config()).stdout)
-    run = tap(config=sandbox.config(), catalog=catalog, clock=clock)
-    assert run.code == 0
-    assert len(run.records) == 250
-    assert "WARNING" not in run.log
 
 
 def test_a_catalog_without_the_stream_logs_a_warning(
@@ -731,14 +509,12 @@ def test_a_catalog_without_the_stream_logs_a_warning(
     assert not sandbox.requests
 
 
-def test_each_lead_says_whose_it_is(
-    tap: Command, sandbox: Sandbox, clock: FakeClock
-) -> None:
+def test_each_lead_says_whose_it_is(sandbox: Sandbox, sync: Sync) -> None:
     """A lead without `customer_id` is one of the customer that was read."""
     lead = {"id": "a", "updated_at": "2026-07-01T00:00:00Z"}
     leads = [lead, {**lead, "customer_id": None}, {**lead, "customer_id": "other"}]
     page = {"leads": leads, "next_cursor": None, "total": 3}
     sandbox.script(Fault("body", body=json.dumps(page)))
-    run = tap(config=sandbox.config(), clock=clock)
+    run = sync()
     owners = [record["customer_id"] for record in run.records]
     assert owners == [sandbox.customer_id, sandbox.customer_id, "other"]

@@ -181,9 +181,10 @@ class Part(Value, frozen=True):
     def without_deletions(self) -> Part:
         """Return the part for a job that does not look for deleted leads.
 
-        A first load that is not complete starts over: the bookmark is ahead of it.
+        A load that is not complete starts over: the bookmark is ahead of it. Without an
+        anchor, a full refresh may be the first load.
         """
-        if self.is_loading:
+        if self.refresh and (self.is_loading or self.anchor is None):
             return Part()
         return Part(self.bookmark, self.unfinished)
 

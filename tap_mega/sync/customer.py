@@ -176,13 +176,16 @@ class CustomerSync:
         if not finds_deleted:
             yield from self._read_changes()
             return
-        if part.bookmark:
+        # A customer without leads has no bookmark, but its load may be complete.
+        is_read = part.refresh and part.refresh.is_read
+        is_known = part.bookmark or part.anchor or is_read
+        if is_known:
             yield from self._read_changes()
-        if self.part.refresh or (not part.bookmark and not self._job.reads_all):
+        is_closed = self._document.table.is_closed
+        begins = self._job.reads_all and is_closed
+        if self.part.refresh or not (is_known or begins):
             yield from self.read_all()
-        elif self._document.table.is_closed and not (
-            part.is_due or self._job.reads_all
-        ):
+        elif is_closed and not (part.is_due or begins):
             yield from self._check()
 
     def read_all(self) -> Batches:
@@ -198,7 +201,7 @@ class CustomerSync:
         """Find out whether the full refresh has read all leads."""
         if self.part.refresh:
             self.doubt = yield from full_refresh.prove(
-                self.part, self.retrier.count, self._lookback
+                self.part, self.retrier.count, self._settings
             )
 
     def sample(self, count: int) -> Generator[Request | Wait | Page, Answer, None]:
@@ -303,7 +306,9 @@ class CustomerSync:
     def begin_refresh(self, now: dt.datetime) -> None:
         """Begin a full refresh at a time of the API."""
         self.part = self.part.but(refresh=Refresh(now))
-        self.is_finished = False
+        self.refresh = self._new_reader(order=CREATED_AT)
+        self.readers.append(self.refresh)
+        self._refreshing = self._read_refresh()
 
     def give_up_refresh(self) -> None:
         """Drop a full refresh that may not have read all leads of all customers."""

@@ -31,6 +31,8 @@ MIN_LOOKBACK = dt.timedelta(seconds=60)
 AGE_TOLERANCE = dt.timedelta(minutes=10)
 """A daily job does not start to the second."""
 
+ALL_PERCENT = 100
+
 MAX_CHECKS = 4
 """How many times a check counts at most, until two answers are equal."""
 
@@ -148,14 +150,15 @@ def read_page(
     return know(part.but(refresh=read), page, lookback, edits=False)
 
 
-def prove(part: Part, count: Count, lookback: dt.timedelta) -> Steps[str]:
+def prove(part: Part, count: Count, settings: Settings) -> Steps[str]:
     """Return why a refresh may not have read all leads; empty if it has.
 
     Imports and edits do not disturb the count of unchanged leads, and a constant error
     of the total cancels out. A lead that a cursor skipped is missing in the count.
     """
     refresh, missing = t.cast("Refresh", part.refresh), 0
-    if problem := _find_gap(part, refresh):
+    lookback = lookback_of(settings)
+    if problem := _find_gap(part, refresh, settings):
         return problem
     for _ in range(MAX_PROOFS):
         since = refresh.since(lookback)
@@ -168,11 +171,17 @@ def prove(part: Part, count: Count, lookback: dt.timedelta) -> Steps[str]:
     return f"{counted(missing, 'lead')} that the API counts were not read"
 
 
-def _find_gap(part: Part, refresh: Refresh) -> str:
+def _find_gap(part: Part, refresh: Refresh, settings: Settings) -> str:
     """Return why a refresh has certainly not read all that the table holds."""
     if refresh.rejected:
         return f"{counted(refresh.rejected, 'lead')} could not be read"
-    return "" if refresh.read or part.anchor else "the API sent no lead"
+    may_be_empty = settings.full_refresh_max_removed_percent == ALL_PERCENT
+    if refresh.read or part.anchor or may_be_empty:
+        return ""
+    return (
+        "the API sent no lead. If it has none, set 'full_refresh_max_removed_percent' "
+        f"to {ALL_PERCENT} for one run"
+    )
 
 
 def find_removals(part: Part, settings: Settings) -> str:

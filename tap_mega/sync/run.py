@@ -189,12 +189,7 @@ class Run:
             [CustomerSync], Generator[Request | Wait | Batch, Answer, None]
         ],
     ) -> Iterator[Event]:
-        """Yield the events of all customers by turns.
-
-        Each run begins with another customer: a limit may be near.
-        """
-        start = int(self._clock.time()) % len(self._syncs)
-        syncs = [*self._syncs[start:], *self._syncs[:start]]
+        """Yield the events of all customers by turns."""
         scheduler: Scheduler[CustomerSync] = Scheduler(
             self._send,
             self._settings.request_timeout,
@@ -203,7 +198,9 @@ class Run:
             stop=self._stop,
         )
         try:
-            for sync, step in scheduler.turns({it: steps(it) for it in syncs}):
+            for sync, step in scheduler.turns(
+                {it: steps(it) for it in self._ordered()}
+            ):
                 if isinstance(step, Batch):
                     self._note_answer(step.page)
                     version = self._document.table.version
@@ -223,6 +220,16 @@ class Run:
         except LimitReachedError as error:
             self._is_stopped = True
             self._stop_all(str(error))
+
+    def _ordered(self) -> list[CustomerSync]:
+        """Return the customers, none of which has finished the phase that begins.
+
+        Each run begins with another one: a limit may be near.
+        """
+        for sync in self._syncs:
+            sync.is_finished = False
+        start = int(self._clock.time()) % len(self._syncs)
+        return [*self._syncs[start:], *self._syncs[:start]]
 
     def _note_answer(self, page: Page) -> None:
         """Note the API's time. The first one also raises the version of records."""
