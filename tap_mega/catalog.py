@@ -1,7 +1,8 @@
 """Check a catalog, and select the properties that each record must have.
 
-A catalog may deselect data, but not the key or the replication key: these are selected
-again, with a warning. A catalog that contradicts the tap stops it before any request.
+A catalog may deselect any property except the key and the replication key: these are
+selected again, with a warning. A catalog that contradicts the tap stops it before any
+request.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def check_catalog(content: t.Any) -> None:
     """Check the content of a file before the SDK reads it.
 
     Raises:
-        ConfigValidationError: If the SDK cannot read it, or would take a text or a
-            number for a selection.
+        ConfigValidationError: If the SDK cannot read it, or if it has a selection that
+            is not a boolean.
     """
     try:
         catalog = Catalog.from_dict({"streams": content["streams"]})
@@ -83,7 +84,7 @@ def _raise_first(problems: Iterator[str]) -> None:
 
 
 def _find_no_booleans(entry: CatalogEntry) -> Iterator[str]:
-    """Yield each selection that is not true or false: the SDK selects `"false"`."""
+    """Yield each selection that is not a boolean: the SDK takes `"false"` for true."""
     for breadcrumb, it in entry.metadata.items():
         chosen: tuple[object, ...] = (it.selected, it.selected_by_default)
         if not all(value is None or isinstance(value, bool) for value in chosen):
@@ -94,7 +95,7 @@ def _find_no_booleans(entry: CatalogEntry) -> Iterator[str]:
 def _find_contradictions(
     entry: CatalogEntry, key: Sequence[str], replication_key: str
 ) -> Iterator[str]:
-    """Yield each property of an entry that contradicts the stream."""
+    """Yield a problem for each value of an entry that contradicts the stream."""
     name, root = entry.tap_stream_id, entry.metadata.get((), StreamMetadata())
     keys, methods = ", ".join(key), " or ".join(METHODS)
     for field, words, allowed, in_metadata in (
@@ -111,7 +112,7 @@ def _find_contradictions(
 def _find_useless_rules(
     metadata: MetadataMapping, excluded: Collection[str]
 ) -> Iterator[str]:
-    """Yield a line for each custom field that is deselected, and not excluded."""
+    """Yield a line for each custom field that is deselected, but not excluded."""
     mask = metadata.resolve_selection()
     for breadcrumb, is_selected in mask.items():
         if (
@@ -127,7 +128,7 @@ def _find_useless_rules(
 
 
 def _select(metadata: MetadataMapping, required: Sequence[str]) -> Iterator[str]:
-    """Select properties, and yield a line for each that was deselected."""
+    """Select the required properties, and yield a line for each deselected one."""
     mask = metadata.resolve_selection()
     for name in required:
         breadcrumb = ("properties", name)

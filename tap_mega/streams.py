@@ -77,10 +77,10 @@ class LeadsStream(RESTStream[str | None]):
     is_sorted = True
 
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
-    """`Rows` does it."""
+    """`Rows` conforms the leads."""
 
     def __init__(self, tap: TapMega, changes: LeadChangesStream | None = None) -> None:
-        """Make the stream of a tap, and the stream that it also writes, if wanted."""
+        """Make the stream of a tap. It also writes the stream of changes, if any."""
         super().__init__(tap)
         self.tap, self._changes = tap, changes
         self._default_user_agent = f"{tap.name}/{tap.plugin_version}"
@@ -92,10 +92,10 @@ class LeadsStream(RESTStream[str | None]):
     @functools.cached_property
     @override
     def schema(self) -> Json:
-        """The vendor's model `Lead`, resolved once: the SDK looks at it per lead."""
+        """The vendor's model `Lead`, resolved once: the SDK reads it for each lead."""
         schema = DOCUMENT.get_schema("Lead", key_properties=self.primary_keys)
         if self.config["include_custom_fields"]:
-            # A loader that validates would stop at a list in a custom field.
+            # A loader that validates would reject a list in a custom field.
             del schema["properties"]["custom_fields"]["additionalProperties"]
         else:
             del schema["properties"]["custom_fields"]
@@ -112,7 +112,7 @@ class LeadsStream(RESTStream[str | None]):
 
     @override
     def get_http_request(self, *, page: PageContext[str | None]) -> HTTPRequest:
-        """Return a request for the customer of its context, with the customer's key."""
+        """Return a request for the customer of its context, with its token."""
         request = super().get_http_request(page=page)
         customer_id = t.cast("Mapping[str, str]", page.stream_context)["customer_id"]
         token = dict(self.tap.settings.customers)[customer_id]
@@ -130,7 +130,7 @@ class LeadsStream(RESTStream[str | None]):
     def get_url_params(
         self, context: Context | None, next_page_token: str | None
     ) -> dict[str, t.Any]:
-        """Return the query that all pages share. The SDK leaves out what is None."""
+        """Return the query that all pages share. The SDK drops values that are None."""
         reads_custom_fields = (
             self.config["include_custom_fields"] and self._rows.reads_custom_fields
         )
@@ -157,7 +157,7 @@ class LeadsStream(RESTStream[str | None]):
 
     @override
     def apply_catalog(self, catalog: Catalog) -> None:
-        """Apply which properties are selected, and how to replicate.
+        """Apply the selection of properties and the replication method.
 
         Raises:
             ConfigValidationError: If the stream cannot do what the catalog says.
@@ -219,7 +219,7 @@ class LeadsStream(RESTStream[str | None]):
     def _generate_record_messages(
         self, record: Lead
     ) -> Generator[RecordMessage, None, None]:
-        """Yield the messages of a row. The SDK's own way takes longer."""
+        """Yield the messages of a row. For plain rows, the SDK takes longer."""
         if self._shape.is_plain:
             now = dt.datetime.now(dt.UTC)
             yield RecordMessage(
@@ -259,7 +259,7 @@ class LeadsStream(RESTStream[str | None]):
 
     @functools.cached_property
     def _job(self) -> Job:
-        """What a run does: whether it can find deleted leads, for example."""
+        """The kind of this run, such as whether it finds deleted leads."""
         finds_deleted = self.tap.settings.finds_deleted and self.selected
         if finds_deleted and (reason := self._why_nothing_is_removed()):
             self.logger.warning(NOTHING_REMOVED, reason)
@@ -297,7 +297,7 @@ class LeadsStream(RESTStream[str | None]):
 
     @contextlib.contextmanager
     def sender(self) -> Iterator[Send]:
-        """Provide what sends the requests of all customers."""
+        """Provide the function that sends the requests of all customers."""
         transport = Transport(self.url_base, self.tap.settings.request_timeout)
         clients = {
             it.customer_id: Client(
@@ -342,10 +342,10 @@ class LeadsStream(RESTStream[str | None]):
     def _increment_stream_state(
         self, latest_record: Mapping[str, t.Any], *, context: Context | None = None
     ) -> None:
-        """Do nothing: the bookmark moves by the page, and the SDK compares text."""
+        """Do nothing: bookmarks move per page, and the SDK compares them as text."""
 
     def _log_end(self, run: Run) -> None:
-        """Log what a person should know, and the statistics for machines."""
+        """Log the warnings for a person, and the metrics for machines."""
         if repaired := run.progress.repaired:
             self.logger.warning(REPAIRED, f"{repaired:,}")
         for line in self._rows.warnings():
@@ -360,7 +360,7 @@ class LeadsStream(RESTStream[str | None]):
         level: int = logging.INFO,
         **kwargs: t.Any,
     ) -> None:
-        """Log, except that an error occurred: the command says which one."""
+        """Log, except for errors: the command logs them."""
         if level < logging.ERROR:
             super().log(message, *args, level=level, **kwargs)
 
@@ -379,7 +379,7 @@ class LeadChangesStream(Stream):
     """`LeadsStream` has conformed the lead."""
 
     def __init__(self, tap: TapMega) -> None:
-        """Make the stream, whose key is that of the leads and their `updated_at`."""
+        """Make the stream. Its key is that of `leads`, and `updated_at`."""
         super().__init__(tap)
         self.tap = tap
         key = ("customer_id", "id") if tap.config.get("customers") else ("id",)
@@ -388,13 +388,13 @@ class LeadChangesStream(Stream):
     @functools.cached_property
     @override
     def schema(self) -> Json:
-        """Parts of the vendor's model `Lead`."""
+        """The columns of `lead_changes`, from the vendor's model `Lead`."""
         lead = DOCUMENT.get_schema("Lead", key_properties=self.primary_keys)
         return change_schema(lead)
 
     @override
     def apply_catalog(self, catalog: Catalog) -> None:
-        """Apply which properties are selected.
+        """Apply the selection of properties.
 
         Raises:
             ConfigValidationError: If the stream cannot do what the catalog says.
@@ -410,7 +410,7 @@ class LeadChangesStream(Stream):
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Json]:
-        """Return none: `write` writes them."""
+        """Return no records: `write` writes them."""
         return ()
 
     @property

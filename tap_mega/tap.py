@@ -46,7 +46,7 @@ if t.TYPE_CHECKING:
 
 
 ENV = "ENV"
-"""Given to `--config`, it is no file: the settings come from variables."""
+"""As a value of `--config`, it is not a file: the settings come from variables."""
 
 TEST_HELP = (
     "Check the credentials: request one page of leads per customer, and write no "
@@ -93,7 +93,7 @@ class TapMega(Tap):
         Args:
             config: The settings.
             parse_env_config: Whether to read `TAP_MEGA_…` variables as well.
-            **kwargs: Those of the SDK's `Tap`.
+            **kwargs: The other arguments of the SDK's `Tap`.
 
         Raises:
             ConfigValidationError: If settings are not valid, with a line for each.
@@ -110,11 +110,7 @@ class TapMega(Tap):
             self.logger.warning("%s", line)
         if isinstance(config.get("filters"), dict):
             config["filters"] = drop_nulls(config["filters"]) or None
-        # A stop signal needs the writer as soon as the SDK has set its handler.
-        self.message_writer = MegaWriter()
-        super().__init__(
-            config=drop_nulls(config), message_writer=self.message_writer, **kwargs
-        )
+        super().__init__(config=drop_nulls(config), **kwargs)
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
@@ -165,7 +161,7 @@ class TapMega(Tap):
 
     @functools.cached_property
     def document(self) -> Document:
-        """The state. It is parsed once, with a line for what cannot be used."""
+        """The state. It is parsed once, with a warning for each unusable part."""
         sources = [source_of(it, self.settings) for it in self.settings.customers]
         now = from_epoch(self.clock.time())
         document, warnings = read_state(self._given_state, sources, now)
@@ -183,7 +179,7 @@ class TapMega(Tap):
     @functools.cached_property
     @override
     def state_writer(self) -> StateWriter:
-        """What writes the state, without a copy of it per page."""
+        """The writer of the state, which makes no copy of it per page."""
         return t.cast("StateWriter", MegaStateWriter(self.message_writer))
 
     @override
@@ -232,7 +228,7 @@ class TapMega(Tap):
     @classmethod
     @override
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
-        """Check the credentials, unless `--test=schema` asks for something else."""
+        """Check the credentials, or with `--test=schema` write the schemas."""
         if value == CliTestOptionValue.All.value:
             check_credentials(cls._make_stream(ctx))
             ctx.exit()

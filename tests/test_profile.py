@@ -124,8 +124,8 @@ def test_the_quota_is_not_waited_for(
     assert "of 200 leads" in run.stdout
     (line,) = run.errors
     assert line == (
-        "Not all leads could be read: the API answered 429: the key has no quota left. "
-        "Run again at 08:07 UTC, in 7 min"
+        "Not all leads could be read: the API answered 429: the token has no quota "
+        "left. Run again at 08:07 UTC, in 7 min"
     )
 
 

@@ -214,7 +214,7 @@ def test_a_wait_is_logged(sandbox: Sandbox, sync: Sync) -> None:
     )
     run = sync(requests_per_minute=4)
     lines = [it.split(" | ")[-1] for it in run.log.splitlines() if "Waiting" in it]
-    no_quota = "the API answered 429: the key has no quota left"
+    no_quota = "the API answered 429: the token has no quota left"
     assert len(lines) == 30
     for minutes, line in zip(range(30, 0, -1), lines, strict=True):
         assert line.startswith("Read 100 of 250 leads (40 %), about ")

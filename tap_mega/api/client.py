@@ -29,7 +29,7 @@ if t.TYPE_CHECKING:
     from tap_mega.shared.clock import Clock
 
 MAX_EPOCH_SECONDS = 4_102_444_800
-"""The year 2100. A clock that is further on does not tell the time."""
+"""The year 2100. A later `Date` is not plausible."""
 MAX_RETRY_AFTER_SECONDS = 10**9
 
 RETRIABLE_4XX = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
@@ -44,12 +44,12 @@ ERROR_TYPES = frozenset(
         "api_error",
     }
 )
-"""All values of `error.type` in the vendor's document. Another text may be anything."""
+"""All values of `error.type` in the vendor's document. Other text is not quoted."""
 
 ADVICE: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: (
         "Check the setting 'auth_token', or this customer's in the setting "
-        "'customers': the token is missing, mistyped or withdrawn"
+        "'customers': the token is missing, mistyped or revoked"
     ),
     HTTPStatus.FORBIDDEN: (
         "The token needs the scope public_api:leads:read, and the setting "
@@ -69,7 +69,7 @@ REDIRECT_ADVICE = (
 
 
 class Request(t.NamedTuple):
-    """What tells one request of a customer from another."""
+    """The part in which the requests of a customer differ."""
 
     params: Mapping[str, t.Any]
     """Parameters of the query, such as `cursor`. Those that are None are left out."""
@@ -99,7 +99,7 @@ class Client:
         """Send a request, and return at once.
 
         Args:
-            request: Whose parameters replace those of the same name.
+            request: Its parameters replace those of the base with the same name.
             put: Takes the page, or an error as `read_response` raises it. It is called
                 once, on another thread, unless the exchange is given up before.
         """
@@ -187,7 +187,7 @@ def _error_type(body: bytes) -> str:
 
 
 def _date(response: Response) -> float | None:
-    """Return the header `Date` in epoch seconds; None if it does not tell the time."""
+    """Return the header `Date` in epoch seconds; None if it is not plausible."""
     seconds = parse_http_date(response.headers.get("Date", ""))
     return seconds if seconds and 0 < seconds < MAX_EPOCH_SECONDS else None
 
@@ -200,6 +200,6 @@ def _retry_after(response: Response, requested_at: float) -> float | None:
     timestamp = parse_http_date(value)
     if timestamp is None:
         return None
-    # The date is by the API's own clock, which `Date` tells: ours may differ.
+    # The date is by the API's clock, as `Date` is: ours may differ.
     seconds = timestamp - (_date(response) or requested_at)
     return min(seconds, MAX_RETRY_AFTER_SECONDS)

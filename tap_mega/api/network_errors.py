@@ -1,4 +1,4 @@
-"""What went wrong with a connection, in words that a person knows."""
+"""Describe network errors in plain words."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ WORDS: tuple[tuple[Kinds, str], ...] = (
     (OSError, "the connection to {who} failed{detail}"),
     (Exception, "the response was not valid HTTP"),
 )
-"""The first line that fits an error, or what caused it, says what happened."""
+"""The first line that fits an error, or one of its causes, says what happened."""
 
 TUNNEL_STATUS = re.compile(r"Tunnel connection failed: (\d{3})")
 
 
 def timed_out(seconds: float) -> TemporaryError:
-    """Return the error for a request that took all of its time."""
+    """Return the error of a request that exceeded its time."""
     return TemporaryError(f"no complete response within {seconds:g} s")
 
 
 def not_sendable(error: Exception) -> FatalAPIError:
-    """Return what to raise if there is no way to the API, with this proxy or URL."""
+    """Return the error if the URL or the proxy cannot be used."""
     msg = (
         f"The request cannot be sent ({type(error).__name__}). Check the setting "
         "'api_url', and the proxy settings of the environment"
@@ -62,9 +62,10 @@ def not_sendable(error: Exception) -> FatalAPIError:
 
 
 def explain(error: Exception, url: str) -> Exception:
-    """Return what to raise for an error of the network.
+    """Return the error to raise instead of a network error.
 
-    Its own text is left out: it holds the query, and so what a filter searches for.
+    It does not quote the original text, which holds the query, and so the text of
+    `filters.search`.
 
     Args:
         error: What a request to `url` raised.
@@ -80,7 +81,7 @@ def explain(error: Exception, url: str) -> Exception:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Return an error and what caused it, the first cause last."""
+    """Return an error and its causes, the first cause last."""
     chain = [error]
     for it in chain:
         causes = (it.__cause__, it.__context__)

@@ -26,13 +26,13 @@ if t.TYPE_CHECKING:
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 MAX_KEY_LENGTH = 255
-"""Longer texts are no key. Databases such as MySQL need a limit for one.
+"""Maximum length of an ID. Databases such as MySQL need a limit for a key.
 
 The vendor's document has none, and does not promise UUIDs.
 """
 
 MAX_TOTAL = 2**63
-"""No total is as large as this."""
+"""A total must be lower."""
 
 MAX_EXPONENT = 307
 """A double holds any number below 10 to the power of 308."""
@@ -55,7 +55,7 @@ class Page(t.NamedTuple):
     total: int | None
     """The number of leads that match the filters, on all pages together."""
     rejected: tuple[str, ...] = ()
-    """Which leads cannot be read and were left out, and why."""
+    """A text for each lead that was left out: which one, and why."""
     repaired: int = 0
     """How many texts and numbers were replaced, because no database stores them."""
     requested_at: float = 0.0
@@ -72,9 +72,9 @@ class Page(t.NamedTuple):
 
     @property
     def started_at(self) -> dt.datetime:
-        """When the page was requested, by the earlier one of our clock and the API's.
+        """When the page was requested, by the earlier of our clock and the API's.
 
-        What changed later may not be on the page.
+        Later changes may be missing on the page.
         """
         sent_at = (
             self.requested_at if self.sent_at is None else self.sent_at - self.took
@@ -90,8 +90,8 @@ class Page(t.NamedTuple):
 def parse_page(body: bytes) -> Page:
     """Return the page that the body of a response holds.
 
-    A body that is not a page, such as a proxy's HTML or a list without its cursor,
-    must not pass for the last page. A lead that cannot be read is left out.
+    A body that is not a page, such as a proxy's HTML or a list without a cursor, must
+    not be taken for the last page. A lead that cannot be read is left out.
 
     Raises:
         ValueError: If the body is not a page of leads.
@@ -135,8 +135,9 @@ def refuse(constant: str) -> t.NoReturn:
 class Parser:
     """Parses the JSON of one response. Numbers keep all their digits.
 
-    It replaces what no database stores: halves of a character become U+FFFD, NUL is
-    dropped, a number too small for a double becomes 0, and one too large null.
+    It replaces what no database stores: half a character becomes U+FFFD, NUL is
+    dropped, a number too small for a double becomes 0, and one too large becomes
+    null.
     """
 
     def __init__(self) -> None:
@@ -233,7 +234,7 @@ def _name(lead: t.Any) -> str:
 
 
 def _has_id(lead: Lead) -> bool:
-    """Return whether a lead has an ID. A repaired one might be that of another lead."""
+    """Return whether a lead has a usable ID. A repaired one might be another lead's."""
     key = lead.get("id")
     return (
         isinstance(key, str)
@@ -254,7 +255,7 @@ class CursorPaginator(BaseAPIPaginator[str | None]):
         self._seen: set[int] = set()
 
     def follow(self, cursor: str | None) -> None:
-        """Move on to the page of a cursor; None ends it.
+        """Move to the page of a cursor; None ends the pages.
 
         Raises:
             FatalAPIError: If the cursor is not new: the pages would never end.

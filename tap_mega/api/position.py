@@ -1,4 +1,4 @@
-"""How far a reader has come, and how it goes on if it loses its cursor."""
+"""How far a reader has come, and how it resumes without a cursor."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Position:
 
         Args:
             order: The property by which the API sorts: `updated_at` or `created_at`.
-            resume: What an earlier run has left in the state.
+            resume: The position in the state; None to start at the first lead.
         """
         self.order = order
         self.last: dt.datetime | None = None
@@ -83,7 +83,7 @@ class Position:
         return keys
 
     def overlaps(self, page: Page) -> bool:
-        """Return whether a page has a lead that was read before, and has not moved.
+        """Return whether a page has a lead that was read before and has not moved.
 
         If a page at an `offset` has none, leads before it have moved, and the offset
         may have skipped others.

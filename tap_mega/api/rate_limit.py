@@ -17,7 +17,7 @@ HOUR_SECONDS = 3600
 NAMES = {MINUTE_SECONDS: "minute", HOUR_SECONDS: "hour"}
 
 MARGIN_SECONDS = 0.1
-"""How much longer than a window a request counts: the API has its own clock."""
+"""A request counts this much longer than its window: the API has its own clock."""
 
 RESET_MARGIN_SECONDS = 1
 """`RateLimit-Reset` is in whole seconds, and the vendor does not say how it rounds."""
@@ -105,7 +105,7 @@ class RateLimiter:
 
         Fixed windows start when the API's clock says, not at our first request. The
         limit in the headers is that of the API. Ours may be lower, to leave a share of
-        the key to another program.
+        the quota to another program.
 
         Args:
             headers: `RateLimit-Limit`, the limit of the window that is meant, and

@@ -1,7 +1,7 @@
 """The leads of one customer, page by page: cursors, order, where to resume.
 
-A reader says what it needs next, a request or a wait, and does neither. So retries,
-pacing, cursors and order are tested without a server, a thread or a clock.
+A reader says what it needs next, a request or a wait, but does neither. So tests of
+retries, pacing, cursors and order need no server, no thread and no clock.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class Reader:
         """Start with nothing read.
 
         Args:
-            retrier: Gets a page, whatever it takes.
-            new_paginator: Returns what follows cursors.
+            retrier: Gets a page, with waits and retries.
+            new_paginator: Makes a paginator, which follows cursors.
             page_size: How many leads a page holds at most.
             order: The property by which the API sorts: `updated_at` or `created_at`.
-            until: Read only leads that changed before; None for all.
-            resume: How far an earlier run came, to resume from there.
+            until: Read only leads that changed before this time; None for all.
+            resume: The position from which to resume; None to start at the first lead.
         """
         self._retrier, self._new_paginator = retrier, new_paginator
         self.page_size = page_size
@@ -76,29 +76,29 @@ class Reader:
         self.read = 0
         """How many leads the pages held so far."""
         self.new = 0
-        """How many of them are new: after a new cursor, some leads come again."""
+        """How many of them are new: after a new cursor, some leads are read again."""
         self.pages_read = 0
         self.rejected: list[str] = []
-        """Which leads cannot be read and were left out, and why."""
+        """A text for each lead that was left out: which one, and why."""
         self.total: int | None = None
-        """The number of leads to read, by the API; None if it does not say."""
+        """The number of leads to read, according to the API; None if unknown."""
 
     @property
     def left(self) -> int:
-        """How many leads are not read yet, as far as the API says."""
+        """How many leads are not read yet, according to the API."""
         return max(0, (self.total or 0) - self.new - len(self.rejected))
 
     def pages(self, since: dt.datetime | None) -> Pages:
-        """Yield the pages with all leads since a timestamp, and what they take.
+        """Yield the pages with all leads since a timestamp, and the requests and waits.
 
         If the API rejects a cursor, reading resumes one second before the last lead,
-        with an `offset` if that second has many leads. About half a page comes again.
+        with an `offset` if that second has many leads. About half a page is read again.
 
         Args:
             since: Where to start, unless the reader resumes; None for all leads.
 
         Raises:
-            FatalAPIError: If the API cannot be read, or breaks its own order.
+            FatalAPIError: If the API cannot be read, or its leads are out of order.
         """
         since, cursor = self.position.since or since, self._cursor
         offset, short_ends = 0, 0
@@ -120,9 +120,9 @@ class Reader:
 
     @property
     def _insists(self) -> bool:
-        """Whether to ask again at an end at which leads are left.
+        """Whether to ask again if the pages end before all leads are read.
 
-        A full refresh does: what it does not read looks deleted.
+        A full refresh does: a lead that it does not read looks deleted.
         """
         return self.position.order == CREATED_AT and self.left > 0
 
@@ -166,8 +166,8 @@ class Reader:
     ) -> Steps[Page]:
         """Return the page at a cursor, or at an offset, or one before it.
 
-        If leads before the offset have left their place, the page holds no lead that
-        was read already, and the reader steps back until it finds one.
+        If leads before the offset have moved, the page may hold no lead that was read
+        already. Then the reader steps back until it finds one.
         """
         while True:
             page = yield from self._next_page(since, cursor, offset)
@@ -195,7 +195,7 @@ class Reader:
         """Count a page, and return it with the indices of its new leads.
 
         Raises:
-            FatalAPIError: If page after page has no new lead.
+            FatalAPIError: If too many pages in a row have no new lead.
         """
         new = self.position.advance(page)
         self.read += len(page.leads)
@@ -214,8 +214,8 @@ class Reader:
     ) -> Steps[Page]:
         """Return a page of leads.
 
-        A page of which a lead is unusable is requested once more: a proxy or a
-        network may have damaged it.
+        A page with an unusable lead is requested once more: a proxy or a network may
+        have damaged it.
         """
         params: dict[str, t.Any] = {
             "sort_by": self.position.order,

@@ -1,7 +1,7 @@
 """One request after another for one customer: pacing, retries, and when to give up.
 
-Nothing here sends or sleeps. It yields a `Request`, to which the answer is sent back,
-or a `Wait` that has to pass before it goes on.
+Nothing here sends or sleeps. It yields a `Request`, and gets the answer by `send()`, or
+yields a `Wait`, and continues after it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_IDLE_PAGES = 50
 WARNING_SHARE = 0.5
 """The share of either limit at which a warning is logged."""
 
-NO_QUOTA = "the API answered 429: the key has no quota left"
+NO_QUOTA = "the API answered 429: the token has no quota left"
 
 RETRY_ADVICE = "Run again later: the sync resumes from its last state"
 
@@ -48,14 +48,14 @@ class Wait(t.NamedTuple):
     seconds: float
     reason: str
     is_retry: bool = False
-    """Whether a failure is the reason, and not the quota."""
+    """Whether the reason is a failure, not the quota."""
 
 
 Answer: t.TypeAlias = "Page | Exception | None"
-"""What is sent back: after a request its page or its error, after a wait None."""
+"""What is sent back: the page or the error of a request, or None after a wait."""
 
 Steps: t.TypeAlias = "Generator[Request | Wait, Answer, T]"
-"""What something needs before it can return a `T`."""
+"""The requests and waits that are needed before a `T` can be returned."""
 
 
 class Retrier:
@@ -83,7 +83,7 @@ class Retrier:
         self.max_tries = max_tries
         self.log = log
         self.advice = RETRY_ADVICE
-        """What a person can do after the last try of a request."""
+        """What a person should do after the last failed try."""
         self.requests = 0
         """How many requests were sent."""
         self.refusals = 0
@@ -96,7 +96,7 @@ class Retrier:
         self._warned = False
 
     def request(self, params: Mapping[str, t.Any]) -> Steps[Page]:
-        """Return the page of a request, after the waits that it takes.
+        """Return the page of a request, after waits and retries.
 
         Failures count as tries. Running out of quota does not.
 
@@ -136,7 +136,7 @@ class Retrier:
         """Count a page.
 
         Raises:
-            FatalAPIError: If page after page has no new lead.
+            FatalAPIError: If too many pages in a row have no new lead.
         """
         if is_new:
             self._idle_pages, self._idle_seconds = 0, 0.0
@@ -183,7 +183,7 @@ class Retrier:
         """Count a wait.
 
         Raises:
-            FatalAPIError: If wait after wait brought no new lead.
+            FatalAPIError: If too many waits in a row brought no new lead.
         """
         self._check_progress(self._idle_seconds / MAX_IDLE_WAIT_SECONDS)
         self._idle_seconds += wait.seconds
@@ -198,8 +198,8 @@ class Retrier:
         )
         if share >= 1:
             msg = (
-                f"Gave up: {what}. Check whether another program uses the key. If none "
-                "does, report this to MEGA's support"
+                f"Gave up: {what}. Check whether another program uses the token. If "
+                "none does, report this to MEGA's support"
             )
             raise FatalAPIError(msg)
         if share >= WARNING_SHARE and not self._warned:

@@ -45,26 +45,26 @@ MAX_ERROR_BODY_BYTES = 64 * KIB
 CHUNK_BYTES = 64 * KIB
 
 CONNECT_SHARE = 0.5
-"""How much of the time one address of a host may take: it may have another one."""
+"""The share of the time for one address of a host: another one may answer."""
 
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""Both are requests' own, in its order."""
+"""The variables that the library requests reads, in its order."""
 
 
 class Response(t.NamedTuple):
-    """A response that came completely."""
+    """A complete response."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
-    """Decompressed; empty if it is the body of an error and too large."""
+    """Decompressed; empty if it is the body of an error that is too large."""
 
 
 class Transport:
     """Sends requests, each on a thread and a connection of its own.
 
     A connection is kept for a later request if its response was good. No other one is
-    ever used again: a late response must not be taken for that to another request.
+    used again, because its late response could be taken for that of another request.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -75,8 +75,8 @@ class Transport:
             timeout: Seconds that a request may take in all.
 
         Raises:
-            ConfigValidationError: If the environment names certificates that are not
-                there.
+            ConfigValidationError: If the environment names certificates that are
+                missing.
         """
         self._url, self._timeout, self._tls = url, timeout, _tls_context(url)
         self._idle: list[_Line] = []
@@ -88,8 +88,8 @@ class Transport:
 
         Args:
             request: The request.
-            read: Makes the result from the response. What it raises is the result,
-                too, and ends the connection.
+            read: Makes the result from the response. An error that it raises is also a
+                result, and ends the connection.
             put: Takes the result. Both are called on the thread of the request.
         """
         try:
@@ -114,7 +114,7 @@ class Transport:
         """Return a pool of connections to the API, by the environment's proxy.
 
         Raises:
-            FatalAPIError: If the proxy cannot be one.
+            FatalAPIError: If the proxy cannot be used.
         """
         tls = self._tls
         try:
@@ -136,13 +136,13 @@ class Exchange:
     """One request and its response, on a thread of its own."""
 
     def __init__(self, line: _Line, idle: list[_Line], put: Put) -> None:
-        """Take a line, which goes to the idle ones after a good response."""
+        """Take a line. It joins the idle ones after a good response."""
         self._line, self._idle, self._put = line, idle, put
         self._lock = threading.Lock()
         self._is_over = False
 
     def give_up(self) -> None:
-        """Cut the connection. From now on, no result is put."""
+        """Cut the connection. After this, no result is put."""
         with self._lock:
             if not self._is_over:
                 self._is_over = True
@@ -194,7 +194,7 @@ class _Line:
 
         Raises:
             TemporaryError: If there is no complete response in time.
-            FatalAPIError: If there cannot be one.
+            FatalAPIError: If there cannot be a response.
         """
         deadline = time.monotonic() + timeout
         try:
@@ -221,7 +221,7 @@ class _Line:
             is_error = response.status >= HTTPStatus.MULTIPLE_CHOICES
             limit = MAX_ERROR_BODY_BYTES if is_error else MAX_BODY_BYTES
             body = bytearray()
-            # `read` would wait until there is as much as it is asked for.
+            # `read` would wait for the whole chunk.
             while len(body) <= limit and (chunk := response.read1(CHUNK_BYTES)):
                 body += chunk
                 if time.monotonic() > deadline or self.is_cut:
@@ -234,12 +234,12 @@ class _Line:
             return Response(response.status, response.headers, bytes(body))
 
     def cut(self) -> None:
-        """End what another thread does with the connection, and let it send no more."""
+        """Stop the thread that uses the connection, so that it sends nothing more."""
         self.is_cut = True
         sock = self.connection and self.connection.sock
         if isinstance(sock, socket.socket):
             with contextlib.suppress(OSError):
-                # That of a TLS socket would first drop its encryption.
+                # `shutdown` of a TLS socket would first drop its encryption.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
@@ -249,11 +249,11 @@ class _Line:
 
 
 class _HTTPResponse(http.client.HTTPResponse):
-    """A response, which may come after others, such as 103 Early Hints."""
+    """A response that may follow others, such as 103 Early Hints."""
 
     @override
     def begin(self) -> None:
-        """Read until the head of the last response ends."""
+        """Read the heads of all responses up to the last one."""
         super().begin()
         while self.status < HTTPStatus.OK:  # Python skips 100 only.
             self.headers = t.cast("t.Any", None)
@@ -261,22 +261,22 @@ class _HTTPResponse(http.client.HTTPResponse):
 
 
 class _Connection(HTTPConnection):
-    """A connection that its line knows as soon as there is one."""
+    """A connection that its line knows from the start."""
 
     response_class = _HTTPResponse
 
     def __init__(self, line: _Line, **options: t.Any) -> None:
-        """Tell the line."""
+        """Register with the line."""
         super().__init__(**options)
         self._line = line
         line.connection = self
 
     @override
     def connect(self) -> None:
-        """Connect. It may take longer than the request has time, as with a slow DNS.
+        """Connect. With a slow DNS, this can exceed the time of the request.
 
         Raises:
-            ConnectionAbortedError: If the line was cut meanwhile.
+            ConnectionAbortedError: If the line was cut in the meantime.
         """
         super().connect()
         if self._line.is_cut:
@@ -301,10 +301,10 @@ def _proxy_headers(proxy: str) -> dict[str, str]:
 
 
 def _tls_context(url: str) -> ssl.SSLContext | None:
-    """Return which certificates to trust: the environment's, or those of requests.
+    """Return the certificates to trust: the environment's, or those of requests.
 
     Raises:
-        ConfigValidationError: If the environment names certificates that are not there.
+        ConfigValidationError: If the environment names certificates that are missing.
     """
     if not url.lower().startswith("https:"):
         return None

@@ -25,8 +25,8 @@ def check_credentials(stream: LeadsStream) -> None:
     """Log a line for each customer whose credentials the API accepts.
 
     Raises:
-        FatalAPIError: If it refuses those of some customers, or has no quota left for
-            them, with a line each.
+        FatalAPIError: If it refuses the credentials of some customers, or they have no
+            quota left, with a line each.
     """
     syncs = new_syncs(stream, ADVICE)
     for sync, page in try_each(stream, syncs, _first_page, NOT_CHECKED):
@@ -42,7 +42,7 @@ def _first_page(sync: CustomerSync) -> Pages:
 
 
 def _first_load(sync: CustomerSync, per_request: float, tap: TapMega) -> str:
-    """Return what a first load would read, as far as the first page tells."""
+    """Return what a first load would read, according to the first page."""
     reader = sync.changes
     if reader.total is None:
         return ""

@@ -1,4 +1,4 @@
-"""The option `--custom-fields` shows which custom fields there are, and no value."""
+"""The option `--custom-fields` shows which custom fields exist, but no values."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if t.TYPE_CHECKING:
     from tap_mega.streams import LeadsStream
 
 MAX_PAGES = 10
-"""How many pages of each customer are read, a sixth of the quota of a minute."""
+"""Pages to read per customer: a sixth of the quota per minute."""
 
 EXCLUDED = "Set the setting 'include_custom_fields' to true to read custom fields"
 
 NOT_READ = "Not all leads could be read"
 
 MIN_SHARE = 0.95
-"""A type is proposed if so many of the values can be read as that."""
+"""A type is proposed if at least this share of the values can be read as it."""
 
 PROPOSALS = ("integer", "number", "boolean", "date", "date-time")
 """Types from narrow to wide. Any value that is not one of them is a `string`."""

@@ -16,10 +16,10 @@ if t.TYPE_CHECKING:
     import click
 
 ENCODING = "utf-8-sig"
-"""UTF-8. A byte-order mark, which editors of Windows write, is left out."""
+"""UTF-8, with or without the byte-order mark that Windows editors write."""
 
 PATH = re.compile(r"[\w ~./\\:-]+\.[a-zA-Z]{1,5}")
-"""What is plainly the path of a file, and neither JSON nor a token."""
+"""Matches the path of a file, but neither JSON nor a token."""
 
 
 def read_object(option: str, path: str, default: str = "") -> dict[str, t.Any]:
@@ -28,15 +28,15 @@ def read_object(option: str, path: str, default: str = "") -> dict[str, t.Any]:
     Args:
         option: The option that names the file.
         path: The file. If it may be JSON or a token instead, no error quotes it.
-        default: What an empty file stands for.
+        default: The JSON that replaces an empty file.
 
     Raises:
-        ConfigValidationError: If it cannot be read, or is something else.
+        ConfigValidationError: If it cannot be read, or is not a JSON object.
     """
     name = f"the file '{path}'" if PATH.fullmatch(path) else "the file"
     msg = f"{option} must name a file that holds a JSON object"
     try:
-        # Without white space at the end, what is cut off is missing in the last line.
+        # Without trailing white space, an error at the end names the last line.
         text = Path(path).read_text(ENCODING).rstrip()
         content = json.loads(text or default, parse_constant=refuse)
     except OSError:

@@ -1,4 +1,4 @@
-"""Set up what is logged, and drop what libraries log of queries and leads."""
+"""Set up the log, and drop the lines of libraries that quote queries or leads."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ QUIET_LIBRARIES = {
     "requests": logging.ERROR,
     "singer_sdk.mapper": logging.INFO,
 }
-"""Below these levels, libraries log the query, which may hold an e-mail, or a lead."""
+"""Below these levels, libraries log leads, or queries, which may hold an e-mail."""
 
 
 def silence_libraries() -> None:
-    """Drop what libraries log of queries and leads, whatever the log configuration.
+    """Drop such lines of libraries, whatever the log configuration says.
 
     A level does not last: a configuration can set another one for any logger. A filter
     lasts, but it works for its own logger only, so each logger gets one.

@@ -1,4 +1,4 @@
-"""The lines that a person reads of an error: what happened, and what to correct."""
+"""The lines that explain an error to a person: what happened, what to correct."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BUG_ADVICE = (
 
 
 def format_error(error: Exception) -> list[str]:
-    """Return the lines that a person reads: one, or several for settings."""
+    """Return the lines for a person: one, or one per wrong setting or customer."""
     if isinstance(error, (ConfigValidationError, CustomersFailedError)):
         return error.errors
     return [_format_map_error(error) or _format_other_error(error)]
@@ -62,12 +62,12 @@ def _format_map_error(error: Exception) -> str:
 
 
 def _format_other_error(error: Exception) -> str:
-    """Return a line that quotes neither a lead nor what may be a token."""
+    """Return a line that quotes neither a lead nor a possible token."""
     if isinstance(error, MappingError):
         return f"Correct the setting 'stream_maps': {error}"
     if isinstance(error, SingerSDKError):
         return str(error)
-    if type(error) is click.UsageError:  # It quotes what is given for no option.
+    if type(error) is click.UsageError:  # It quotes the unexpected argument.
         return (
             "The command takes only options, such as --config=config.json: see --help"
         )

@@ -27,11 +27,11 @@ if t.TYPE_CHECKING:
 
 MAX_TRIES = 3
 MAX_WAIT_SECONDS = 5
-"""Somebody waits for the result: a longer wait is a result by itself."""
+"""A person waits for the result. A longer wait is reported as the result."""
 
 
 class NoLimits:
-    """Waits are short, and need no line."""
+    """Allow everything, and log nothing: waits are short."""
 
     def check(self, wait: Wait | None) -> None:
         """Allow everything."""
@@ -62,7 +62,7 @@ def try_each(
         stream: The stream, whose settings are valid.
         syncs: The customers.
         pages: What to request for a customer.
-        failure: What could not be done, if a long wait ends it.
+        failure: What to report as not done if a long wait ends the trial.
     """
     with stream.sender() as send:
         scheduler: Scheduler[CustomerSync] = Scheduler(

@@ -24,8 +24,8 @@ EXTRA = "TAP_MEGA__"
 MELTANO = "MELTANO_EXTRACT"
 """Meltano sets `MELTANO_EXTRACT_X` beside each `TAP_MEGA_X` that it sets itself.
 
-So it does for the parts of an object, for settings that do not exist, for its extras,
-and for a plugin with another name that inherits from `tap-mega`.
+It also does so for the parts of an object, for settings that do not exist, for its
+extras, and for a plugin with another name that inherits from `tap-mega`.
 """
 
 CUSTOM_FIELD_RULE = re.compile(r'"(!.+\.custom_fields\.([^"]+))"')
@@ -39,13 +39,13 @@ BOOLEANS = {
 def read_environment(
     config: dict[str, t.Any], schema: Schema
 ) -> tuple[dict[str, t.Any], list[str]]:
-    """Add the settings of the environment to others, which they replace.
+    """Add the settings of the environment. They replace those of files.
 
     The SDK's own reader ends in a traceback if it cannot parse a value, reads `maybe`
     as false, and lets a `.env` file beside the installation overrule the variables.
 
     Args:
-        config: The settings of files.
+        config: The settings from files.
         schema: The JSON schema of the settings.
 
     Returns:
@@ -66,7 +66,7 @@ def read_environment(
 
 
 def find_unknown_variables(schema: Schema) -> Iterator[str]:
-    """Yield a line for each variable that somebody set for nothing."""
+    """Yield a line for each variable that is set, but names no setting."""
     of_meltano = [
         it[len(MELTANO) :] for it in os.environ if it.startswith(f"{MELTANO}_")
     ]

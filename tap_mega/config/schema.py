@@ -195,8 +195,8 @@ SETTINGS: Schema = th.PropertiesList(
     _setting(
         "api_url",
         th.URIType,
-        "The URL of the API: an https URL, or an http URL of this machine, such as that "
-        "of the sandbox.",
+        "The URL of the API: an https URL, or an http URL of this machine, such as "
+        "that of the sandbox.",
         title="API URL",
         default="https://app.gomega.ai",
     ),

@@ -19,20 +19,20 @@ TIMESTAMP_FILTERS = ("created_since",)
 
 
 class Customer(t.NamedTuple):
-    """A customer of the API, and the key that is locked to it."""
+    """A customer of the API, and the token that is locked to it."""
 
     customer_id: str
     auth_token: str
 
 
 class Settings(t.NamedTuple):
-    """What the settings mean, with the defaults filled in."""
+    """The settings as typed values, with the defaults filled in."""
 
     customers: tuple[Customer, ...]
     has_many: bool
     """Whether the setting `customers` is used, even if it names only one."""
     api_url: str
-    """Without a slash at its end, scheme and host in small letters."""
+    """Without a slash at its end; scheme and host in lower case."""
     start_date: dt.datetime | None
     end_date: dt.datetime | None
     filters: Mapping[str, str]
@@ -50,7 +50,7 @@ class Settings(t.NamedTuple):
     full_refresh_max_age: dt.timedelta
     full_refresh_max_removed_percent: int
     partial: tuple[str, ...]
-    """The settings with which a sync does not read all leads."""
+    """The names of the settings that keep a sync from reading all leads."""
     max_run_seconds: float = math.inf
 
     @classmethod

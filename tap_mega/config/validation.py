@@ -58,7 +58,7 @@ HINTS: dict[str, dict[str, str]] = {
     "uuid": {"mega_.*": "a UUID, and is a token: are the two swapped?"},
     "uri": {".*[?#].*": "a URL without '?' and '#'"},
 }
-"""What a value must be if it matches a pattern, which says what went wrong."""
+"""What the value must be, for each pattern that a wrong value may match."""
 
 BOUNDS = {
     "exclusiveMinimum": "more than",
@@ -99,7 +99,7 @@ def is_loopback(url: str) -> bool:
 
 
 def _any_of(validator: t.Any, schemas: list[t.Any], *rest: t.Any) -> t.Any:
-    """Ignore the bare text "null" that the SDK puts among the schemas of `__else__`."""
+    """Ignore the bare string "null" in the SDK's list of schemas for `__else__`."""
     schemas = [it for it in schemas if it != "null"]
     return JSONSchemaValidator.VALIDATORS["anyOf"](validator, schemas, *rest)
 
@@ -156,7 +156,7 @@ def find_credential_errors(config: dict[str, t.Any], schema: Schema) -> list[str
 def find_unknown_streams(
     config: dict[str, t.Any], streams: Sequence[str]
 ) -> Iterator[str]:
-    """Yield a line for each stream map that applies to no stream: it may hide data."""
+    """Yield a line for each map of no stream: it may be meant to hide data."""
     for name, mapping in (config.get("stream_maps") or {}).items():
         source = mapping.get("__source__") if isinstance(mapping, dict) else None
         if not {name, source} & {*streams, "__else__"}:
@@ -166,7 +166,7 @@ def find_unknown_streams(
 
 
 def find_contradictions(config: dict[str, t.Any]) -> Iterator[str]:
-    """Yield a line for each valid setting that cannot do what it says."""
+    """Yield a line for each setting that contradicts another one."""
     types = config.get("custom_field_types", {})
     if types and not config["include_custom_fields"]:
         yield (
@@ -201,7 +201,7 @@ def unknown_names(
 ) -> Iterator[tuple[str, str]]:
     """Yield each name that is not known, and a hint if it is similar to a known one.
 
-    A prefix that all names have makes none similar.
+    A prefix that all names share does not count as similar.
     """
     by_letters = {name.lower().removeprefix(prefix): name for name in known}
     for name in sorted(set(names) - set(by_letters.values())):

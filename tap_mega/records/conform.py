@@ -1,7 +1,7 @@
-"""What the API sends that the vendor's document does not describe.
+"""Move values that the vendor's document does not describe to `rescued_data`.
 
-Such a value cannot stay where it is: a loader has no column for it, or stops at it. So
-it goes into the column `rescued_data`, in the place that it had in the lead.
+Such a value cannot stay in its place: a loader has no column for it, or fails. In
+`rescued_data`, it has the same path as in the lead.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ TYPES: dict[str, t.Any] = {
     "object": dict,
     "array": list,
 }
-"""The types of JSON, without text, as msgspec checks them. Null fits each of them."""
+"""The JSON types apart from text, as msgspec checks them. Null fits each of them."""
 
 TIMESTAMP = dt.datetime | None
 
 T_PLACE = len("2026-07-01")
-"""Where a timestamp has its T."""
+"""The index of the T in a timestamp."""
 
 MAX_DEPTH = 32
-"""Levels of a rescued value. Parsers have a limit: Python's is about a thousand."""
+"""Maximum levels of a rescued value. Python's parser allows about a thousand."""
 
 to_json = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class Part:
-    """A lead, or an object in it: makes it fit its schema, and takes out the rest.
+    """Makes a lead, or an object in it, fit its schema, and takes out the rest.
 
-    The SDK's type conformance drops what the schema does not name, makes a boolean of
-    anything, and lets any other type pass. It takes longer than to read and write a
-    lead. msgspec checks a whole lead at once.
+    The SDK's type conformance drops properties that the schema does not name, makes a
+    boolean of any value, and does not check other types. It takes longer than reading
+    and writing a lead. msgspec checks a whole lead at once.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Part:
         self.fitting: type[msgspec.Struct] = fitting_struct(kinds, self._required)
 
     def conform(self, record: Json) -> Json:
-        """Make an object fit, in place, and return what did not, by name."""
+        """Make an object fit, in place, and return by name what did not fit."""
         rescued: Json = {}
         try:
             msgspec.convert(record, self.fitting)
@@ -159,7 +159,7 @@ def fit_timestamp(record: Json, name: str, rescued: Json) -> None:
 def fitting_struct(
     kinds: dict[str, t.Any], required: list[str]
 ) -> type[msgspec.Struct]:
-    """Return a type to which only objects that fit can be converted."""
+    """Return a type that msgspec converts only fitting objects to."""
     fields: list[tuple[str, t.Any, t.Any]] = [
         (f"field_{number}", kind, msgspec.NODEFAULT if name in required else None)
         for number, (name, kind) in enumerate(kinds.items())
@@ -207,7 +207,8 @@ def as_integer(value: object) -> int | None:
 def storable(value: t.Any, depth: int = MAX_DEPTH) -> t.Any:
     """Return a value that each loader can store.
 
-    An integer beyond 64 bits becomes text. So does what is nested too deeply: as JSON.
+    An integer beyond 64 bits becomes text. A value that is nested too deeply becomes
+    JSON in a text.
     """
     if isinstance(value, int) and not -MAX_INTEGER <= value < MAX_INTEGER:
         return str(value)

@@ -24,7 +24,7 @@ if t.TYPE_CHECKING:
     Json: t.TypeAlias = dict[str, t.Any]
 
 MAX_INTEGER = 2**63
-"""Whole numbers stay below: databases have 64 bits for one."""
+"""The limit of whole numbers: databases store them in 64 bits."""
 
 PREFIX = "custom_field_"
 COLUMN_NAME = re.compile(r"[a-z0-9_]+")
@@ -39,8 +39,8 @@ FORMATS = ("date", "date-time")
 UNREADABLE = (
     "The custom field '{slug}' is not a valid '{kind}' in {leads}, so '{column}' is "
     "null there. Correct the values in MEGA, or change the type in the setting "
-    "'custom_field_types'. If the table exists, drop the column before, and run a full "
-    "refresh after that"
+    "'custom_field_types'. For another type, drop the column first, and start over "
+    "after that: see docs/state.md"
 )
 
 
@@ -63,7 +63,9 @@ class CustomFields:
         fields = lead.get("custom_fields")
         if not isinstance(fields, dict):
             fields = None
-        if self._excluded:  # What is no object may hold them: it is left out.
+        if (
+            self._excluded
+        ):  # A value that is not an object may hold them, so it is dropped.
             fields = fields and {
                 slug: it for slug, it in fields.items() if slug not in self._excluded
             }
@@ -89,8 +91,9 @@ class CustomFields:
 def column(slug: str) -> str:
     """Return the name of the column of a custom field.
 
-    Databases differ in which names they take, and in how much of them they keep. So
-    any slug but a short and plain one is changed, and ends with a part of its hash.
+    Databases differ in which characters they allow, and in how long a name may be. So
+    a slug that is long or has other characters is changed, and ends in a part of its
+    hash.
     """
     name = f"{PREFIX}{slug}"
     if COLUMN_NAME.fullmatch(name) and len(name) <= MAX_COLUMN_BYTES:
@@ -110,7 +113,7 @@ def add_columns(schema: Json, types: Mapping[str, str]) -> None:
 
 
 def read_as(kind: str, value: t.Any) -> str | decimal.Decimal | int | None:
-    """Return a value in one of the types, or None if it cannot be read as that."""
+    """Return a value as one of the types, or None if that is impossible."""
     try:
         return READERS[kind](value)
     except (ValueError, TypeError, AttributeError, ArithmeticError, KeyError):

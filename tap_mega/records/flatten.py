@@ -1,4 +1,4 @@
-"""How records leave: as they are if possible, with all columns when flattened."""
+"""How records leave: unchanged if possible, with all columns if flattened."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def map_definitions(stream: Stream) -> dict[str, Mapping[str, t.Any]]:
 def _has_key(
     stream_map: StreamMap, definition: Mapping[str, t.Any], key: Sequence[str]
 ) -> bool:
-    """Return whether the key of a mapped stream is made of the whole key, and only it.
+    """Return whether the key of a mapped stream depends on the whole key, and only it.
 
     Otherwise two versions of a lead may be two rows.
     """
@@ -62,12 +62,12 @@ class Shape:
     """How the records of a stream leave: mapped, flattened, or as they are."""
 
     def __init__(self, stream: Stream) -> None:
-        """Look at the stream maps, of which the SDK always makes one."""
+        """Inspect the stream maps. The SDK always makes one."""
         maps, definitions = stream.stream_maps, map_definitions(stream)
         self.is_plain = all(stream.mask.values()) and all(
             type(it) is SameRecordTransform and not it.flattening_enabled for it in maps
         )
-        """Whether all of a lead is wanted, in its own shape and under its name.
+        """Whether whole leads leave, in their own shape and under their own name.
 
         Then the SDK's selection and mapping change nothing. They would take more than
         a quarter of the time of a lead: `python3 dev.py python -m benchmarks`.

@@ -1,4 +1,4 @@
-"""A lead becomes a row: what leaves of it, under which names and types."""
+"""Make a row of a lead: which parts it has, under which names and types."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOST = (
 def row_schema(lead: Json, types: Mapping[str, str]) -> Json:
     """Add the tap's own columns to the schema of a lead, and return it.
 
-    `rescued_data` has no fixed parts, like `custom_fields`.
+    Like `custom_fields`, `rescued_data` is an object without fixed properties.
     """
     add_columns(lead, types)
     lead["properties"][COLUMN] = {"type": ["object", "null"]}
@@ -71,7 +71,7 @@ class Rows:
         self.reads_custom_fields = any(
             mask["properties", it] for it in ("custom_fields", *columns)
         )
-        """Whether any row holds a part of the `custom_fields` of its lead."""
+        """Whether rows need the `custom_fields` of their leads."""
         self._custom_fields = CustomFields(
             {slug: kind for slug, kind in types.items() if column(slug) in names},
             excluded,
@@ -86,7 +86,7 @@ class Rows:
         self._has_fields = bool(types or excluded)
         self._names: collections.Counter[str] = collections.Counter()
         self.rescued = 0
-        """The number of leads of which something was rescued."""
+        """The number of leads with something in `rescued_data`."""
 
     def row(self, lead: Json, customer_id: str) -> Json:
         """Make a row of a lead, in place, and return it.
@@ -108,13 +108,13 @@ class Rows:
         return lead
 
     def _count(self, rescued: Json) -> None:
-        """Count the lead for the names of what was rescued, up to a limit of names."""
+        """Count a lead for each name that was rescued, up to a limit of names."""
         for name in set(itertools.islice(self._lead.names(rescued), MAX_NAMES)):
             if name in self._names or len(self._names) < MAX_NAMES:
                 self._names[name] += 1
 
     def warnings(self) -> Iterator[str]:
-        """Yield a line for each thing that someone should correct."""
+        """Yield a line for each problem that a person should correct."""
         yield from self._custom_fields.warnings()
         if self._names:
             place = RESCUED if self._rescues else LOST

@@ -18,7 +18,7 @@ if t.TYPE_CHECKING:
     from singer_sdk.singerlib.encoding.simple import Message
 
 BROKEN_PIPE_EXIT_CODE = 141
-"""128 + SIGPIPE: what a shell reports if the reader of a program goes away."""
+"""128 + SIGPIPE: what a shell reports if the reader closes the pipe."""
 
 LINE_ENDS = {it.encode(): f"\\u{ord(it):04x}".encode() for it in "\x85\u2028\u2029"}
 
@@ -63,8 +63,8 @@ class MegaWriter(MsgSpecWriter):
     def _write(self, lines: bytes) -> None:
         """Write all bytes.
 
-        With PYTHONUNBUFFERED, a signal can cut a write short: it returns how much it
-        wrote.
+        With PYTHONUNBUFFERED, a signal can interrupt a write, which then returns how
+        many bytes it wrote.
         """
         rest = memoryview(lines)
         while rest:
@@ -76,7 +76,7 @@ class MegaStateWriter:
     """Writes each state once. The SDK's own writer copies them to compare."""
 
     def __init__(self, writer: MegaWriter) -> None:
-        """Write by a writer of messages."""
+        """Use a writer of messages."""
         self._writer = writer
         self._last: object = None
 
@@ -90,7 +90,7 @@ class MegaStateWriter:
 
 
 def flush_stdout() -> None:
-    """Write what `print` has kept.
+    """Flush the buffer of `print`.
 
     Raises:
         SystemExit: As `stdout_errors`.
@@ -105,7 +105,7 @@ def stdout_errors() -> Iterator[None]:
     """Translate the errors of a write to stdout.
 
     Raises:
-        SystemExit: With code 141, if the reader has gone away.
+        SystemExit: With code 141, if the reader has closed the pipe.
         FatalSyncError: If the write fails, for example on a full disk.
     """
     if not sys.stdout:  # Python sets it to None if it is closed.

@@ -1,4 +1,4 @@
-"""The clock that a run goes by, and how it waits for what arrives."""
+"""The clock of a run, and its wait for answers and signals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Clock:
         """Return the next item of the inbox, or None after some time.
 
         Args:
-            inbox: What arrives: answers of the API, and stop signals.
+            inbox: The queue of answers of the API, and of stop signals.
             seconds: The longest time to wait, by this clock.
             deadline: The longest time to wait in real seconds while a request is in
                 flight; None if none is.
@@ -39,4 +39,4 @@ class Clock:
 
 
 MAX_TIMEOUT_SECONDS = 3600.0
-"""Python refuses time-outs of centuries; whoever waits asks again."""
+"""Python rejects time-outs of centuries. The scheduler waits again."""

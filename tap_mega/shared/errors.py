@@ -1,4 +1,4 @@
-"""The errors that say what to do next, and what the API answered."""
+"""The errors of requests and settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if t.TYPE_CHECKING:
 
 
 class RequestError(Exception):
-    """A request failed. It keeps what the response tells, if there was one."""
+    """A request failed. It keeps the headers and the time of the response, if any."""
 
     headers: Mapping[str, str] = types.MappingProxyType({})
     """Those of the response; empty if there was none."""
@@ -34,7 +34,7 @@ class TemporaryError(RequestError, RetriableAPIError):
 
 
 class RateLimitedError(TemporaryError):
-    """The API answered 429: the key has no requests left at present."""
+    """The API answered 429: the token has no quota left at present."""
 
 
 class TooLargeError(TemporaryError):

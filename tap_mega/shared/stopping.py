@@ -29,7 +29,7 @@ EXIT_CODE_BASE = 128
 """Shells add it to the number of the signal that ended a program."""
 
 REPEAT_SECONDS = 1.0
-"""A signal that comes so soon after the first one is a repetition of it."""
+"""A signal within this time after the first one is a repetition of it."""
 
 
 class Stopped(SystemExit):
@@ -49,7 +49,7 @@ class StopFlag:
         self._number = 0
         self._noted_at = 0.0
         self.wake: Callable[[], object] = lambda: None
-        """Called by the signal handler: it may only do what a handler may."""
+        """Called by the signal handler, so it must be safe there."""
 
     def note(self, number: int) -> None:
         """Note a signal. A second one ends the process, unless it is a repetition.
@@ -85,7 +85,7 @@ def handle_signals(handler: Handler) -> None:
 
 
 def ignore_signals() -> None:
-    """Ignore stop signals, also while Python shuts down: nothing is left to stop."""
+    """Ignore stop signals while Python shuts down: nothing is left to stop."""
     handle_signals(signal.SIG_IGN)
 
 

@@ -33,10 +33,10 @@ def parse_timestamp(value: str) -> dt.datetime:
 
 
 def _common_notation(value: str) -> str:
-    """Return a value without the small letters and leap seconds of RFC 3339.
+    """Return a value without the lower-case letters and leap seconds of RFC 3339.
 
     Python and many loaders accept neither. A leap second becomes the last microsecond
-    before it: later than all of the second before, and not later than any after.
+    before it, so that the order of timestamps stays.
     """
     return LEAP_SECOND.sub(r"\1:59.999999", value.upper())
 

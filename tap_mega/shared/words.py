@@ -1,4 +1,4 @@
-"""Numbers, durations, lists and names, as messages have them."""
+"""Numbers, durations, lists and names in the words of messages."""
 
 from __future__ import annotations
 

@@ -37,13 +37,13 @@ STREAM = "leads"
 REPLICATION_KEY = "updated_at"
 
 MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
-"""A time in the state that is further ahead of our clock is rejected."""
+"""A timestamp in the state that is further ahead of our clock is rejected."""
 
 FACTS = (
     *("context", "api_url", "filters"),
     *("replication_key", "replication_key_value"),
 )
-"""What a part says of its source and its bookmark. The rest are values of `Part`."""
+"""The keys for the source and the bookmark. The other keys are fields of `Part`."""
 
 PROBLEMS = {
     "replication_key": f"has a bookmark for another column than '{REPLICATION_KEY}'",
@@ -57,7 +57,7 @@ WRONG_SHAPE = "does not have the shape {'bookmarks': {'leads': {'partitions': [â
 
 
 class Source(t.NamedTuple):
-    """What a sync reads. A part is valid only for the source it was made from."""
+    """What a sync reads. A part is valid only for the source that it was made from."""
 
     api_url: str
     customer_id: str
@@ -125,7 +125,7 @@ class Document:
         self._table, self._whole = table, None
 
     def forget_deletions(self) -> None:
-        """Keep no counts: rows are written now that they would not know of."""
+        """Drop the counts: this run writes rows that they would not include."""
         for customer_id, part in self._parts.items():
             if part != (kept := part.without_deletions()):
                 self[customer_id] = kept
@@ -162,7 +162,7 @@ class Document:
 def read_state(
     state: object, sources: Sequence[Source], now: dt.datetime
 ) -> tuple[Document, list[str]]:
-    """Return what a run may use of a state, and a warning for each that starts over.
+    """Return the usable parts of a state, and a warning for each that starts over.
 
     Args:
         state: The value of a STATE message.
@@ -230,7 +230,7 @@ def _read_part(
 
 
 def _convert(values: Json, bookmark: t.Any) -> tuple[Part, str]:
-    """Return the values of a part, or why they are none.
+    """Return the values of a part, or why they are not usable.
 
     Raises:
         ConfigValidationError: If the bookmark is not a date.
@@ -243,7 +243,7 @@ def _convert(values: Json, bookmark: t.Any) -> tuple[Part, str]:
 
 
 def _find_difference(values: Json, source: Source) -> str:
-    """Return why a part is not of a source; empty if it is."""
+    """Return why a part does not belong to a source; empty if it does."""
     expected = {"replication_key": REPLICATION_KEY, **source.facts}
     for name, problem in PROBLEMS.items():
         # A part without a bookmark has no replication key.
@@ -254,7 +254,7 @@ def _find_difference(values: Json, source: Source) -> str:
 
 
 def _find_future(part: Part, limit: dt.datetime) -> str:
-    """Return what in a part lies in the future and makes it useless, if anything."""
+    """Return which time in the future makes a part useless; empty if none does."""
     if part.bookmark and part.bookmark > limit:
         return "has a bookmark in the future, which would hide all changes"
     if part.refresh and part.is_loading and part.refresh.started_at > limit:

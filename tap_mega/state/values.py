@@ -1,7 +1,6 @@
-"""What the state says, as immutable values, and how it changes: pure functions.
+"""The state as immutable values, and how it changes: pure functions.
 
-The rules for deleted leads are those of docs/deleted-leads.md: `sync/deletions.py`
-applies them.
+`sync/full_refresh.py` applies the rules of docs/deleted-leads.md to these values.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_RECENT = 1000
-"""How many new leads a part names. Of more, it says only that there are more."""
+"""How many new leads a part lists. If there are more, it says only that."""
 
 FIRST = dt.datetime.min.replace(tzinfo=dt.UTC)
 
@@ -24,7 +23,7 @@ Timestamp = t.Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
 
 class Value(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An immutable part of the state. What has its default is left out."""
+    """An immutable value in the state. Fields with their default are left out."""
 
 
 class Resume(Value, frozen=True):
@@ -36,7 +35,7 @@ class Resume(Value, frozen=True):
     offset: Count
     """How many leads were read since a second before `at`: see `api/position.py`."""
     cursor: str | None = None
-    """That of the next page; None to start without one."""
+    """The cursor of the next page; None to start without one."""
 
 
 class Pass(Value, frozen=True):
@@ -58,7 +57,7 @@ class Refresh(Value, frozen=True):
 
     started_at: Timestamp
     is_first: bool = False
-    """Whether it is the first load: it ends without an activation."""
+    """Whether it is the first load, which ends without an activation."""
     position: Resume | None = None
     read: Count = 0
     """How many different leads were read."""
@@ -82,7 +81,7 @@ class Part(Value, frozen=True):
     """A customer's part of the state."""
 
     bookmark: Timestamp | None = None
-    """The `updated_at` up to which all leads are read; None before the first."""
+    """The `updated_at` up to which all changes were read; None before any was."""
     unfinished: Pass | None = None
     anchor: Anchor | None = None
     recent: dict[str, Timestamp] = {}
@@ -101,7 +100,7 @@ class Part(Value, frozen=True):
         return self.refresh is not None and self.refresh.is_first
 
     def rows_before(self, time: dt.datetime) -> int | None:
-        """Return how many rows of leads that were created before a time are known.
+        """Return the known number of rows whose lead was created before a time.
 
         It returns None if there is no anchor.
         """
@@ -114,10 +113,10 @@ class Part(Value, frozen=True):
         return msgspec.structs.replace(self, **changes)
 
     def up_to(self, now: dt.datetime, tolerance: dt.timedelta) -> Part:
-        """Return the part without what lies in the future: another clock was wrong.
+        """Return the part without timestamps in the future: another clock was wrong.
 
         Args:
-            now: The time. A bookmark never lies behind it.
+            now: The time. The bookmark of the result is not later.
             tolerance: How far clocks may differ.
         """
         limit, changes = now + tolerance, dict[str, t.Any]()
@@ -130,7 +129,7 @@ class Part(Value, frozen=True):
         return self.but(bookmark=self.bookmark and min(self.bookmark, now), **changes)
 
     def given_up(self) -> Part:
-        """Return the part without its full refresh, which another one has to repeat.
+        """Return the part without its full refresh, so that another one is due.
 
         A first load is kept.
         """
@@ -148,12 +147,12 @@ class Part(Value, frozen=True):
         *,
         edits: bool,
     ) -> Part:
-        """Return the part that knows leads which are now in the table.
+        """Return the part after leads were written to the table.
 
         Args:
             leads: The ID and the `created_at` of each.
             since: Leads created since are `recent`; the anchor counts the others.
-            edits: Whether the others count as edited: they were read as a change.
+            edits: Whether the others were read as changes, and count as edited.
         """
         recent, edited, has_more = dict(self.recent), self.edited, self.has_more
         for key, created_at in leads:
@@ -196,11 +195,11 @@ class Table(Value, frozen=True):
     version: Count = 0
     """The highest version that any record has, or may have."""
     refresh_version: Count = 0
-    """That of the last full refresh that began."""
+    """The version of the last full refresh that began."""
     is_closed: bool = True
-    """Whether that refresh was activated or given up."""
+    """Whether the last full refresh was activated or given up."""
     began: Timestamp | None = None
-    """When that refresh began, or the first load."""
+    """When the last full refresh began, or the first load."""
 
     def seen(self, version: int) -> Table:
         """Return the table with a version that is at least this one."""
@@ -208,7 +207,7 @@ class Table(Value, frozen=True):
         return msgspec.structs.replace(self, version=high)
 
     def up_to(self, limit: dt.datetime) -> Table:
-        """Return the table without a begin that lies in the future."""
+        """Return the table without a `began` that lies in the future."""
         is_wrong = self.began is not None and self.began > limit
         return msgspec.structs.replace(self, began=None) if is_wrong else self
 
@@ -219,16 +218,16 @@ class Table(Value, frozen=True):
     def opened(self, now: dt.datetime) -> Table:
         """Return the table with a new full refresh.
 
-        The version below that of the refresh is on no record.
+        No record has the version just below that of the refresh.
         """
         version = max(self.version + 2, int(now.timestamp()))
         return Table(version, version, is_closed=False, began=now)
 
     def closed(self) -> Table:
-        """Return the table without a refresh that is under way."""
+        """Return the table without an open refresh."""
         return msgspec.structs.replace(self, is_closed=True)
 
 
 def earlier(timestamp: dt.datetime, by: dt.timedelta) -> dt.datetime:
-    """Return a timestamp that is earlier, or the first one that there is."""
+    """Return an earlier timestamp, but none before the first that Python has."""
     return timestamp - by if timestamp - FIRST > by else FIRST

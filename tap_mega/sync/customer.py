@@ -1,4 +1,4 @@
-"""One customer in one run: what it needs next, and what becomes of its state."""
+"""One customer in one run: its requests and waits, and the changes of its state."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MAX_LISTED_LEADS = 10
 NOTHING_REMOVED = "No rows of deleted leads are removed: %s. See docs/deleted-leads.md"
 
 CHANGES_PER_REFRESH_PAGE = 3
-"""While changes take all the quota, a refresh gets one page after so many of them."""
+"""An open refresh reads one page after so many pages of changes, to progress."""
 
 
 class Batch(t.NamedTuple):
@@ -45,17 +45,17 @@ class Batch(t.NamedTuple):
 
     page: Page
     part: Part
-    """The customer's part of the state after that."""
+    """The customer's part of the state after the page is written."""
 
 
 Batches: t.TypeAlias = "Generator[Request | Wait | Batch, Answer, None]"
 
 
 class CustomerLogger(logging.LoggerAdapter[t.Any]):
-    """Says in each line which customer it is about, if there are several."""
+    """Names the customer in each line, if there are several."""
 
     def __init__(self, logger: t.Any, customer_id: str | None) -> None:
-        """Name a customer; None if it is the only one."""
+        """Keep the customer to name; None if it is the only one."""
         super().__init__(logger)
         self._prefix = f"Customer {customer_id}: " if customer_id else ""
 
@@ -72,16 +72,16 @@ class Tools(t.NamedTuple):
     backoff: Backoff
     """Returns the seconds to wait after each failure of a request."""
     new_paginator: Callable[[], CursorPaginator]
-    """Returns what follows cursors."""
+    """Makes a paginator, which follows cursors."""
     clock: Clock
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 class Job(t.NamedTuple):
-    """What a run does with each customer."""
+    """The kind of a run: the same for each customer."""
 
     finds_deleted: bool = False
-    """Whether it looks for deleted leads, so that their rows can be removed."""
+    """Whether it finds deleted leads, so that their rows can be removed."""
     reads_all: bool = False
     """Whether the replication method is FULL_TABLE."""
 
@@ -124,9 +124,9 @@ class CustomerSync:
         self.repaired = 0
         """How many texts and numbers of leads were changed."""
         self.changed = 0
-        """How many leads were read that changed after the bookmark."""
+        """How many leads were read that are new, or changed after the bookmark."""
         self.doubt = ""
-        """Why the full refresh may not have read all leads."""
+        """Why the full refresh may not have read all leads; empty if it has."""
         self._document = document
         self._settings = settings
         self._job = job
@@ -142,7 +142,7 @@ class CustomerSync:
         )
         self._refreshing = self._read_refresh()
         self.readers = [self.changes, self.refresh]
-        """Those of changes, and that of all leads."""
+        """The readers of changes, and the one of the full refresh."""
 
     @property
     def part(self) -> Part:
@@ -164,14 +164,14 @@ class CustomerSync:
         return self.part.refresh.read if self.part.refresh else 0
 
     def seconds_left(self) -> float:
-        """Return about how many seconds of waiting the rest takes."""
+        """Return about how many seconds of waiting are left."""
         left = sum(reader.left for reader in self.readers)
         return self.retrier.seconds_for(-(-left // self._settings.page_size))
 
     # The phases of a run
 
     def read(self) -> Batches:
-        """Read what has changed, go on with a full refresh, and check for deletions."""
+        """Read changes, then go on with an open refresh, or check for deletions."""
         part, finds_deleted = self.part, self._job.finds_deleted
         if not finds_deleted:
             yield from self._read_changes()
@@ -189,7 +189,7 @@ class CustomerSync:
             yield from self._check()
 
     def read_all(self) -> Batches:
-        """Read all leads, and then what has changed meanwhile."""
+        """Read all leads, and then the changes since the refresh began."""
         yield from self._refreshing
         refresh = self.part.refresh
         if refresh is None or not refresh.is_confirmed:
@@ -208,7 +208,7 @@ class CustomerSync:
         """Yield some of the pages, evenly spread."""
         return self.changes.sample(self.since(), count)
 
-    # What they consist of
+    # The steps of a phase
 
     def _new_changes_reader(self) -> Reader:
         unfinished, start_date = self.part.unfinished, self._settings.start_date
@@ -289,7 +289,7 @@ class CustomerSync:
         self.part = full_refresh.finished(self.part, self._lookback)
 
     def _check(self) -> Steps[None]:
-        """Find out whether leads are gone from the API."""
+        """Find out whether leads are gone from the API, or missing in the table."""
         if self.part.anchor is None:
             return
         self.part = yield from full_refresh.check(
@@ -304,14 +304,14 @@ class CustomerSync:
     # A full refresh of all customers
 
     def begin_refresh(self, now: dt.datetime) -> None:
-        """Begin a full refresh, by the time of the API."""
+        """Begin a full refresh at a time of the API."""
         self.part = self.part.but(refresh=Refresh(now))
         self.refresh = self._new_reader(order=CREATED_AT)
         self.readers.append(self.refresh)
         self._refreshing = self._read_refresh()
 
     def give_up_refresh(self) -> None:
-        """Drop a full refresh that has not read all leads of all customers."""
+        """Drop a full refresh that may not have read all leads of all customers."""
         self.part = self.part.given_up()
         if self.doubt and self.part.bookmark is None:
             # The table may be empty, too.
@@ -324,7 +324,7 @@ class CustomerSync:
         self.part = full_refresh.complete(self.part, self._lookback)
 
     def refuses_removals(self) -> bool:
-        """Return whether too many rows would be removed. That is a failure."""
+        """Return whether too many rows would be removed, and if so, fail."""
         reason = ""
         if self.part.refresh:
             reason = full_refresh.find_removals(self.part, self._settings)
@@ -335,7 +335,7 @@ class CustomerSync:
     def _refuse(self, reason: str) -> None:
         self.failure = FatalAPIError(f"No row was removed: {reason}")
 
-    # How it ends
+    # The end of a run
 
     def finish(self, error: FatalAPIError | None) -> None:
         """Record how a phase ended: with an error, or after its last page."""
@@ -343,7 +343,7 @@ class CustomerSync:
         self.failure = error or self.failure or self._check_end()
 
     def stop(self, reason: str) -> None:
-        """Stop before the end. It is a failure if the run made no progress."""
+        """Stop before the end. Without progress, this is a failure."""
         if not self._made_progress:
             self.failure = FatalAPIError(reason)
 
@@ -362,7 +362,7 @@ class CustomerSync:
             self.failure = FatalAPIError(f"{before}{_left_out(rejected)}")
 
     def _check_end(self) -> FatalAPIError | None:
-        """Compare what was read with what the API says there is."""
+        """Compare the number of leads that were read with the API's total."""
         for reader in self.readers:
             if reader.left and not (reader.read or reader.rejected):
                 msg = (
@@ -405,7 +405,7 @@ def raise_failures(syncs: Sequence[CustomerSync]) -> None:
 def next_result(
     steps: Generator[Request | Wait | T, Answer, None],
 ) -> Generator[Request | Wait, Answer, T | None]:
-    """Return the next result of a reader, after what it takes; None at its end."""
+    """Return the next result, after the requests and waits for it; None at the end."""
     answer: Answer = None
     while True:
         try:

@@ -34,10 +34,10 @@ AGE_TOLERANCE = dt.timedelta(minutes=10)
 ALL_PERCENT = 100
 
 MAX_CHECKS = 4
-"""How often a check counts if its answers differ."""
+"""How many times a check counts at most, until two answers are equal."""
 
 MAX_PROOFS = 4
-"""How often a proof counts: leads may be deleted between its two requests."""
+"""How many times a proof counts at most: leads may be deleted between two requests."""
 
 
 def lookback_of(settings: Settings) -> dt.timedelta:
@@ -46,7 +46,7 @@ def lookback_of(settings: Settings) -> dt.timedelta:
 
 
 def know(part: Part, page: Page, lookback: dt.timedelta, *, edits: bool) -> Part:
-    """Return the part that knows the leads of a page, which are now in the table.
+    """Return the part after the leads of a page were written to the table.
 
     Args:
         part: The customer's part of the state.
@@ -115,9 +115,9 @@ def is_needed(
     """Return whether a full refresh begins now.
 
     Args:
-        parts: Those of all customers, none of which loads or refreshes.
+        parts: The parts of all customers, none of which has an open refresh.
         table: What they share.
-        settings: The ages of a refresh.
+        settings: The settings, with the ages of a refresh.
         now: The time of the API.
     """
     parts = list(parts)
@@ -154,7 +154,7 @@ def prove(part: Part, count: Count, settings: Settings) -> Steps[str]:
     """Return why a refresh may not have read all leads; empty if it has.
 
     Imports and edits do not disturb the count of unchanged leads, and a constant error
-    of the total cancels. A lead that a cursor skipped shows.
+    of the total cancels out. A lead that a cursor skipped is missing in the count.
     """
     refresh, missing = t.cast("Refresh", part.refresh), 0
     lookback = lookback_of(settings)
@@ -187,7 +187,8 @@ def _find_gap(part: Part, refresh: Refresh, settings: Settings) -> str:
 def find_removals(part: Part, settings: Settings) -> str:
     """Return why a complete refresh must not remove rows; empty if it may.
 
-    A key that sees fewer leads than before must not empty the table.
+    A token that sees fewer leads than before must not empty the table. Without an
+    anchor, there are no counts to compare with.
     """
     refresh = t.cast("Refresh", part.refresh)
     rows = part.rows_before(refresh.since(lookback_of(settings)))
@@ -214,7 +215,7 @@ def finished(part: Part, lookback: dt.timedelta) -> Part:
 
 
 def complete(part: Part, lookback: dt.timedelta) -> Part:
-    """Return the part after its refresh: the table has the rows that it has read."""
+    """Return the part after its refresh: the table has the rows that it read."""
     if part.refresh is None:
         return part
     at, rows, more = part.refresh.since(lookback), part.refresh.old, part.has_more
@@ -223,9 +224,9 @@ def complete(part: Part, lookback: dt.timedelta) -> Part:
 
 
 def is_confirmed(part: Part) -> bool:
-    """Return whether all leads of a customer are in rows of the open refresh.
+    """Return whether the open refresh, and the changes after it, were read to the end.
 
-    A customer that was added meanwhile has loaded all of them since.
+    A customer that was added during the refresh has loaded all of its leads since then.
     """
     if part.refresh is None:
         return part.anchor is not None

@@ -1,4 +1,4 @@
-"""How far a run has come, how long it will take, and what it did, for a person."""
+"""The progress, the time left and the summary of a run, in words and as metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROGRESS_INTERVAL_SECONDS = 10
 
 
 class RunMetric(enum.StrEnum):
-    """The statistics of a run, beside the SDK's own."""
+    """The metrics of a run, in addition to the SDK's own."""
 
     LEADS_READ = "leads_read"
     LEADS_NEW = "leads_new"
@@ -35,7 +35,7 @@ class RunMetric(enum.StrEnum):
 
 
 class Progress:
-    """Writes the lines that say how far the customers of a run have come."""
+    """Counts what the customers of a run have read, and puts it into words."""
 
     def __init__(self, syncs: Sequence[CustomerSync], clock: Clock) -> None:
         """Start at the time of the clock."""
@@ -52,7 +52,7 @@ class Progress:
 
     @property
     def left(self) -> int:
-        """How many leads are not read yet, as far as the API says."""
+        """How many leads are not read yet, according to the API."""
         return sum(it.left for sync in self._syncs for it in sync.readers)
 
     @property
@@ -72,17 +72,17 @@ class Progress:
 
     @property
     def oldest_bookmark(self) -> dt.datetime | None:
-        """The bookmark that lies furthest behind."""
+        """The oldest bookmark of all customers."""
         values = [sync.part.bookmark for sync in self._syncs]
         return min((it for it in values if it), default=None)
 
     @property
     def changed(self) -> int:
-        """How many leads are new or have changed since the last run."""
+        """How many leads were read that are new, or changed after the bookmark."""
         return sum(sync.changed for sync in self._syncs)
 
     def log_metrics(self, stream: str, endpoint: str, rescued: int) -> None:
-        """Log the statistics of the run for machines, in the SDK's form.
+        """Log the metrics of the run in the SDK's format.
 
         Args:
             stream: The name of the stream.
@@ -123,12 +123,12 @@ class Progress:
         return max(behind, default=0)
 
     def add_wait(self, seconds: float) -> None:
-        """Count a wait: it says nothing about how fast the API and the loader are."""
+        """Count a wait, which delays the next progress line by as much."""
         self.waited += seconds
         self._last_line_at += seconds
 
     def line(self) -> str | None:
-        """Return a line for the log, about every ten seconds without the waits."""
+        """Return a line for the log about every ten seconds, apart from waits."""
         now = self._clock.monotonic()
         if now - self._last_line_at < PROGRESS_INTERVAL_SECONDS:
             return None
@@ -201,9 +201,9 @@ class Progress:
         return f"; {done}, {failed:,} failed" if failed else f"; {done}"
 
     def _time_left(self) -> str:
-        """Return the time that the quota takes, or the API if it is slower.
+        """Return the time left: by the quota, or by the speed so far if that is longer.
 
-        Each key has a quota of its own, so the slowest customer counts.
+        Each token has its own quota, so the slowest customer counts.
         """
         if not self._has_totals:
             return ""
@@ -216,7 +216,7 @@ class Progress:
 def why_no_leads(
     settings: Settings, starts: Sequence[dt.datetime | None], now: dt.datetime
 ) -> str:
-    """Return why there is no lead, by the settings and by where the syncs started.
+    """Return why no lead was read, by the settings and by where the syncs started.
 
     Args:
         settings: The settings of the tap.

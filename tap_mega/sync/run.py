@@ -30,12 +30,12 @@ if t.TYPE_CHECKING:
     from tap_mega.sync.scheduler import Put
 
 MAX_RETRY_WAIT_SECONDS = 61
-"""Retries may always wait this long: a minute of backoff and its jitter."""
+"""A retry may wait this long whatever the settings: a minute of backoff, and jitter."""
 
 MIN_LOGGED_WAIT_SECONDS = 5
 
 WAIT_LOG_INTERVAL_SECONDS = 60
-"""During a long wait, a line says that the run is alive."""
+"""The time between the log lines of a long wait."""
 
 
 class Leads(t.NamedTuple):
@@ -52,7 +52,7 @@ class Checkpoint(t.NamedTuple):
 
 
 class Complete(t.NamedTuple):
-    """All leads were read: rows of no version above this one may be removed."""
+    """All leads were read: rows with this version or an older one may be removed."""
 
     version: int
     leads: int
@@ -65,7 +65,7 @@ Event: t.TypeAlias = Leads | Checkpoint | Complete
 
 
 class RunLimits:
-    """How long a run may wait and take, and the lines while it waits."""
+    """How long a run may wait and last, and what it logs while it waits."""
 
     def __init__(
         self,
@@ -158,9 +158,9 @@ class Run:
         """Yield what happens: first what has changed, then a full refresh if needed.
 
         Args:
-            clock: What the run goes by.
+            clock: The clock of the run.
             stop: Whether a stop signal has arrived.
-            log: Where the lines for a person go.
+            log: The log for a person.
 
         Raises:
             Stopped: After a stop signal.
@@ -232,7 +232,7 @@ class Run:
         return [*self._syncs[start:], *self._syncs[:start]]
 
     def _note_answer(self, page: Page) -> None:
-        """Take the time of the API, and raise the version of records by it, once."""
+        """Note the API's time. The first one also raises the version of records."""
         if self._now is None:
             seen_at = page.requested_at if page.sent_at is None else page.sent_at
             if self._settings.finds_deleted:
@@ -251,7 +251,7 @@ class Run:
 
     @property
     def _is_open(self) -> bool:
-        """Whether all went well so far, and the rows of all customers are known."""
+        """Whether all customers were read without a failure, and none is left out."""
         return (
             self._job.finds_deleted
             and not self._is_stopped
@@ -286,9 +286,9 @@ class Run:
         )
 
     def _complete(self) -> Iterator[Event]:
-        """Let the loader remove rows, if nothing speaks against it.
+        """Complete the full refresh, or give it up if a customer is in doubt.
 
-        If too many rows would go, the refresh stays open, for a run that allows it.
+        If too many rows would go, the refresh stays open for a run that allows it.
         """
         if any(it.doubt for it in self._syncs):
             for sync in self._syncs:
@@ -311,7 +311,7 @@ class Run:
     # Limits and lines
 
     def _log_end(self) -> None:
-        """Log what the run did, and note which leads were left out."""
+        """Log what the run did, and fail the customers with unreadable leads."""
         for sync in self._syncs:
             sync.fail_if_rejected()
         self._log.info("%s", self.progress.summary())

@@ -30,7 +30,7 @@ S = t.TypeVar("S")
 Put: t.TypeAlias = "Callable[[Answer], object]"
 
 WAKE_UP = -1
-"""The ticket of an item that answers no request."""
+"""The ticket of an item that only ends a wait."""
 
 
 class LimitReachedError(Exception):
@@ -38,7 +38,7 @@ class LimitReachedError(Exception):
 
 
 class Limits(t.Protocol):
-    """What a run may do, and what it says while it waits."""
+    """What a run may do, and what it logs while it waits."""
 
     def check(self, wait: Wait | None) -> None:
         """Raise `LimitReachedError` if the next request or wait is not allowed."""
@@ -79,8 +79,8 @@ class Scheduler(t.Generic[K]):
         Args:
             start: Sends a request of a reader, and puts the answer from any thread.
             timeout: Real seconds that a request may take in all.
-            limits: What is allowed. At a limit, requests in flight end first.
-            clock: What waits go by.
+            limits: What is allowed. At a limit, requests in flight still end.
+            clock: The clock for waits.
             stop: Whether a stop signal has arrived.
         """
         self._start, self._timeout = start, timeout
@@ -95,7 +95,7 @@ class Scheduler(t.Generic[K]):
     def turns(
         self, readers: Mapping[K, Generator[Request | Wait | S, Answer, None]]
     ) -> Iterator[tuple[K, S | FatalAPIError | None]]:
-        """Yield the steps of all readers by turns, and the error or None at its end.
+        """Yield the steps of all readers by turns, and the error or None at their end.
 
         Raises:
             Stopped: After a stop signal.
@@ -118,7 +118,7 @@ class Scheduler(t.Generic[K]):
     def _turn(
         self, readers: Mapping[K, Generator[Request | Wait | S, Answer, None]]
     ) -> Iterator[tuple[K, S | FatalAPIError | None]]:
-        """Let a reader go on, and yield its step unless it needs something."""
+        """Advance a reader, and yield its step unless it is a request or a wait."""
         self._stop.raise_if_set()
         key, answer = self._ready.popleft()
         step = _advance(readers[key], answer)
@@ -175,8 +175,8 @@ class Scheduler(t.Generic[K]):
     def _receive(self, seconds: float, deadline: float | None) -> None:
         """Wait for an answer, a stop signal, or the end of a wait.
 
-        Answers count before deadlines: a slow loader blocks the run while they lie
-        there.
+        Answers count before deadlines: while a slow loader blocks the run, they wait in
+        the inbox.
         """
         item = self._clock.wait(self._inbox, seconds, deadline)
         while item:
