@@ -99,7 +99,7 @@ def test_a_repeated_signal_stops_like_one(
     rng = random.Random(seed)  # noqa: S311 - reproducible
     with started(tmp_path, api, **NO_PACING) as process:
         out, log = start_reader(process.stdout), start_reader(process.stderr)
-        out.wait_for("SCHEMA")
+        out.wait_for('"STATE"')  # Before the first page, there is none.
         time.sleep(rng.uniform(0, MAX_SYNC_SECONDS))
         send_storm(process, rng)
         run = ended(process, out, log)
