@@ -51,12 +51,6 @@ if t.TYPE_CHECKING:
 
 MAX_BACKOFF_SECONDS = 60
 
-REPAIRED = (
-    "%s texts and numbers of leads were changed, because no database stores them: "
-    "halves of a character became U+FFFD, NUL was dropped, and numbers beyond a double "
-    "became 0 or null"
-)
-
 ALL_READ = "Read all %s%s. Rows of leads that no longer exist are removed or marked now"
 
 CHANGES_ALONE = (
@@ -346,8 +340,6 @@ class LeadsStream(RESTStream[str | None]):
 
     def _log_end(self, run: Run) -> None:
         """Log the warnings for a person, and the metrics for machines."""
-        if repaired := run.progress.repaired:
-            self.logger.warning(REPAIRED, f"{repaired:,}")
         for line in self._rows.warnings():
             self.logger.warning("%s", line)
         run.progress.log_metrics(self.name, self.path, self._rows.rescued)

@@ -38,6 +38,13 @@ WAIT_LOG_INTERVAL_SECONDS = 60
 """The time between the log lines of a long wait."""
 
 
+REPAIRED = (
+    "%s texts and numbers of leads were changed, because no database stores them: "
+    "halves of a character became U+FFFD, NUL was dropped, and numbers beyond a double "
+    "became 0 or null"
+)
+
+
 class Leads(t.NamedTuple):
     """Leads to write."""
 
@@ -314,6 +321,8 @@ class Run:
         """Log what the run did, and fail the customers with unreadable leads."""
         for sync in self._syncs:
             sync.fail_if_rejected()
+        if repaired := self.progress.repaired:
+            self._log.warning(REPAIRED, f"{repaired:,}")
         self._log.info("%s", self.progress.summary())
         if line := self.progress.why_no_leads(self._settings):
             self._log.info("%s", line)
