@@ -124,7 +124,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
         acme, bravo = (customer.leads for customer in api.customers)
         for lead in acme.all()[:SHARED]:
             bravo.add(id=lead["id"])
-        config = {**api.config(), "emit_activate_version_messages": True}
+        settings = ("emit_activate_version_messages", "include_lead_changes")
+        config = {**api.config(), **dict.fromkeys(settings, True)}
         catalog = selecting(tap, "leads", "lead_changes", config=config)
         for number in range(7):
             clock.now += DAY * (1 + number / 7)
