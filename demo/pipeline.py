@@ -131,15 +131,19 @@ class Pipeline:
         """
         return self.meltano("run", *PLUGINS).stderr
 
-    def bookmark(self) -> str:
-        """Return the bookmark of the leads from `meltano state get`.
+    def part(self) -> dict[str, t.Any]:
+        """Return the only customer's part of the state, from `meltano state get`.
 
         Raises:
             CommandError: The command failed.
         """
         state = json.loads(self.meltano("state", "get", STATE_ID).stdout)
-        (bookmark,) = state["singer_state"]["bookmarks"]["leads"]["partitions"]
-        return t.cast("str", bookmark["replication_key_value"])
+        (part,) = state["singer_state"]["bookmarks"]["leads"]["partitions"]
+        return t.cast("dict[str, t.Any]", part)
+
+    def bookmark(self) -> str:
+        """Return the bookmark of the leads, as `part` finds it."""
+        return t.cast("str", self.part()["replication_key_value"])
 
     def meltano(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a Meltano command. If interrupted, kill it with its children.
