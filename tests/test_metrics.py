@@ -27,7 +27,7 @@ def metrics(run: Run) -> dict[str, float]:
 def test_a_first_run_and_a_quiet_one(
     tap: Command, sandbox: Sandbox, clock: FakeClock
 ) -> None:
-    """They count what was read, what is new, and what came again."""
+    """The metrics count leads that were read, that are new, and that were left out."""
     sandbox.script(Fault("raw_lead", at=2, times=2, lead='{"id": "x"}'))
     first = tap(config=sandbox.config(), clock=clock)
     found = metrics(first)
@@ -39,7 +39,7 @@ def test_a_first_run_and_a_quiet_one(
 
 
 def test_a_run_without_quota(tap: Command, clock: FakeClock) -> None:
-    """They say what is left, how far behind the bookmark lies, and what was refused."""
+    """The metrics have the leads to read, the refusals, and the age of the bookmark."""
     with Sandbox(leads=250, clock=clock.time, limits=Limits(per_minute=2)) as sandbox:
         config = {**sandbox.config(), "requests_per_minute": 0, "max_wait_seconds": 0}
         found = metrics(tap(config=config, clock=clock))
